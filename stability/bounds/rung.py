@@ -1,0 +1,68 @@
+"""What a bound says of itself: its status, its scope, its terms."""
+
+import enum
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Status(enum.StrEnum):
+    """How far a printed bound can be trusted, from a closed-form proof down to nothing at all."""
+
+    PROOF = "proof"
+    NUMERICAL = "proof, numerically evaluated"
+    ENCLOSURE = "enclosure"
+    PROBABLE = "high probability"
+    ESTIMATE = "estimate"
+    NOT_COVERED = "not covered"
+
+    @staticmethod
+    def weakest(*statuses: "Status") -> "Status":
+        """The status of a bound made of parts: that of its weakest part.
+
+        >>> Status.weakest(Status.PROOF, Status.ESTIMATE)
+        <Status.ESTIMATE: 'estimate'>
+        """
+        order = list(Status)
+        return max(statuses, key=order.index, default=Status.PROOF)
+
+
+@dataclass(frozen=True)
+class Scope:
+    """For which images and which fields a bound speaks. Only "every field" may certify a label or a radius."""
+
+    every_image: bool
+    every_field: bool
+
+    def __str__(self) -> str:
+        image = "every image" if self.every_image else "this image"
+        field = "every field with these norms" if self.every_field else "this field"
+        return f"{image}, {field}"
+
+
+class Term(NamedTuple):
+    """One addend of a bound: its name and its value (a float or a tensor with one value per image)."""
+
+    name: str
+    value: "float | Tensor"
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One bound of the ladder, in units of ||x||: ||Phi(L_tau x) - Phi(x)|| / ||x|| <= value (+ allowances).
+
+    Args:
+        name: for example "closed_form".
+        value: one value per image, tensor ``(B,)``, dimensionless.
+        status: proof, enclosure, estimate ... the weakest among the rows.
+        scope: which images and fields it speaks of.
+        terms: the addends, one per layer and one for the last pooling.
+    """
+
+    name: str
+    value: "Tensor"
+    status: Status
+    scope: Scope
+    terms: tuple[Term, ...] = ()

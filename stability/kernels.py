@@ -1,0 +1,173 @@
+r"""Dot-product kernels kappa of a homogeneous layer, K(z, z') = |z| |z'| kappa(cos(z, z')).
+
+Every kappa(u) = sum_j b_j u^j has b_j >= 0 and kappa(1) = 1, so that ||phi(z)|| = |z|, and (Bietti & Mairal 2019,
+section 3)
+
+    ||phi(z) - phi(z')|| <= rho |z - z'|,    rho = max(1, sqrt(kappa'(1))),
+
+because 1 - u^j <= j (1 - u) on [-1, 1] gives 1 - kappa(u) <= kappa'(1) (1 - u). The constant is sharp.
+
+This module imports no torch: the kernels act on tensors through the tensors' own methods, and the bounds need only
+``derivative_at_one``.
+"""
+
+import abc
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Kernel(abc.ABC):
+    """A function kappa on [-1, 1] with kappa(1) = 1 and non-negative Taylor coefficients."""
+
+    @property
+    @abc.abstractmethod
+    def derivative_at_one(self) -> float:
+        """kappa'(1), dimensionless; ``inf`` if the kernel map is not Lipschitz."""
+
+    @abc.abstractmethod
+    def evaluate_(self, cosine: "Tensor") -> "Tensor":
+        """kappa(cosine), elementwise, in place where that is possible (the argument is destroyed)."""
+
+    @property
+    def lipschitz(self) -> float:
+        """rho = max(1, sqrt(kappa'(1))): the Lipschitz constant of the kernel map phi."""
+        return max(1.0, math.sqrt(self.derivative_at_one))
+
+    def __call__(self, cosine: "Tensor") -> "Tensor":
+        """kappa(cosine), elementwise; the argument in [-1, 1] is left as it is."""
+        return self.evaluate_(cosine.clone())
+
+
+@dataclass(frozen=True)
+class Exponential(Kernel):
+    """kappa(u) = exp(alpha (u - 1)): the Gaussian kernel of bandwidth alpha^(-1/2) on the unit sphere.
+
+    Args:
+        alpha: inverse squared bandwidth, > 0. kappa'(1) = alpha, so rho > 1 for alpha > 1 (the customary bandwidth
+            0.65 has alpha = 2.37 and rho = 1.54 in every layer).
+
+    Reference: Mairal 2016; Bietti & Mairal 2019, section 3.
+
+    >>> Exponential(alpha=4.0).lipschitz
+    2.0
+    """
+
+    alpha: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.alpha) and self.alpha > 0):
+            raise ValueError(f"alpha must be positive, got {self.alpha!r}; use alpha=1.0 for a non-expansive kernel")
+
+    @property
+    def derivative_at_one(self) -> float:
+        """alpha."""
+        return float(self.alpha)
+
+    def evaluate_(self, cosine: "Tensor") -> "Tensor":
+        """exp(alpha (u - 1))."""
+        return cosine.sub_(1.0).mul_(self.alpha).exp_()
+
+
+@dataclass(frozen=True)
+class InversePolynomial(Kernel):
+    """kappa(u) = 1 / (2 - u); kappa'(1) = 1.
+
+    Reference: Zhang, Lee & Jordan 2016; Bietti & Mairal 2019, section 3.
+    """
+
+    @property
+    def derivative_at_one(self) -> float:
+        """1."""
+        return 1.0
+
+    def evaluate_(self, cosine: "Tensor") -> "Tensor":
+        """1 / (2 - u)."""
+        return cosine.neg_().add_(2.0).reciprocal_()
+
+
+@dataclass(frozen=True)
+class Polynomial(Kernel):
+    """kappa(u) = ((u + c) / (1 + c))^p; kappa'(1) = p / (1 + c), so rho = 1 if and only if c >= p - 1.
+
+    Args:
+        degree: p, an integer >= 1.
+        offset: c >= 0.
+
+    Reference: Bietti & Mairal 2019, section 3.
+
+    >>> Polynomial(degree=2, offset=1.0).lipschitz
+    1.0
+    """
+
+    degree: int = 2
+    offset: float = 1.0
+
+    def __post_init__(self) -> None:
+        if int(self.degree) != self.degree or self.degree < 1:
+            raise ValueError(f"degree must be an integer >= 1, got {self.degree!r}; use degree=2")
+        if not (math.isfinite(self.offset) and self.offset >= 0):
+            raise ValueError(f"offset must be >= 0, got {self.offset!r}; use offset=degree - 1 for rho = 1")
+
+    @property
+    def derivative_at_one(self) -> float:
+        """p / (1 + c)."""
+        return self.degree / (1.0 + self.offset)
+
+    def evaluate_(self, cosine: "Tensor") -> "Tensor":
+        """((u + c) / (1 + c))^p."""
+        return cosine.add_(self.offset).div_(1.0 + self.offset).pow_(int(self.degree))
+
+
+@dataclass(frozen=True)
+class ArcCosine(Kernel):
+    """Arc-cosine kernels: degree 1 (ReLU) (u (pi - acos u) + sqrt(1 - u^2)) / pi; degree 0 (step) 1 - acos(u) / pi.
+
+    Args:
+        degree: 0 or 1. Degree 1 has kappa'(1) = 1. Degree 0 has kappa'(1) = inf: not Lipschitz, only
+            ||phi(z) - phi(z')|| <= |z - z'|^(1/2) on the unit sphere, since 2 theta / pi <= 2 sin(theta / 2).
+
+    Reference: Cho & Saul 2009; Bietti & Mairal 2019 (NTK paper), section 3.
+
+    >>> ArcCosine(degree=0).lipschitz
+    inf
+    """
+
+    degree: int = 1
+
+    def __post_init__(self) -> None:
+        if self.degree not in (0, 1):
+            raise ValueError(f"degree must be 0 or 1, got {self.degree!r}; use ArcCosine(degree=1) for ReLU")
+
+    @property
+    def derivative_at_one(self) -> float:
+        """1 for degree 1, infinity for degree 0."""
+        return 1.0 if self.degree == 1 else math.inf
+
+    def evaluate_(self, cosine: "Tensor") -> "Tensor":
+        """The closed forms above; cosines beyond 1 by round-off count as 1."""
+        cosine = cosine.clamp_(-1.0, 1.0)
+        if self.degree == 1:
+            angle = cosine.acos()
+            return cosine.mul(math.pi - angle).add_(cosine.mul_(cosine).neg_().add_(1.0).sqrt_()).div_(math.pi)
+        # acos magnifies round-off at 1 (1 - 1e-16 has the angle 1.5e-8): cosines within 8 units in the last place of 1 are 1
+        cosine = cosine.masked_fill_(cosine > 1.0 - 1.8e-15, 1.0)
+        return cosine.acos_().div_(-math.pi).add_(1.0)
+
+
+@dataclass(frozen=True)
+class Linear(Kernel):
+    """kappa(u) = u: the linear kernel, under which every layer is a linear filter."""
+
+    @property
+    def derivative_at_one(self) -> float:
+        """1."""
+        return 1.0
+
+    def evaluate_(self, cosine: "Tensor") -> "Tensor":
+        """u."""
+        return cosine
