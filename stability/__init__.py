@@ -31,20 +31,20 @@ _EXPORTS = {
     "kernel_matrix": "stability.representations.matrix",
     # bounds
     "closed_form": "stability.bounds.closed_form",
-    "ladder": "stability.ladder",
-    "Ladder": "stability.ladder",
+    "ladder": "stability.ladders",
+    "Ladder": "stability.ladders",
     "Rung": "stability.bounds.rung",
     # sweeps
-    "SweepSpec": "stability.sweep.spec",
-    "ImagesSpec": "stability.sweep.spec",
-    "FourierSpec": "stability.sweep.spec",
-    "TranslationSpec": "stability.sweep.spec",
-    "GramSpec": "stability.sweep.spec",
-    "LinearSpec": "stability.sweep.spec",
-    "BandLimitedWarpSpec": "stability.sweep.spec",
-    "BilinearWarpSpec": "stability.sweep.spec",
-    "IndexWarpSpec": "stability.sweep.spec",
-    "sweep": "stability.sweep.run",
+    "SweepSpec": "stability.sweeps.spec",
+    "ImagesSpec": "stability.sweeps.spec",
+    "FourierSpec": "stability.sweeps.spec",
+    "TranslationSpec": "stability.sweeps.spec",
+    "GramSpec": "stability.sweeps.spec",
+    "LinearSpec": "stability.sweeps.spec",
+    "BandLimitedWarpSpec": "stability.sweeps.spec",
+    "BilinearWarpSpec": "stability.sweeps.spec",
+    "IndexWarpSpec": "stability.sweeps.spec",
+    "sweep": "stability.sweeps.run",
 }
 
 __all__ = ["__version__", *_EXPORTS, *_MODULES]
@@ -71,12 +71,12 @@ if TYPE_CHECKING:
     from stability.deformations.control import control, reachable
     from stability.deformations.fourier import FourierField
     from stability.deformations.translation import Translation
-    from stability.ladder import Ladder, ladder
+    from stability.ladders import Ladder, ladder
     from stability.representations.gram import GramCKN
     from stability.representations.linear import LinearGram
     from stability.representations.matrix import kernel_matrix
-    from stability.sweep.run import sweep
-    from stability.sweep.spec import (
+    from stability.sweeps.run import sweep
+    from stability.sweeps.spec import (
         BandLimitedWarpSpec,
         BilinearWarpSpec,
         FourierSpec,

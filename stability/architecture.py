@@ -158,17 +158,19 @@ class Architecture:
         return s * math.sqrt(d * ((e * e - 1) / 12 + (0.25 if e % 2 == 0 else 0.0)))
 
     def check_size(self, size: tuple[int, ...]) -> None:
-        """Raise ``ValueError`` unless every stride divides the grid it acts on and the patches fit.
+        """Raise ``ValueError`` unless every stride but the last divides the grid it acts on and the patches fit.
+
+        The last stride may leave a remainder: its output is only summed, never used as a torus again.
 
         Args:
             size: the image's side lengths in pixels.
         """
         for n in size:
             for k, (layer, spacing) in enumerate(zip(self.layers, self.spacings, strict=False), start=1):
-                if n % (spacing * layer.subsampling):
+                if n % spacing:
                     raise ValueError(
-                        f"the side of the image must be a multiple of {spacing * layer.subsampling} px (the strides "
-                        f"up to layer {k}), got {n}; embed the images in another size or change the subsampling"
+                        f"the side of the image must be a multiple of {spacing} px (the strides before layer {k}), "
+                        f"got {n}; embed the images in another size or change the subsampling"
                     )
                 if layer.patch_size > n // spacing:
                     raise ValueError(
@@ -209,12 +211,12 @@ class Architecture:
         """Plain data: ``kind`` names each kernel and front end, the rest are their fields."""
         return {
             "layers": [
-                {**{f.name: getattr(layer, f.name) for f in dataclasses.fields(layer)}, "kernel": _plain(layer.kernel)}
+                {**{f.name: getattr(layer, f.name) for f in dataclasses.fields(layer)}, "kernel": plain(layer.kernel)}
                 for layer in self.layers
             ],
             "antialiasing": self.antialiasing,
             "boundary": {"kind": "periodic"},
-            "front_end": None if self.front_end is None else _plain(self.front_end),
+            "front_end": None if self.front_end is None else plain(self.front_end),
         }
 
     @classmethod
@@ -245,7 +247,8 @@ class Architecture:
         return json.dumps(self.to_dict(), separators=(",", ":"))
 
 
-def _plain(value: Any) -> dict[str, Any]:  # noqa: ANN401
+def plain(value: Any) -> dict[str, Any]:  # noqa: ANN401
+    """A kernel or a front end as data: its ``kind`` and its fields."""
     names = {kind: name for table in (KERNELS, FRONT_ENDS) for name, kind in table.items()}
     return {"kind": names[type(value)], **dataclasses.asdict(value)}
 
@@ -268,8 +271,15 @@ def _build(what: str, data: Any, table: Mapping[str, type]) -> Any:  # noqa: ANN
     return kind(**values)
 
 
+def from_plain(name: str, value: Any) -> Any:  # noqa: ANN401
+    """The kernel or front end that plain data under the field ``name`` stands for; other values pass through."""
+    if isinstance(value, Mapping) and name in ("kernel", "front_end"):
+        return _build(name, value, KERNELS if name == "kernel" else FRONT_ENDS)
+    return value
+
+
 def _replace_field(owner: Any, name: str, value: Any) -> Any:  # noqa: ANN401
     known = [field.name for field in dataclasses.fields(owner)]
     if name not in known:
         raise ValueError(unknown(f"a field of {type(owner).__name__}", name, known))
-    return dataclasses.replace(owner, **{name: value})
+    return dataclasses.replace(owner, **{name: from_plain(name, value)})

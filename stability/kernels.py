@@ -31,7 +31,12 @@ class Kernel(abc.ABC):
 
     @abc.abstractmethod
     def evaluate_(self, cosine: "Tensor") -> "Tensor":
-        """kappa(cosine), elementwise, in place where that is possible (the argument is destroyed)."""
+        """kappa(cosine), elementwise, in place: the argument is overwritten and returned."""
+
+    @property
+    def exponent(self) -> float | None:
+        """alpha if kappa(u) = exp(alpha (u - 1)): norms then join the exponent and one GEMM gives it; else None."""
+        return None
 
     @property
     def lipschitz(self) -> float:
@@ -62,9 +67,15 @@ class Exponential(Kernel):
     def __post_init__(self) -> None:
         if not (math.isfinite(self.alpha) and self.alpha > 0):
             raise ValueError(f"alpha must be positive, got {self.alpha!r}; use alpha=1.0 for a non-expansive kernel")
+        object.__setattr__(self, "alpha", float(self.alpha))  # equal kernels are written equally
 
     @property
     def derivative_at_one(self) -> float:
+        """alpha."""
+        return float(self.alpha)
+
+    @property
+    def exponent(self) -> float:
         """alpha."""
         return float(self.alpha)
 
@@ -112,6 +123,7 @@ class Polynomial(Kernel):
             raise ValueError(f"degree must be an integer >= 1, got {self.degree!r}; use degree=2")
         if not (math.isfinite(self.offset) and self.offset >= 0):
             raise ValueError(f"offset must be >= 0, got {self.offset!r}; use offset=degree - 1 for rho = 1")
+        object.__setattr__(self, "offset", float(self.offset))
 
     @property
     def derivative_at_one(self) -> float:
@@ -152,11 +164,10 @@ class ArcCosine(Kernel):
         """The closed forms above; cosines beyond 1 by round-off count as 1."""
         cosine = cosine.clamp_(-1.0, 1.0)
         if self.degree == 1:
-            angle = cosine.acos()
-            return cosine.mul(math.pi - angle).add_(cosine.mul_(cosine).neg_().add_(1.0).sqrt_()).div_(math.pi)
-        # acos magnifies round-off at 1 (1 - 1e-16 has the angle 1.5e-8): cosines within 8 units in the last place of 1 are 1
-        cosine = cosine.masked_fill_(cosine > 1.0 - 1.8e-15, 1.0)
-        return cosine.acos_().div_(-math.pi).add_(1.0)
+            supplement, root = math.pi - cosine.acos(), ((1.0 - cosine) * (1.0 + cosine)).sqrt_()
+            return cosine.mul_(supplement).add_(root).div_(math.pi)
+        # acos magnifies round-off at 1 (1 - 1e-16 has the angle 1.5e-8): within 8 units in the last place it is 1
+        return cosine.masked_fill_(cosine > 1.0 - 1.8e-15, 1.0).acos_().div_(-math.pi).add_(1.0)
 
 
 @dataclass(frozen=True)

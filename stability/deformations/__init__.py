@@ -1,0 +1,1 @@
+"""Displacement fields on the torus whose norms over the continuum are known and can be prescribed."""

@@ -1,0 +1,1 @@
+"""Representations Phi: what a distance needs, exact kernels first."""

@@ -1,0 +1,1 @@
+"""Warps L_tau x(u) = x(u - tau(u)): the only place where pixels move."""

@@ -1,0 +1,295 @@
+r"""The theorem as a calculator: ||Phi(L_tau x) - Phi(x)|| <= value ||x|| for every x and every tau with these norms.
+
+    sum:         sum_k R_{k-1} ||[P_k A_{k-1}, L]|| + ||A_n L - A_n||
+    quadrature:  (sum_k R_{k-1}^2 g_k^2 + ||A_n L - A_n||^2)^(1/2)
+
+with R_{k-1} = prod_{j >= k} rho_j and ||[P_k A_{k-1}, L] z|| <= g_k (||z||^2 - ||A_{k-1} z||^2)^(1/2): what one pooling
+removes no later one can see. The smaller one is the value. Proofs: docs/theory.md.
+
+Reference: Bietti & Mairal 2019, stability theorem (the sum, without numerical constants).
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from stability.architecture import Architecture
+from stability.bounds.constants import COMMUTATOR, c2, mean_removal, translation
+from stability.bounds.field import FieldNorms, dimension, non_negative
+from stability.bounds.forms import Part, last_pooling, patch_commutator, patch_energy, pooling_commutator, split_pooling
+from stability.bounds.hoelder import hoelder_bound
+from stability.bounds.patches import joint, joint_energy, patch_shift
+from stability.bounds.rung import Scope, Status, Term
+from stability.bounds.sampling import aliasing, interpolation_gain
+
+EVERY = Scope(every_image=True, every_field=True)
+
+
+@dataclass(frozen=True)
+class ClosedForm:
+    """A bound of ||Phi(L_tau x) - Phi(x)|| / ||x|| with everything it is made of.
+
+    Args:
+        value: the bound, dimensionless; infinity where the theorem says nothing.
+        combination: the combination that gave it: "sum" or "quadrature", with ", split" if a constant was split off.
+        status: the weakest among the parts used.
+        scope: every image, every field with these norms.
+        terms: addends of ``value``: layers, last pooling, mean removal, aliasing. Under "quadrature" those under the
+            root are shares, square / root, so that the terms add up to the value all the same.
+        alternatives: the value of every combination.
+        constants: every constant that entered; ``constants["layers"]`` has one mapping per layer.
+        trivial_norms: 1 + ||L_tau|| <= 1 + (1-b)^(-d/2), what the two norms alone allow. Not folded into ``value``.
+        hoelder: if some rho is infinite (step kernels): the bound by the kernels' square-root moduli; otherwise None.
+        notes: in words, what is not covered and why.
+    """
+
+    value: float
+    combination: str
+    status: Status
+    trivial_norms: float
+    scope: Scope = EVERY
+    terms: tuple[Term, ...] = ()
+    alternatives: Mapping[str, float] = field(default_factory=dict)
+    constants: Mapping[str, Any] = field(default_factory=dict)
+    hoelder: float | None = None
+    notes: tuple[str, ...] = ()
+
+    def to_text(self) -> str:
+        """A table to read: value, terms, combinations, constants."""
+        lines = [f"||Phi(L_tau x) - Phi(x)|| / ||x||  <=  {self.value:.6g}", f"  {self.status}; {self.scope}"]
+        lines += [f"  {'the norms alone allow':<28} {self.trivial_norms:.6g}"]
+        if self.hoelder is not None:
+            lines.append(f"  {'by square-root moduli':<28} {self.hoelder:.6g}")
+        lines += [f"  note: {note}" for note in self.notes]
+        if self.terms:
+            lines.append(f"terms ({self.combination})")
+            lines += [f"  {term.name:<28} {term.value:.6g}" for term in self.terms]
+        if self.alternatives:
+            lines.append("combinations")
+            lines += [f"  {name:<28} {value:.6g}" for name, value in self.alternatives.items()]
+        lines.append("constants")
+        lines += [f"  {name:<28} {_text(value)}" for name, value in self.constants.items() if name != "layers"]
+        rows = self.constants.get("layers", ())
+        if rows:
+            table = [list(rows[0]), *([_text(value) for value in row.values()] for row in rows)]
+            widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+            lines += ["  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in table]
+        return "\n".join(lines)
+
+
+def closed_form(
+    architecture: Architecture,
+    *,
+    displacement_norm: float,
+    jacobian_norm: float,
+    hessian_norm: float | None = None,
+    mean_displacement: float = 0.0,
+    residual_displacement: float | None = None,
+    divergence_norm: float | None = None,
+    volume_preserving: bool = False,
+    d: int = 2,
+) -> ClosedForm:
+    """||Phi(L_tau x) - Phi(x)|| / ||x|| from the norms of tau alone.
+
+    Args:
+        architecture: the network; its kernels must preserve norms, as all of ``stability.kernels`` do.
+        displacement_norm: a = sup |tau| in pixels.
+        jacobian_norm: b = sup of the spectral norm of grad tau; >= 1 is not covered (value infinity).
+        hessian_norm: H per pixel, or None if unknown.
+        mean_displacement: |c| of a constant c to split off, in pixels, and
+        residual_displacement: sup |tau - c|; None: unknown, nothing is split off.
+        divergence_norm: sup |div tau|, or None if unknown.
+        volume_preserving: whether det(I - grad tau) = 1 everywhere.
+        d: 1 or 2.
+
+    Raises:
+        ValueError: if a norm is negative, NaN or no number, or the architecture is none.
+
+    >>> from stability.architecture import Architecture
+    >>> bound = closed_form(Architecture.dyadic(depth=2, subsampling=1), displacement_norm=1.0, jacobian_norm=0.1)
+    >>> round(bound.value, 4), bound.combination, str(bound.status)
+    (0.384, 'quadrature', 'proof, numerically evaluated')
+    >>> round(closed_form(Architecture.dyadic(depth=2), displacement_norm=4.0, jacobian_norm=0.0).terms[-1].value, 4)
+    0.0203
+    """
+    if not isinstance(architecture, Architecture):
+        raise ValueError(  # noqa: TRY004
+            f"architecture must be an Architecture, got {architecture!r}; use Architecture.dyadic(depth=3)"
+        )
+    if not isinstance(volume_preserving, bool):
+        raise ValueError(f"volume_preserving must be True or False, got {volume_preserving!r}; the default is False")  # noqa: TRY004
+    d, b = dimension(d), non_negative("jacobian_norm", jacobian_norm)
+    divergence = None if divergence_norm is None else non_negative("divergence_norm", divergence_norm)
+    if d == 1:  # div tau = tau', and only constants preserve length
+        b = 0.0 if volume_preserving else min(b, math.inf if divergence is None else divergence)
+    norms = FieldNorms(
+        displacement=non_negative("displacement_norm", displacement_norm),
+        jacobian=b,
+        hessian=math.inf if hessian_norm is None else non_negative("hessian_norm", hessian_norm),
+        mean=non_negative("mean_displacement", mean_displacement),
+        residual=math.inf
+        if residual_displacement is None
+        else non_negative("residual_displacement", residual_displacement),
+        divergence=divergence,
+        volume_preserving=volume_preserving,
+        d=d,
+    )
+    if b >= 1:
+        note = f"jacobian_norm = {b:g} >= 1: id - tau need not be a diffeomorphism; scale the field down"
+        constants = {"a": norms.displacement, "b": b, "d": d}
+        return ClosedForm(math.inf, "none", Status.NOT_COVERED, math.inf, constants=constants, notes=(note,))
+    return _combine(architecture, norms)
+
+
+class _Row(NamedTuple):
+    """One addend before the combination: name, value with its Lipschitz factor, status, place under the root."""
+
+    name: str
+    value: float
+    status: Status
+    rooted: bool = False
+
+
+def _combine(architecture: Architecture, norms: FieldNorms) -> ClosedForm:
+    """The smallest of all combinations, with its terms and constants."""
+    n, scales, rho = architecture.depth, architecture.scales, architecture.lipschitz
+    offsets = [architecture.patch_radius(k, norms.d) for k in range(1, n + 1)]
+    odd = [layer.patch_size % 2 == 1 for layer in architecture.layers]
+    layers = [patch_commutator(norms, *row) for row in zip(scales, offsets, odd, strict=False)]
+    # without pooling no energy is removed: such a layer has no energy form and stays outside the root
+    energies = [patch_energy(norms, s, c) if s > 0 else None for s, c in zip(scales, offsets, strict=False)]
+    last = {"": last_pooling(norms, scales[-1], norms.displacement)}
+    if norms.mean > 0 and math.isfinite(norms.residual) and scales[-1] > 0:
+        last[", split"] = split_pooling(norms, scales[-1])
+    extra = _extra_rows(architecture, norms)
+
+    plain, rooted = [], []
+    for k, (layer, energy) in enumerate(zip(layers, energies, strict=True), start=1):
+        gain = math.prod(rho[k - 1 :])  # R_{k-1}
+        plain.append(_Row(f"layer {k}", _times(gain, layer.value), layer.status))
+        rooted.append(
+            plain[-1] if energy is None else _Row(f"layer {k}", _times(gain, energy.value), energy.status, rooted=True)
+        )
+    combinations = {}
+    for suffix, part in last.items():
+        for name, rows in (("sum", plain), ("quadrature", rooted)):
+            end = _Row("last pooling", part.value, part.status, rooted=name == "quadrature")
+            combinations[name + suffix] = [*rows, end, *extra]
+    terms = {name: _terms(rows) for name, rows in combinations.items()}
+    alternatives = {name: sum(float(term.value) for term in parts) for name, parts in terms.items()}
+    winner = min(alternatives, key=lambda name: alternatives[name])
+    value = alternatives[winner]
+    status = Status.weakest(*(row.status for row in combinations[winner]))
+    smooth = all(map(math.isfinite, rho))
+    notes = [] if smooth else ["a kernel map is not Lipschitz (rho = inf)"]
+    if any(layer.subsampling > 1 and layer.pooling_scale == 0 for layer in architecture.layers):
+        notes.append("subsampling without pooling: sampling is not bounded on square-integrable functions")
+    hoelder = None
+    if not smooth:
+        start = math.fsum(row.value for row in _front_end_rows(architecture, norms, 1.0))
+        final = min(part.value for part in last.values())
+        hoelder = hoelder_bound(architecture, norms, [part.value for part in layers], final, start)
+    return ClosedForm(
+        value=value,
+        combination=winner,
+        status=status if math.isfinite(value) else Status.NOT_COVERED,
+        trivial_norms=1 + norms.warp,
+        terms=tuple(terms[winner]),
+        alternatives=alternatives,
+        constants=_constants(architecture, norms, layers, energies, last),
+        hoelder=hoelder,
+        notes=tuple(notes),
+    )
+
+
+def _terms(rows: list[_Row]) -> list[Term]:
+    """Addends of sum(rows outside) + (sum of squares under the root)^(1/2); those under the root as square / root."""
+    root = math.hypot(*(row.value for row in rows if row.rooted))
+    terms = []
+    for row in rows:
+        share = row.value if not row.rooted or row.value == root else row.value * (row.value / root)
+        terms.append(Term(row.name, share))
+    return terms
+
+
+def _front_end_rows(architecture: Architecture, norms: FieldNorms, gain: float) -> list[_Row]:
+    """Mean removal: the constant mean(L x) - mean(x) enters the network."""
+    if architecture.front_end is None:
+        return []
+    low, high = norms.density
+    value = min(mean_removal(norms.jacobian, norms.d), math.sqrt((high - 1) * (1 - low) / (low * high)))
+    return [_Row("mean removal", _times(gain, value), Status.PROOF)]
+
+
+def _extra_rows(architecture: Architecture, norms: FieldNorms) -> list[_Row]:
+    """Mean removal; per strided layer, aliasing of both images: (1 + ||L||) prod_{j>k} (rho_j ||Q_j A_j||) e_k."""
+    rows = _front_end_rows(architecture, norms, math.prod(architecture.lipschitz))
+    for k, layer in enumerate(architecture.layers, start=1):
+        if layer.subsampling == 1:
+            continue
+        spacing, sigma = architecture.spacings[k], layer.pooling_scale
+        gain = 1 + norms.warp
+        for later, coarse in zip(architecture.layers[k:], architecture.spacings[k + 1 :], strict=True):
+            gain *= later.kernel.lipschitz
+            gain *= interpolation_gain(later.pooling_scale, coarse, norms.d) if later.subsampling > 1 else 1.0
+        status = Status.NUMERICAL if sigma >= spacing else Status.ESTIMATE
+        rows.append(_Row(f"aliasing {k}", _times(gain, aliasing(sigma, spacing, norms.d)), status))
+    return rows
+
+
+def _constants(
+    architecture: Architecture,
+    norms: FieldNorms,
+    layers: list[Part],
+    energies: list[Part | None],
+    last: Mapping[str, Part],
+) -> dict[str, Any]:
+    """Every constant that entered: of the field, of the last pooling, of each layer."""
+    b, d, sigma = norms.jacobian, norms.d, architecture.scales[-1]
+    rows = []
+    for k, (part, energy) in enumerate(zip(layers, energies, strict=True), start=1):
+        scale, offset = architecture.scales[k - 1], architecture.patch_radius(k, d)
+        kappa = offset / scale if scale else (math.inf if offset else 0.0)
+        rows.append({
+            "layer": k,
+            "rho": architecture.lipschitz[k - 1],
+            "R": math.prod(architecture.lipschitz[k - 1 :]),
+            "sigma": scale,
+            "kappa_rms": kappa,
+            "C": pooling_commutator(norms, scale).value if scale else norms.warp,
+            "S": patch_shift(kappa, b, d) if b else 0.0,
+            "J": joint(kappa, d),
+            "j": joint_energy(kappa, d),
+            "bound": part.value,
+            "form": part.form,
+            "energy": energy.value if energy else math.nan,
+            "energy_form": energy.form if energy else "none",
+        })  # fmt: skip
+    return {
+        "a": norms.displacement,
+        "b": b,
+        "d": d,
+        "H": norms.hessian,
+        "mean": norms.mean,
+        "residual": norms.residual,
+        "divergence": math.nan if norms.divergence is None else norms.divergence,
+        "volume_preserving": norms.volume_preserving,
+        "L": norms.warp,
+        "b_weighted": norms.weighted_jacobian,
+        "c_d": COMMUTATOR[d],
+        "C2": c2(b, d),
+        "T": translation(norms.displacement / sigma) if sigma else math.nan,
+        **{f"last{suffix}": part.value for suffix, part in last.items()},
+        **{f"last{suffix}, form": part.form for suffix, part in last.items()},
+        "layers": tuple(rows),
+    }
+
+
+def _times(gain: float, value: float) -> float:
+    """gain * value with inf * 0 = 0: what vanishes needs no Lipschitz constant."""
+    return gain * value if value else 0.0
+
+
+def _text(value: object) -> str:
+    return f"{value:.5g}" if isinstance(value, float) else str(value)

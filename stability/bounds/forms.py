@@ -1,0 +1,136 @@
+"""The operator norms in the theorem, each bounded in several ways; the smallest is used and named.
+
+Every function takes ``FieldNorms`` and returns a ``Part``: value, name of the form that won, status.
+"""
+
+import math
+from typing import NamedTuple
+
+from stability.bounds.constants import (
+    DIVERGENCE,
+    c2,
+    c_p,
+    commutator_divergence,
+    commutator_hessian,
+    commutator_volume_preserving,
+    strain_ratio,
+    translation,
+    volume_change,
+)
+from stability.bounds.field import FieldNorms, contraction, dimension, non_negative
+from stability.bounds.patches import STRAIN_ENERGY, joint, joint_energy, patch_additive, patch_symmetric
+from stability.bounds.rung import Status
+
+
+class Part(NamedTuple):
+    """A bound of one operator norm: its value, the form that gave it, its status."""
+
+    value: float
+    form: str
+    status: Status
+
+
+def best(parts: list[Part]) -> Part:
+    """The smallest; the first among equals."""
+    return min(parts, key=lambda part: part.value)
+
+
+def pooling_commutator(field: FieldNorms, sigma: float) -> Part:
+    """C: the best bound of ||[A_sigma, L]||."""
+    b, d = field.jacobian, field.d
+    if b == 0:
+        return Part(0.0, "translation", Status.PROOF)
+    parts = [Part(field.warp, "norms", Status.PROOF)]
+    parts.append(Part(joint(0.0, d) * b * field.warp, "jacobian", Status.NUMERICAL))
+    if field.volume_preserving:
+        parts.append(Part(commutator_volume_preserving(b, d), "volume preserving", Status.PROOF))
+    elif d == 2 and field.divergence is not None:
+        parts.append(Part(commutator_divergence(b, field.divergence), "divergence", Status.NUMERICAL))
+    if math.isfinite(field.hessian):
+        parts.append(Part(commutator_hessian(b, field.hessian, sigma, d), "hessian", Status.NUMERICAL))
+    return best(parts)
+
+
+def patch_commutator(field: FieldNorms, sigma: float, offset: float, symmetric: bool) -> Part:
+    """The best bound of ||[P A_sigma, L]|| for a patch of root-mean-square offset ``offset`` pixels.
+
+    Without pooling only the norms of both products are left, 2 ||L||: nothing makes a sampled patch of a rough image
+    follow its deformation.
+    """
+    b, d = field.jacobian, field.d
+    if b == 0 or (sigma == 0 and offset == 0):
+        return Part(0.0, "translation" if b == 0 else "identity", Status.PROOF)
+    norms = Part(2 * field.warp, "norms", Status.PROOF)
+    if sigma == 0:
+        return norms
+    pooling, kappa = pooling_commutator(field, sigma), offset / sigma
+    parts = [Part(patch_additive(pooling.value, kappa, b, d), f"{pooling.form} + shift", pooling.status), norms]
+    if symmetric and math.isfinite(field.hessian):
+        value = patch_symmetric(pooling.value, kappa, b, field.hessian, sigma, d)
+        parts.append(Part(value, f"{pooling.form}, symmetric shift", pooling.status))
+    stretch = field.path / field.warp  # the shift sees (1-b)^(-d/2), the commutator of the pooling sup D^(-1/2)
+    parts.append(Part(joint(kappa * stretch, d) * b * field.warp, "joint", Status.NUMERICAL))
+    return best(parts)
+
+
+def patch_energy(field: FieldNorms, sigma: float, offset: float) -> Part:
+    """The best g with ||[P A_sigma, L] z|| <= g (||z||^2 - ||A_sigma z||^2)^(1/2), for sigma > 0."""
+    b, d = field.jacobian, field.d
+    if b == 0:
+        return Part(0.0, "translation", Status.PROOF)
+    kappa = offset / sigma
+    shift = kappa * field.weighted_jacobian
+    stretch = field.path / field.warp
+    parts = [Part(joint_energy(kappa * stretch, d) * b * field.warp, "joint", Status.NUMERICAL)]
+    if field.volume_preserving:
+        strain = STRAIN_ENERGY * math.e * commutator_volume_preserving(b, d)
+        parts.append(Part(strain + shift, "volume preserving + shift", Status.NUMERICAL))
+    elif d == 2 and field.divergence is not None:
+        value = STRAIN_ENERGY * strain_ratio(b) + DIVERGENCE * volume_change(*field.density)
+        parts.append(Part(value + shift, "divergence + shift", Status.NUMERICAL))
+    if math.isfinite(field.hessian):
+        value = STRAIN_ENERGY * b * (2 - b) / (1 - b) + sigma / 2 * d * field.hessian / (1 - b) ** 2
+        parts.append(Part(value * field.path + shift, "hessian + shift", Status.NUMERICAL))
+    return best(parts)
+
+
+def last_pooling(field: FieldNorms, sigma: float, displacement: float) -> Part:
+    """The best bound of ||A_sigma L - A_sigma|| for sup |tau| <= displacement."""
+    b, d = field.jacobian, field.d
+    if sigma == 0:
+        return Part(1 + field.warp if displacement else 0.0, "norms", Status.PROOF)
+    if b == 0:
+        return Part(translation(displacement / sigma), "translation", Status.PROOF)
+    low, high = field.density
+    moved, pooling = c2(b, d) * displacement / sigma, pooling_commutator(field, sigma)
+    direct = moved / math.sqrt(low) + max(1 / low - 1, 1 - 1 / high)
+    seen = b * field.warp
+    kappa = c_p(d / 2, b) * displacement / (sigma * seen)
+    return best([
+        Part(1 + field.warp, "norms", Status.PROOF),
+        Part(direct, "volume preserving" if field.volume_preserving else "direct", Status.PROOF),
+        Part(pooling.value + moved, f"{pooling.form} + displacement", pooling.status),
+        Part(joint(kappa, d) * seen, "joint", Status.NUMERICAL),
+    ])  # fmt: skip
+
+
+def split_pooling(field: FieldNorms, sigma: float) -> Part:
+    """||A L_tau - A|| <= (the same for tau - c) + T(|c| / sigma), because L_tau = L_{tau - c} L_c."""
+    rest = last_pooling(field, sigma, field.residual)
+    return Part(rest.value + translation(field.mean / sigma), f"{rest.form}, split", rest.status)
+
+
+def pooling_difference(displacement_norm: float, jacobian_norm: float, sigma: float, d: int = 2) -> float:
+    """||A_sigma L - A_sigma||: the smallest of all forms that need only a, b and sigma.
+
+    Args:
+        displacement_norm: a = sup |tau| in pixels.
+        jacobian_norm: b, in [0, 1); b = 0 gives T(a / sigma), exact.
+        sigma: scale of the pooling in pixels; 0 gives 1 + (1-b)^(-d/2).
+        d: 1 or 2.
+
+    >>> round(pooling_difference(1.0, 0.0, 2.0), 4), round(pooling_difference(1.0, 0.1, 2.0), 4)
+    (0.3001, 0.4203)
+    """
+    a, b = non_negative("displacement_norm", displacement_norm), contraction(jacobian_norm)
+    return last_pooling(FieldNorms(a, b, d=dimension(d)), non_negative("sigma", sigma), a).value

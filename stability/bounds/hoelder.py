@@ -1,0 +1,65 @@
+r"""The theorem for step kernels (arc-cosine of degree 0), whose kernel map is not Lipschitz but Hoelder-1/2.
+
+    |phi(z) - phi(z')|^2 <= |z - z'|^2 + (|z| |z'|)^(1/2) |z - z'|
+
+so that ||phi(z) - phi(z')|| <= omega(||z - z'||) with omega(delta) = (delta^2 + m delta)^(1/2) for functions of norms
+with product <= m^2. The errors telescope: e_k = omega_k(e_{k-1} + ||[P_k A_{k-1}, L]||), bound = e_n + ||A_n L - A_n||.
+"""
+
+import math
+from collections.abc import Sequence
+
+from stability.architecture import Architecture
+from stability.bounds.field import FieldNorms
+from stability.bounds.sampling import aliasing, interpolation_gain
+from stability.kernels import ArcCosine, Kernel
+
+
+def modulus(kernel: Kernel, delta: float, size: float) -> float:
+    """omega(delta): rho delta, or (delta^2 + size delta)^(1/2) for the step kernel; infinity if neither is known.
+
+    Args:
+        kernel: kappa of the layer.
+        delta: distance of the two arguments.
+        size: square root of the product of their norms.
+
+    >>> modulus(ArcCosine(degree=0), 0.25, 0.75)
+    0.5
+    """
+    if delta == 0:
+        return 0.0
+    if math.isfinite(kernel.lipschitz):
+        return kernel.lipschitz * delta
+    if isinstance(kernel, ArcCosine):
+        return math.sqrt(delta * (delta + size))
+    return math.inf
+
+
+def hoelder_bound(
+    architecture: Architecture, norms: FieldNorms, commutators: Sequence[float], last: float, start: float = 0.0
+) -> float:
+    """||Phi(L x) - Phi(x)|| / ||x|| by the kernels' moduli of continuity, aliasing included.
+
+    Args:
+        architecture: the network.
+        norms: the norms of tau.
+        commutators: bounds of ||[P_k A_{k-1}, L]|| for k = 1 ... n.
+        last: bound of ||A_n L - A_n||.
+        start: e_0, what the front end contributes.
+    """
+    error = start
+    for layer, commutator in zip(architecture.layers, commutators, strict=True):
+        error = modulus(layer.kernel, error + commutator, norms.warp)
+    return error + last + sum(_aliasing_error(architecture, size, norms.d) for size in (1.0, norms.warp))
+
+
+def _aliasing_error(architecture: Architecture, size: float, d: int) -> float:
+    """Distance between the networks with and without sampling on one image of norm ``size``."""
+    error, gain = 0.0, 1.0
+    for layer, spacing in zip(architecture.layers, architecture.spacings[1:], strict=True):
+        error = modulus(layer.kernel, error, size * math.sqrt(gain))
+        if layer.subsampling > 1:
+            step = interpolation_gain(layer.pooling_scale, spacing, d)
+            error = (step * error if error else 0.0) + aliasing(layer.pooling_scale, spacing, d) * size
+            gain *= step
+    return error

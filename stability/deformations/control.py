@@ -1,0 +1,216 @@
+r"""Fields with prescribed norms: sup |tau| = a and sup ||grad tau||_2 = b, one of them or both.
+
+The result's norms are at most the targets and fall short of them by ``MARGIN`` and round-off: a statement for all
+fields with norms at most (a, b) covers it. (The displacement norm of a ``Sum`` is seen on a grid only and may exceed
+its target by what the grid misses.)
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple, TypeVar, cast
+
+import torch
+from torch import Tensor
+
+from stability.deformations.base import Deformation, Scalar
+from stability.deformations.spectral import Spectral
+from stability.deformations.tilt import Tilt
+
+MARGIN = 1e-9
+"""Relative distance kept from the targets."""
+
+_SHIFT_STEPS = 30
+_AT_THE_END = 1e-6
+
+Field = TypeVar("Field", bound=Deformation)
+
+
+class Reachable(NamedTuple):
+    """Interval of jacobian_norm / displacement_norm in 1 / pixel; two tensors ``batch_shape``."""
+
+    lower: Tensor
+    upper: Tensor
+
+
+def reachable(field: Deformation) -> Reachable:
+    """The ratios jacobian_norm / displacement_norm that ``control`` can give a field by tilting its spectrum.
+
+    Args:
+        field: mean-free, with a spectrum (``FourierField``).
+
+    Returns:
+        The interval for each field; every ratio inside can be met. The true range may be up to 2 % longer at each end.
+
+    Raises:
+        ValueError: if a field is zero, has a mean or has no spectrum.
+
+    >>> from stability.deformations.fourier import FourierField
+    >>> field = FourierField.sample((32, 32), cutoff=3, generator=torch.Generator().manual_seed(0))
+    >>> lower, upper = reachable(field)
+    >>> bool(lower < 0.25 < upper)
+    True
+    """
+    spectral = _tiltable(field)
+    _check_mean(spectral)
+    lower, _, upper, _ = Tilt(_flat(spectral)).extremes()
+    return Reachable(lower.reshape(field.batch_shape), upper.reshape(field.batch_shape))
+
+
+def control(
+    field: Field,
+    *,
+    displacement_norm: Scalar | None = None,
+    jacobian_norm: Scalar | None = None,
+    shift: Sequence[float] | Tensor | None = None,
+) -> Field:
+    """The field with the wanted sup norms over the continuum: at most the targets, 1e-9 below them.
+
+    One norm: the field is rescaled. Both norms: its spectrum is tilted by exp(theta |omega|^2 / R^2) until
+    sup ||grad tau||_2 / sup |tau| is right, then it is rescaled; the mean stays zero. Both norms and ``shift``: the
+    field is rescaled to ``jacobian_norm`` and a constant s e, s >= 0, fills up ``displacement_norm``.
+
+    Args:
+        field: any field for one norm; a mean-free field with a spectrum (``FourierField``) for two.
+        displacement_norm: a = sup |tau| > 0 in pixels, a number or a tensor that broadcasts with ``batch_shape``:
+            ``(T, 1)`` against ``(B,)`` gives ``(T, B)``.
+        jacobian_norm: b = sup ||grad tau||_2 > 0, dimensionless, likewise. From 1 on tau need not be invertible.
+        shift: direction of the constant, d numbers, not all zero; its length does not matter.
+
+    Returns:
+        A field of the same family; batch shape as broadcast.
+
+    Raises:
+        ValueError: if a norm is not positive and finite, a field is zero, or the pair is out of reach; the message then
+            says what can be reached.
+
+    >>> from stability.deformations.fourier import FourierField
+    >>> field = FourierField.sample((32, 32), cutoff=3, generator=torch.Generator().manual_seed(0))
+    >>> norms = control(field, displacement_norm=2.0, jacobian_norm=0.5).norms()
+    >>> round(norms.displacement.lower.item(), 6), round(norms.jacobian.lower.item(), 6)
+    (2.0, 0.5)
+    """
+    a, b = _target("displacement_norm", displacement_norm, field), _target("jacobian_norm", jacobian_norm, field)
+    if shift is not None and (a is None or b is None):
+        raise ValueError("shift needs both norms, got one; pass displacement_norm and jacobian_norm")
+    if a is not None and b is not None:
+        spectral = _tiltable(field)
+        _check_mean(spectral)
+        solved = _tilted(spectral, a, b) if shift is None else _shifted(spectral, a, b, shift)
+        return cast(Field, solved)  # tilting and shifting stay in the family
+    norms = field.norms()
+    if a is not None:
+        return _rescaled(field, a, norms.displacement.lower, "displacement_norm")
+    if b is not None:
+        return _rescaled(field, b, norms.jacobian.lower, "jacobian_norm")
+    raise ValueError("control needs displacement_norm, jacobian_norm or both, got neither; use displacement_norm=2.0")
+
+
+def _rescaled(field: Field, target: Tensor, norm: Tensor, name: str) -> Field:
+    if not bool((norm > 0).all()):
+        raise ValueError(
+            f"{name} of a field cannot be controlled where it is 0, got a zero or constant field; use FourierField"
+        )
+    return field.scaled(target / norm * (1 - MARGIN))
+
+
+def _tilted(field: Spectral, a: Tensor, b: Tensor) -> Spectral:
+    shape = torch.broadcast_shapes(field.batch_shape, a.shape, b.shape)
+    owner = (
+        torch.arange(field.batch_shape.numel(), device=field.device).reshape(field.batch_shape).expand(shape).flatten()
+    )
+    a, b = a.expand(shape).flatten(), b.expand(shape).flatten()
+    tilt = Tilt(_flat(field))
+    extremes = tilt.extremes()
+    lower, upper = extremes.lower[owner], extremes.upper[owner]
+    target = b / a
+    outside = (target < lower * (1 - _AT_THE_END)) | (target > upper * (1 + _AT_THE_END))
+    if bool(outside.any()):
+        first = int(outside.nonzero()[0, 0])
+        low, high, size = float(lower[first]), float(upper[first]), float(a[first])
+        shift = (1, 0) if field.d == 2 else (1,)
+        raise ValueError(
+            f"jacobian_norm / displacement_norm must lie in [{low:.6g}, {high:.6g}] 1/px for this field, got "
+            f"{float(target[first]):.6g} (request {first} of {len(target)}); ask for jacobian_norm between "
+            f"{low * size:.6g} and {high * size:.6g}, raise the cutoff, or pass shift={shift}"
+        )
+    solved = tilt.solve(owner, target.clamp(lower, upper), extremes)
+    norms = solved.norms()
+    factor = torch.minimum(a / norms.displacement.lower, b / norms.jacobian.lower) * (1 - MARGIN)
+    return solved.scaled(factor)[torch.arange(len(a), device=field.device).reshape(shape)]
+
+
+def _shifted(field: Spectral, a: Tensor, b: Tensor, shift: Sequence[float] | Tensor) -> Spectral:
+    """s = the least of the s_u >= 0 with |tau(u) + s_u e| = a, by exchange: the farthest point u gives the next s."""
+    direction = torch.as_tensor(shift, dtype=torch.float64, device=field.device)
+    if direction.shape != (field.d,) or not bool(torch.isfinite(direction).all()) or not bool(direction.any()):
+        raise ValueError(f"shift must be a direction of {field.d} numbers, not all 0, got {shift!r}; use (1.0, 0.0)")
+    e = (direction / direction.norm()).to(field.dtype)
+    shape = torch.broadcast_shapes(field.batch_shape, a.shape, b.shape)
+    a, b = a.expand(shape), b.expand(shape)
+    scaled = _rescaled(field, b, field.norms().jacobian.lower, "jacobian_norm")
+    alone = scaled.norms().displacement.lower
+    if bool((alone > a * (1 + MARGIN)).any()):
+        first = int((alone > a * (1 + MARGIN)).flatten().nonzero()[0, 0])
+        size, got = float(a.flatten()[first]), float(b.flatten()[first])
+        high = got * size / float(alone.flatten()[first])
+        raise ValueError(
+            f"jacobian_norm must be at most {high:.6g} for this field with displacement_norm {size:.6g}, got {got:.6g} "
+            f"(request {first} of {a.numel()}): the field alone moves points by "
+            f"{float(alone.flatten()[first]):.6g} px; "
+            "ask for a smaller jacobian_norm or a larger displacement_norm, or raise the cutoff"
+        )
+    bound = a * (1 - MARGIN)
+    s = 2 * a
+    for _ in range(_SHIFT_STEPS):
+        far = scaled.shifted(s[..., None] * e).largest_displacement() - s[..., None] * e  # tau(u), (*shape, d)
+        along = (far * e).sum(-1)
+        across = far.square().sum(-1) - along.square()
+        new = torch.minimum(s, ((bound.square() - across).clamp_min(0).sqrt() - along).clamp_min(0))
+        done = bool(((s - new) <= 1e-14 * a).all())
+        s = new
+        if done:
+            break
+    return scaled.shifted(s[..., None] * e)
+
+
+def _flat(field: Spectral) -> Spectral:
+    """The fields in one row, batch shape ``(n,)``."""
+    rows = field if field.batch_shape else field[None]
+    return rows[torch.unravel_index(torch.arange(rows.batch_shape.numel(), device=rows.device), rows.batch_shape)]
+
+
+def _tiltable(field: Deformation) -> Spectral:
+    if isinstance(field, Spectral):
+        if not bool((field.norms().jacobian.lower > 0).all()):
+            raise ValueError("control needs fields that vary, got a zero or constant one; draw another field")
+        return field
+    raise ValueError(
+        f"two norms at once need a field with a spectrum, got {type(field).__name__}; "
+        "use FourierField, or control one norm"
+    )
+
+
+def _check_mean(field: Spectral) -> None:
+    mean = field.mean.norm(dim=-1)
+    if bool((mean > 1e-12 * field.norms().displacement.lower).any()):
+        raise ValueError(
+            f"the field's mean must be 0 to control both norms, got {float(mean.max()):.6g} px; "
+            "use field.without_mean()"
+        )
+
+
+def _target(name: str, value: Scalar | None, field: Deformation) -> Tensor | None:
+    if value is None:
+        return None
+    target = torch.as_tensor(value, dtype=torch.float64, device=field.device)
+    if not bool((torch.isfinite(target) & (target > 0)).all()):
+        raise ValueError(
+            f"{name} must be positive and finite, got {value!r}; for no deformation use Translation((0.0, 0.0))"
+        )
+    try:
+        torch.broadcast_shapes(target.shape, field.batch_shape)
+    except RuntimeError:
+        raise ValueError(
+            f"{name} must broadcast with the batch {tuple(field.batch_shape)}, got shape {tuple(target.shape)}; "
+            "use shape (T, 1) for T requests per field"
+        ) from None
+    return target

@@ -1,0 +1,180 @@
+r"""``stability quickstart``: one base architecture, one page.
+
+Real Fashion images; translations and smooth mean-free fields; two one-knob sweeps through one base point (four pooling
+scales, three patch sizes); raw and mean-removed inputs; the linear kernel of every architecture as a control.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from stability import images as image_sets
+from stability.architecture import Architecture, Layer
+from stability.deformations.base import Deformation
+from stability.front_ends import MeanRemoval
+from stability.grid import coordinates
+from stability.sweeps.build import build_fields
+from stability.sweeps.result import ROWS, RUN, image_digest, provenance, replacing
+from stability.sweeps.run import sweep
+from stability.sweeps.spec import FourierSpec, ImagesSpec, SweepSpec, TranslationSpec
+from stability.warps.band_limited import BandLimitedWarp
+
+BASE = Architecture((Layer(3, 2.0), Layer(3, 4.0)), antialiasing=1.0)
+"""Two layers, 3 x 3 patches, exponential kernel (rho = 1), scales 1, 2, 4 px, no subsampling."""
+INPUTS = (None, MeanRemoval())
+SIZES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)
+PLANE_DISPLACEMENTS = (0.25, 0.5, 1.0, 2.0, 4.0)
+PLANE_JACOBIANS = (0.01, 0.03, 0.1, 0.2, 0.4)
+STRIP_SIZES = (0.5, 1.0, 2.0, 4.0)
+SPECIFICATION = "quickstart"
+
+
+@dataclass(frozen=True)
+class Quickstart:
+    """What a quickstart is made of: named sweeps through one base point."""
+
+    curves: SweepSpec
+    pooling_scale: SweepSpec
+    patch_size: SweepSpec
+    plane: SweepSpec
+
+    def items(self) -> list[tuple[str, SweepSpec]]:
+        """(name, spec) in the order in which they run."""
+        return [(name, getattr(self, name)) for name in self.__dataclass_fields__]
+
+
+def specification(count: int = 6, size: tuple[int, int] = (32, 32), fields: int = 3) -> Quickstart:
+    """The sweeps of a quickstart.
+
+    Args:
+        count: number of images.
+        size: grid in pixels.
+        fields: smooth fields per size.
+    """
+
+    def spec(images: int, vary: dict[str, Any], deformations: tuple[Any, ...]) -> SweepSpec:
+        return SweepSpec(
+            images=ImagesSpec(name="fashion", count=images, size=size),
+            architecture=BASE,
+            vary={"front_end": INPUTS, **vary},
+            deformations=deformations,
+            fields=fields,
+            on_unreachable="record",
+        )
+
+    one_size = (
+        FourierSpec(cutoff=3, displacement_norm=(1.0,)),
+        TranslationSpec(displacement_norm=(2.0,), angles=4),
+    )
+    return Quickstart(
+        curves=spec(
+            count,
+            {},
+            (FourierSpec(cutoff=3, displacement_norm=SIZES), TranslationSpec(displacement_norm=SIZES, angles=4)),
+        ),
+        pooling_scale=spec(count, {"layers.-1.pooling_scale": (1, 2, 4, 8)}, one_size),
+        patch_size=spec(count, {"layers.*.patch_size": (1, 3, 5)}, one_size),
+        plane=spec(
+            max(2, count // 2),
+            {},
+            (
+                FourierSpec(
+                    cutoff=4,
+                    displacement_norm=PLANE_DISPLACEMENTS,
+                    jacobian_norm=PLANE_JACOBIANS,
+                    shift=(1.0, 0.0),
+                ),
+            ),
+        ),
+    )
+
+
+def run(quickstart: Quickstart, *, jobs: int = -1, progress: bool = True) -> pd.DataFrame:
+    """All rows, with the name of their sweep in the column ``sweep``."""
+    frames = []
+    for name, spec in quickstart.items():
+        frame = sweep(spec, jobs=jobs, progress=progress)
+        frame.insert(0, "sweep", name)
+        frames.append(frame)
+    return pd.concat(frames, ignore_index=True)
+
+
+def check_folder(folder: Path) -> None:
+    """Raise ``ValueError`` if the folder holds anything that a quickstart did not write."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"out must be a folder, got the file {str(folder)!r}; choose another name")
+    if folder.is_dir() and any(folder.iterdir()):
+        try:
+            mine = json.loads((folder / RUN).read_text()).get("kind") == SPECIFICATION
+        except (OSError, json.JSONDecodeError, AttributeError):
+            mine = False
+        if not mine:
+            raise ValueError(f"out must be empty or an earlier quickstart, got {str(folder)!r}; choose another folder")
+
+
+def write(folder: Path, quickstart: Quickstart, frame: pd.DataFrame) -> None:
+    """``rows.parquet``, ``run.json`` and ``strip.npz`` (the deformed images of the page's strip)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    images = image_sets.load(
+        quickstart.curves.images.name, count=quickstart.curves.images.count, size=quickstart.curves.images.size
+    )
+    specs = dict(quickstart.items())
+    record = provenance(quickstart.curves, len(frame))
+    record |= {
+        "kind": SPECIFICATION,
+        "hash": {name: spec.hash for name, spec in specs.items()},
+        "spec": {name: json.loads(spec.to_json()) for name, spec in specs.items()},
+        "images_sha256": image_digest(images),
+    }
+    with replacing(folder / "strip.npz") as temporary, temporary.open("wb") as stream:
+        np.savez_compressed(stream, **strip(quickstart.curves, images[:2]))
+    with replacing(folder / ROWS) as temporary:
+        frame.assign(floor=pd.to_numeric(frame["floor"], errors="coerce")).to_parquet(temporary, index=False)
+    with replacing(folder / RUN) as temporary:
+        temporary.write_text(json.dumps(record, indent=2) + "\n")
+
+
+def strip(spec: SweepSpec, images: torch.Tensor) -> dict[str, np.ndarray]:
+    """Images under one smooth field at growing size and one translation, with the grid that they carry along.
+
+    Args:
+        spec: where the fields come from (the first one of each family).
+        images: ``(B, 1, H, W)``.
+
+    Returns:
+        ``images`` ``(B, K, H, W)``: the original, then K - 1 deformed; ``displacement`` ``(K, H, W, 2)`` in pixels,
+        (x, y); ``displacement_norm``, ``jacobian_norm`` ``(K,)``; ``family`` ``(K,)``.
+    """
+    sized = spec.model_copy(
+        update={
+            "deformations": (
+                FourierSpec(cutoff=3, displacement_norm=STRIP_SIZES),
+                TranslationSpec(displacement_norm=(4.0,), angles=1),
+            ),
+            "fields": 1,
+        }
+    )
+    u = coordinates(spec.images.size)
+    warped, displacement = [images[:, :1]], [torch.zeros(1, *u.shape, dtype=torch.float64)]
+    norms, families = [(0.0, 0.0)], ["original"]
+    for group in build_fields(sized):
+        field: Deformation | None = group.deformation
+        if field is None:
+            continue
+        warped.append(BandLimitedWarp()(images[:, None, 0, None], field)[:, :, 0])
+        displacement.append(field.displacement(u))
+        n = field.norms()
+        norms += zip(n.displacement.lower.tolist(), n.jacobian.lower.expand(len(group.asked)).tolist(), strict=True)
+        families += [group.family] * len(group.asked)
+    return {
+        "images": torch.cat(warped, dim=1).numpy(),
+        "displacement": torch.cat(displacement).numpy(),
+        "displacement_norm": np.array([a for a, _ in norms]),
+        "jacobian_norm": np.array([b for _, b in norms]),
+        "family": np.array(families),
+    }

@@ -1,0 +1,87 @@
+r"""``Representation``: norm and distance in L2, and a frozen reference that a sweep asks for distances.
+
+Convention: ||x||^2 sums over pixels and channels (pixel area 1); ||Phi||^2 is the cell area H W / (H' W') times the
+sum over output positions and channels.
+"""
+
+import abc
+
+import torch
+from torch import Tensor, nn
+
+from stability.architecture import Architecture
+
+
+class Reference(abc.ABC):
+    """Phi(x) held fixed: its norm, and the distance of other images from it."""
+
+    norm: Tensor
+    """||Phi(x)||, ``(B,)``, float64."""
+    floor: Tensor
+    """Distances below this are round-off, ``(B,)``."""
+
+    @abc.abstractmethod
+    def distance(self, others: Tensor) -> Tensor:
+        """||Phi(x_i) - Phi(y_i...)||.
+
+        Args:
+            others: ``(B, C, *size)``, or ``(B, ..., C, *size)`` for several images per reference.
+
+        Returns:
+            ``(B,)`` or ``(B, ...)``, float64.
+        """
+
+
+class Representation(nn.Module, abc.ABC):
+    """A map Phi of images into a Hilbert space, known through norms and distances."""
+
+    architecture: Architecture | None
+    """What the theory sees; None: the theory says nothing about it."""
+
+    @abc.abstractmethod
+    def reference(self, images: Tensor) -> Reference:
+        """Everything that belongs to x alone, computed once.
+
+        Args:
+            images: ``(B, C, *size)``.
+        """
+
+    @abc.abstractmethod
+    def refined(self, factor: int) -> "Representation":
+        """The same representation for images on a grid ``factor`` times as fine: scales and patches keep their extent."""
+
+    def norm(self, images: Tensor) -> Tensor:
+        """||Phi(x)||, ``(B,)``, float64."""
+        return self.reference(images).norm
+
+    def distance(self, images: Tensor, others: Tensor) -> Tensor:
+        """||Phi(x_i) - Phi(y_i)||, ``(B,)``, float64."""
+        return self.reference(images).distance(others)
+
+
+class KernelRepresentation(Representation):
+    """A representation known through its kernel K(x, y) = <Phi(x), Phi(y)>."""
+
+    @abc.abstractmethod
+    def kernel_matrix(self, images: Tensor, others: Tensor | None = None) -> Tensor:
+        """K(x_i, y_j) for all pairs, ``(Bx, By)``, float64; ``others=None``: the symmetric matrix of the images."""
+
+
+def paired(images: Tensor, others: Tensor, d: int) -> tuple[int, ...]:
+    """The axes between batch and channel of ``others``, after a check that it fits ``images``.
+
+    Raises:
+        ValueError: if batch, channels or size differ.
+    """
+    expected, given = tuple(images.shape), tuple(others.shape)
+    if given[:1] != expected[:1] or given[-d - 1 :] != expected[-d - 1 :] or len(given) < len(expected):
+        raise ValueError(
+            f"the second images must have shape (B, ..., C, *size) = ({expected[0]}, ..., "
+            f"{', '.join(map(str, expected[1:]))}), got {given}; pair x_i with y_i"
+        )
+    return given[1 : len(given) - d - 1]
+
+
+def as_float64(images: Tensor) -> Tensor:
+    """The images in float64, detached: Gram distances need it (in float32 small ones vanish)."""
+    return images.detach().to(torch.float64)

@@ -1,0 +1,1 @@
+"""Sweeps: a specification in, tidy rows out."""

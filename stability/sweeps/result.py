@@ -1,0 +1,130 @@
+"""A run on disk: ``rows.parquet`` with the rows, ``run.json`` with everything needed to repeat them."""
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from stability import __version__
+from stability.sweeps.spec import SweepSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+ROWS, RUN = "rows.parquet", "run.json"
+UNDEFINED = "undefined"
+PACKAGES = ("torch", "numpy", "kornia", "pandas", "pyarrow")
+
+
+def check_folder(folder: Path, spec: SweepSpec) -> None:
+    """Raise ``ValueError`` if writing this spec's rows into a folder would overwrite those of another one."""
+    run = folder / RUN
+    if run.is_file():
+        try:
+            there = json.loads(run.read_text()).get("hash")
+        except (OSError, json.JSONDecodeError):
+            there = "unreadable"
+        if there != spec.hash:
+            raise ValueError(
+                f"out must be a new folder or hold the same spec, got {str(folder)!r} with the run {str(there)[:12]}; "
+                "choose another folder"
+            )
+    elif (folder / ROWS).exists():
+        raise ValueError(f"out must not hold rows without their {RUN}, got {str(folder)!r}; choose another folder")
+    elif folder.exists() and not folder.is_dir():
+        raise ValueError(f"out must be a folder, got the file {str(folder)!r}; choose another name")
+    if not os.access(_existing_parent(folder), os.W_OK):
+        raise ValueError(f"out must be writable, got {str(folder)!r}; choose another folder")
+
+
+def write_run(folder: Path, frame: pd.DataFrame, spec: SweepSpec, extra: dict[str, Any]) -> None:
+    """Write rows and provenance, each under a temporary name that is then moved into place.
+
+    Args:
+        folder: made if it does not exist.
+        frame: the rows; "undefined" in the column ``floor`` is stored as NaN and comes back on reading.
+        spec: what was asked.
+        extra: more entries of ``run.json``.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    table = frame.assign(floor=pd.to_numeric(frame["floor"], errors="coerce")) if "floor" in frame else frame
+    with replacing(folder / ROWS) as temporary:
+        table.to_parquet(temporary, index=False)
+    with replacing(folder / RUN) as temporary:
+        temporary.write_text(json.dumps(provenance(spec, len(frame)) | extra, indent=2) + "\n")
+
+
+def read_rows(folder: str | Path) -> pd.DataFrame:
+    """The rows of a run; where ||x|| = 0 the column ``floor`` says "undefined" again."""
+    frame = pd.read_parquet(Path(folder) / ROWS)
+    zero = frame["norm_x"] == 0
+    if zero.any():
+        frame["floor"] = frame["floor"].astype(object).mask(zero, UNDEFINED)
+    return frame
+
+
+def read_run(folder: str | Path) -> dict[str, Any]:
+    """The provenance of a run."""
+    return dict(json.loads((Path(folder) / RUN).read_text()))
+
+
+def provenance(spec: SweepSpec, rows: int) -> dict[str, Any]:
+    """Versions, commit (or null), spec and hash."""
+    versions = {name: metadata.version(name) for name in PACKAGES}
+    return {
+        "hash": spec.hash,
+        "spec": json.loads(spec.to_json()),
+        "rows": rows,
+        "versions": {"stability": __version__, "python": platform.python_version(), **versions},
+        "commit": commit(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+    }
+
+
+def commit() -> str | None:
+    """The commit of the checkout that the package runs from, with "+changes" if it was changed; None elsewhere."""
+    here = Path(__file__).resolve().parents[2]
+    if not (here / ".git").exists():
+        return None
+    try:
+        run = [
+            subprocess.run(["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True, timeout=10)
+            for arguments in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
+        ]
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return run[0].stdout.strip() + ("+changes" if run[1].stdout.strip() else "")
+
+
+def image_digest(images: "Tensor") -> str:
+    """SHA-256 of the prepared images' values rounded to 1e-9: the same on every machine."""
+    return hashlib.sha256((images.cpu() * 1e9).round().long().numpy().tobytes()).hexdigest()
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> "Iterator[Path]":
+    """A temporary path beside ``path`` that takes its place if the block succeeds and vanishes if it does not."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _existing_parent(folder: Path) -> Path:
+    folder = folder.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return folder

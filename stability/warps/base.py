@@ -1,0 +1,66 @@
+r"""``Warp``: L_tau x(u) = x(u - tau(u)) on the torus, batches of images against batches of fields.
+
+Convention: tau = (3, 0) moves the content 3 px to the RIGHT.
+"""
+
+import abc
+
+import torch
+from torch import Tensor
+
+from stability.deformations.base import Deformation
+from stability.grid import check_images, coordinates, sides
+
+
+class Warp(abc.ABC):
+    """L_tau x(u) = x(u - tau(u)); image i with field i, leading dimensions broadcast."""
+
+    @abc.abstractmethod
+    def sample(self, images: Tensor, points: Tensor) -> Tensor:
+        """The image that the warp makes of x at the points u - tau(u).
+
+        Args:
+            images: ``(..., C, *size)``, floating point.
+            points: ``(..., P, d)`` in pixels; leading dimensions broadcast against those of the images. P runs over
+                the grid of ``points_per_pixel`` nodes per pixel and axis.
+
+        Returns:
+            ``(..., C, *size)``.
+        """
+
+    @property
+    @abc.abstractmethod
+    def points_per_pixel(self) -> int:
+        """Nodes per pixel and axis at which the warp looks the image up."""
+
+    def __call__(self, images: Tensor, deformation: Deformation) -> Tensor:
+        """L_tau x.
+
+        Args:
+            images: ``(..., C, *size)``: floating point, on the deformation's grid. All images with all fields:
+                ``images[:, None]`` ``(B, 1, C, H, W)`` against a batch ``(F,)`` of fields.
+            deformation: batch shape broadcasts against the leading dimensions of the images.
+
+        Returns:
+            ``(..., C, *size)`` in the images' dtype and on their device.
+
+        Raises:
+            ValueError: if the images are not finite or live on another grid than the field.
+        """
+        d, size = deformation.d, deformation.size
+        check_images(images, d)
+        if tuple(images.shape[-d:]) != size:
+            raise ValueError(
+                f"images must live on the deformation's grid {size}, got {tuple(images.shape[-d:])}; "
+                "sample the field with the images' size"
+            )
+        u = coordinates(size, oversample=self.points_per_pixel, dtype=torch.float64, device=images.device)
+        u = u.flatten(0, -2)  # (P, d)
+        return self.sample(images, u - deformation.displacement(u))
+
+
+def wrap(points: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Points moved into the fundamental domain [0, W) x [0, H) of the torus, ``(..., d)``."""
+    period = sides(size, dtype=points.dtype, device=points.device)
+    wrapped = points - period * torch.floor(points / period)
+    return torch.where(wrapped >= period, wrapped - period, wrapped)  # round-off of tiny negative coordinates

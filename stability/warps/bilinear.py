@@ -1,0 +1,39 @@
+"""``BilinearWarp``: kornia's bilinear look-up on the torus."""
+
+import torch
+from kornia.geometry.transform import remap
+from torch import Tensor
+
+from stability.warps.base import Warp, wrap
+
+
+class BilinearWarp(Warp):
+    """Bilinear interpolation of x at u - tau(u), by ``kornia.geometry.transform.remap(align_corners=True)``.
+
+    The warp that deep-learning pipelines use. Its own error is 3 to 31 per cent of the image (the more, the finer
+    the image), so that for small fields a sweep measures the interpolation and not the representation; and it has no
+    derivative at tau = 0.
+
+    Convention: periodic; ``align_corners=True`` (kornia's default moves even an identity map).
+    """
+
+    @property
+    def points_per_pixel(self) -> int:
+        """1."""
+        return 1
+
+    def sample(self, images: Tensor, points: Tensor) -> Tensor:
+        """Bilinear values, ``(..., C, *size)``."""
+        d = points.shape[-1]
+        size = tuple(images.shape[-d:])
+        lead = torch.broadcast_shapes(images.shape[: -d - 1], points.shape[:-2])
+        points = wrap(points, size).expand(*lead, *points.shape[-2:]).reshape(-1, *size, d)
+        images = images.expand(*lead, *images.shape[-d - 1 :]).reshape(-1, *images.shape[-d - 1 :])
+        if d == 1:
+            images, points = images.unsqueeze(-2), points.unsqueeze(-3)  # (B, C, 1, N), (B, 1, N, 1)
+        padded = torch.cat([images, images[..., :1]], -1)  # one more column and row: the first ones again
+        padded = torch.cat([padded, padded[..., :1, :]], -2)
+        x = points[..., 0].to(images.dtype)
+        y = points[..., 1].to(images.dtype) if d == 2 else torch.zeros_like(x)
+        warped = remap(padded, x, y, mode="bilinear", padding_mode="border", align_corners=True)
+        return warped.reshape(*lead, warped.shape[1], *size)
