@@ -24,7 +24,7 @@ from stability.deformations.fourier import FourierField
 
 NODES_PER_WAVELENGTH = 64
 ZOOMS = 14
-STARTS = 24
+STARTS = 12
 SLACK = 1e-12
 FIELDS = 5
 _CHUNK = 16_384
@@ -77,41 +77,48 @@ def singular_value(matrix: Tensor) -> Tensor:
 
 
 def lengths(field: Deformation, points: Tensor) -> tuple[Tensor, Tensor]:
-    """|tau| and ||grad tau||_2 of one field at points ``(..., d)``."""
+    """|tau| and ||grad tau||_2 at points ``(..., d)``; returns ``(*batch_shape, ...)`` each."""
     return field.displacement(points).norm(dim=-1), singular_value(field.jacobian(points))
 
 
-def measure(field: Deformation, cutoff: float) -> tuple[float, float]:
-    """sup |tau| and sup ||grad tau||_2 of ONE field: a dense grid, then zooming by 2 around its largest local maxima.
+def measure(fields: Deformation, cutoff: float) -> Tensor:
+    """sup |tau| and sup ||grad tau||_2: a dense grid, then zooming by 2 around its largest local maxima.
 
     Args:
-        field: batch shape ().
-        cutoff: cycles per shorter side of its shortest wave.
+        fields: batch shape ``(n,)``.
+        cutoff: cycles per shorter side of the shortest wave.
+
+    Returns:
+        Tensor ``(n, 2)``.
     """
-    size = field.size
+    size = fields.size
     counts = [math.ceil(NODES_PER_WAVELENGTH * cutoff * side / min(size)) for side in size]
     axes = [torch.arange(n, dtype=torch.float64) * (side / n) for n, side in zip(counts, size, strict=True)]
-    points = torch.stack(torch.meshgrid(*axes, indexing="ij")[::-1], dim=-1)
+    points = torch.stack(torch.meshgrid(*axes, indexing="ij")[::-1], dim=-1).reshape(-1, len(size))
     spacing = max(side / n for n, side in zip(counts, size, strict=True))
-    zoom = torch.tensor(list(itertools.product((-1.0, -0.5, 0.0, 0.5, 1.0), repeat=len(size))), dtype=torch.float64)
-    suprema = []
-    seen = zip(*(lengths(field, part) for part in points.reshape(-1, len(size)).split(_CHUNK)), strict=True)
-    for which, parts in enumerate(seen):
-        values = torch.cat(parts).reshape(counts)
-        around = values
-        for axis in range(values.ndim):
-            around = torch.stack([around.roll(shift, axis) for shift in (-1, 0, 1)]).amax(0)
-        tops = torch.where(values >= around, values, 0.0).flatten()
-        chosen = tops.topk(min(STARTS, len(tops))).indices
-        centres, best = points.reshape(-1, len(size))[chosen], float(values.max())
-        step = spacing
-        for _ in range(ZOOMS):
-            near = centres[:, None] + step * zoom
-            found = lengths(field, near)[which]
-            centres = near[torch.arange(len(near)), found.argmax(1)]
-            best, step = max(best, float(found.max())), step / 2
-        suprema.append(best)
-    return suprema[0], suprema[1]
+    seen = [torch.cat(parts, dim=-1) for parts in zip(*(lengths(fields, p) for p in points.split(_CHUNK)), strict=True)]
+    suprema = [
+        [zoomed(fields[i], which, points, values[i].reshape(counts), spacing) for which, values in enumerate(seen)]
+        for i in range(len(fields.mean))
+    ]
+    return torch.tensor(suprema, dtype=torch.float64)
+
+
+def zoomed(field: Deformation, which: int, points: Tensor, values: Tensor, step: float) -> float:
+    """The largest length of ONE field (``which`` of ``lengths``) after zooming into the grid's best local maxima."""
+    d = points.shape[-1]
+    around = values
+    for axis in range(values.ndim):
+        around = torch.stack([around.roll(shift, axis) for shift in (-1, 0, 1)]).amax(0)
+    tops = torch.where(values >= around, values, 0.0).flatten()
+    centres, best = points[tops.topk(min(STARTS, len(tops))).indices], float(values.max())
+    zoom = torch.tensor(list(itertools.product((-1.0, -0.5, 0.0, 0.5, 1.0), repeat=d)), dtype=torch.float64)
+    for _ in range(ZOOMS):
+        near = centres[:, None] + step * zoom
+        found = lengths(field, near)[which]
+        centres = near[torch.arange(len(near)), found.argmax(1)]
+        best, step = max(best, float(found.max())), step / 2
+    return best
 
 
 def requests(count: int, seed: int, *, shift_mode: bool = False) -> Iterator[Outcome]:
@@ -138,13 +145,13 @@ def requests(count: int, seed: int, *, shift_mode: bool = False) -> Iterator[Out
             ratio = low + place * (high - low) if integer(0, 1) else low * (high / low) ** place
         jacobian = ratio * displacement
         found = control(field, displacement_norm=displacement, jacobian_norm=jacobian, shift=direction)
-        norms = found.norms()
+        norms, measured = found.norms(), measure(found, cutoff)
         for i in range(fields):
             yield Outcome(
                 d,
                 cutoff,
                 (float(displacement[i]), float(jacobian[i])),
-                measure(found[i], cutoff),
+                (float(measured[i, 0]), float(measured[i, 1])),
                 (float(norms.displacement.lower[i]), float(norms.jacobian.lower[i])),
                 (float(norms.displacement.upper[i]), float(norms.jacobian.upper[i])),
                 tuple(found.mean[i].tolist()),

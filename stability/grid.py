@@ -32,7 +32,7 @@ def check_size(size: Sequence[int]) -> tuple[int, ...]:
         integral = all(float(side) == float(given) for side, given in zip(sides, size, strict=True))
     except (TypeError, ValueError):
         sides, integral = (), False
-    if not integral or len(sides) not in (1, 2) or min(sides) < 2:
+    if isinstance(size, str) or not integral or len(sides) not in (1, 2) or min(sides) < 2:
         raise ValueError(f"size must be (N,) or (H, W) with integers >= 2, got {size!r}; pass for example (32, 32)")
     return sides
 

@@ -144,6 +144,10 @@ class Deformation(abc.ABC):
     def __sub__(self, other: "Deformation") -> "Deformation":
         return self + -other
 
+    def __getstate__(self) -> dict[str, object]:
+        """Pickled without its cached norms, which are computed again when they are read."""
+        return {name: None if name == "_norms" else value for name, value in vars(self).items() if name != "_farthest"}
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}(size={self.size}, batch_shape={tuple(self.batch_shape)})"
 

@@ -90,5 +90,5 @@ def bilinear(components: Sequence[Tensor]) -> Tensor:
         norm = (x_1 + x_2).sqrt()
         step = (norm - 1) * norm * norm / (x_1 / nu + x_2 / outer).clamp_min(_TINY)
         nu = torch.where(torch.isfinite(step), nu + step.clamp_min(0.0), nu)
-    value = m_1 * m_1 + m_2 * m_2 + (pp + qq) / 2 + half_gap + nu + first / nu + second / (nu + gap).clamp_min(_TINY)
-    return value.sqrt()
+    dual = torch.where(squared > 0, nu + first / nu + second / (nu + gap).clamp_min(_TINY), 0.0)
+    return (m_1 * m_1 + m_2 * m_2 + (pp + qq) / 2 + half_gap + dual).sqrt()

@@ -37,7 +37,10 @@ TOLERANCE = 1e-4
 ROUND_OFF = 1e-11
 """Relative allowance for round-off in every value that enters an upper bound."""
 
-_STEPS = ((0.2, 0.03), (0.1, 0.01), (0.05, 1e-3), (0.02, 1e-4), (0.006, 1e-5), (0.001, 1e-5))
+_STEPS = (
+    *((0.2, 0.05), (0.2, 0.05), (0.2, 0.05), (0.1, 0.02), (0.1, 0.01)),  # wide first: next to a crease of the length
+    *((0.05, 5e-3), (0.05, 2e-3), (0.02, 1e-4), (0.006, 1e-5), (0.001, 1e-5)),  # Newton's step fails, starts must walk
+)
 """Local refinement: stencil widths in units of 1 / R, and how far below the best of its field a start may then be."""
 
 _BUDGET = 200_000
@@ -155,22 +158,24 @@ class Supremum:
         d = len(self._counts)
         if not self._bandwidth:
             return cells
-        index, points, values = cells
-        unit = _stencil(points)
+        index, seen, values = cells  # seen: where the value is attained
+        points, unit = seen, _stencil(seen)
         for step, share in _STEPS:
             width = step / self._bandwidth
             stencil = self._length(self._fields.around(index, points, unit * width))  # (P, 3^d)
-            move = _newton(stencil, d)
             best, node = stencil.max(1)
-            safe = (move.abs().amax(1) <= 3.0) & torch.isfinite(move).all(1)
-            points = points + width * torch.where(safe[:, None], move, unit[node])
+            better = best > values
+            seen = torch.where(better[:, None], points + width * unit[node], seen)
+            move = _newton(stencil, d)
+            safe = (move.abs().amax(1) <= 3.0) & torch.isfinite(move).all(1) & (best >= values * (1 - ROUND_OFF))
             values = torch.maximum(values, best)
+            points = torch.where(safe[:, None], points + width * move, seen)  # a step that went astray is taken back
             # a start still below the best of its field by more than the steps to come can gain is another, lower peak
             top = values.new_zeros(len(self._fields)).scatter_reduce(0, index, values, "amax")
             keep = values >= (1 - share) * top[index]
-            index, points, values = index[keep], points[keep], values[keep]
+            index, points, seen, values = index[keep], points[keep], seen[keep], values[keep]
         final = self._length(self._fields.around(index, points, unit[:1] * 0.0))[:, 0]
-        return _Cells(index, points, torch.maximum(values, final))
+        return _Cells(index, torch.where((final > values)[:, None], points, seen), torch.maximum(values, final))
 
     def _certify(self) -> Tensor:
         fields, spacing = self._fields, self._spacing

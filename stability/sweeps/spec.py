@@ -18,11 +18,14 @@ from pydantic import (
     Field,
     PlainSerializer,
     ValidationError,
+    field_serializer,
     field_validator,
     model_validator,
 )
 
 from stability.architecture import Architecture, from_plain, plain
+from stability.front_ends import FrontEnd
+from stability.kernels import Kernel
 from stability.names import unknown
 
 RUNGS = ("closed_form", "trivial")
@@ -212,6 +215,13 @@ class SweepSpec(Spec):
             for path, values in vary.items()
         }
 
+    @field_serializer("vary")
+    def _data(self, vary: dict[str, tuple[Any, ...]]) -> dict[str, list[Any]]:
+        return {
+            path: [plain(value) if isinstance(value, Kernel | FrontEnd) else value for value in values]
+            for path, values in vary.items()
+        }
+
     @model_validator(mode="after")
     def _paths_lead_somewhere(self) -> "SweepSpec":
         self.architectures()
@@ -229,7 +239,7 @@ class SweepSpec(Spec):
 
     def to_json(self) -> str:
         """The spec as compact JSON with sorted keys."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), default=plain)
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> "SweepSpec":

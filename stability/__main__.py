@@ -1,0 +1,7 @@
+"""``python -m stability``."""
+
+import sys
+
+from stability.cli import main
+
+sys.exit(main())

@@ -1,0 +1,136 @@
+"""Shared marks: colours, lines, slope triangle, legend. Object API only; the style in force sets sizes and fonts."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Polygon
+from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+
+SCREEN, PAPER = (Path(__file__).with_name(f"{name}.mplstyle") for name in ("screen", "paper"))
+DISPLACEMENT = r"$\|\tau\|_\infty$ (px)"
+JACOBIAN = r"$\|\nabla\tau\|_\infty$ (dimensionless)"
+RELATIVE = r"$\|\Phi(L_\tau x)-\Phi(x)\|\,/\,\|x\|$"
+IN_PAIRS = r"$\|\Phi(L_\tau x)-\Phi(x)\|$" + "\n/ distance of two images"
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure and the text that belongs below it."""
+
+    figure: Figure
+    caption: str
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How one kind of number is drawn everywhere. Colours: Okabe & Ito, told apart by every kind of colour vision."""
+
+    label: str
+    color: str
+    linestyle: Any
+    marker: str = ""
+    width: float = 1.0
+
+    def style(self) -> dict[str, Any]:
+        """Keyword arguments of ``Axes.plot``."""
+        return {
+            "label": self.label,
+            "color": self.color,
+            "linestyle": self.linestyle,
+            "marker": self.marker,
+            "linewidth": self.width * float(mpl.rcParams["lines.linewidth"]),
+        }
+
+
+CKN_MARK = Mark("exact CKN", "#0072B2", "-", "o")
+LINEAR_MARK = Mark("linear kernel (control)", "#D55E00", (0, (4, 2)))
+BOUND_MARK = Mark("closed-form bound", "#000000", (0, (6, 1.5, 1, 1.5)))
+TRIVIAL_MARK = Mark("trivial bound", "#666666", (0, (1, 1.3)))
+PAIRS_MARK = Mark("two different images", "#009E73", "-", width=0.7)
+
+
+def panels(rows: int, columns: int, aspect: float, **axes: Any) -> tuple[Figure, npt.NDArray[Any]]:  # noqa: ANN401
+    """A figure of the style's width with rows x columns axes.
+
+    Args:
+        rows: number of rows.
+        columns: number of columns.
+        aspect: height / width of the whole figure.
+        axes: passed to ``Figure.subplots``.
+    """
+    width = float(mpl.rcParams["figure.figsize"][0])
+    figure = Figure(figsize=(width, aspect * width), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, squeeze=False, **axes)
+
+
+def line(axes: Axes, x: npt.ArrayLike, y: npt.ArrayLike, mark: Mark, **changes: Any) -> Line2D:  # noqa: ANN401
+    """One line in the style of its kind."""
+    return axes.plot(np.asarray(x, dtype=float), np.asarray(y, dtype=float), **(mark.style() | changes))[0]
+
+
+def band(axes: Axes, x: npt.ArrayLike, spread: pd.DataFrame, mark: Mark) -> None:
+    """The 10-90 % range around a median."""
+    axes.fill_between(np.asarray(x, dtype=float), spread["low"], spread["high"], color=mark.color, alpha=0.18, lw=0)
+
+
+def triangle(axes: Axes, x: tuple[float, float], y: float, slope: float) -> Polygon:
+    """A right triangle whose long side has the given slope on log-log axes.
+
+    Args:
+        axes: log-log axes.
+        x: its left and right end, in data units.
+        y: its height at the left end, in data units.
+        slope: d log y / d log x.
+    """
+    left, right = x
+    top = y * (right / left) ** slope
+    corner = (right, y) if slope > 0 else (left, top)
+    shape = Polygon([(left, y), corner, (right, top)], closed=True, fill=False, edgecolor="#555555", linewidth=0.9)
+    shape.set_label(f"slope {slope:g}")
+    axes.add_patch(shape)
+    ends = sorted((y, top))
+    axes.annotate(
+        f"{slope:g}".replace("-", "\N{MINUS SIGN}"),
+        (right if slope > 0 else left, float(np.sqrt(ends[0] * ends[1]))),
+        xytext=(3 if slope > 0 else -3, 0),
+        textcoords="offset points",
+        ha="left" if slope > 0 else "right",
+        va="center",
+        color="#555555",
+        fontsize="small",
+    )
+    return shape
+
+
+def band_handle(mark: Mark, label: str) -> Patch:
+    """What the legend shows for a band."""
+    return Patch(facecolor=mark.color, alpha=0.18, label=label)
+
+
+def handle(mark: Mark, **changes: Any) -> Line2D:  # noqa: ANN401
+    """What the legend shows for a mark."""
+    return Line2D([], [], **(mark.style() | changes))
+
+
+def legend_below(figure: Figure, handles: list[Any], columns: int) -> None:
+    """One legend for all panels, outside them."""
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+
+
+def plain_log_ticks(axis: Axis, values: npt.ArrayLike) -> None:
+    """Ticks at the given values of a log axis, written as plain numbers."""
+    axis.set_ticks(np.asarray(values, dtype=float).tolist())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
+    axis.set_minor_formatter(NullFormatter())

@@ -1,0 +1,158 @@
+"""What a figure is drawn from: the rows of a run, its record, its strip of deformed images. No torch."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from stability.sweeps.result import ROWS, RUN, read_rows, read_run
+
+Array: TypeAlias = npt.NDArray[np.float64]
+
+STRIP = "strip.npz"
+CKN, LINEAR = "gram", "linear"
+DISTANCE, PAIRS = "distance_over_input_norm", "distance_over_pairs"
+INPUTS = {"none": "raw images", "mean_removal": "mean-removed images"}
+FAMILIES = {"translation": "translations", "fourier": "smooth mean-free fields"}
+FIELD = {"original": "original", "translation": "translation", "fourier": "smooth field"}
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run in memory.
+
+    Args:
+        rows: one row per image, field and representation; the column ``sweep`` names the part of the run.
+        record: ``run.json``: versions, commit, specs, hashes.
+        strip: ``strip.npz``: images ``(B, K, H, W)``, displacement ``(K, H, W, 2)`` in px, the norms and families
+            ``(K,)``; empty if the run has none.
+    """
+
+    rows: pd.DataFrame
+    record: Mapping[str, Any] = field(default_factory=dict)
+    strip: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+
+
+def read(folder: str | Path) -> Run:
+    """Rows, record and strip of a folder.
+
+    Args:
+        folder: what ``stability quickstart --out`` wrote.
+
+    Raises:
+        ValueError: if the folder holds no run.
+    """
+    path = Path(folder)
+    for name in (ROWS, RUN):
+        if not (path / name).is_file():
+            raise ValueError(f"folder must hold {name}, got {str(folder)!r}; run `stability quickstart --out` first")
+    strip: dict[str, npt.NDArray[Any]] = {}
+    if (path / STRIP).is_file():
+        with np.load(path / STRIP, allow_pickle=False) as archive:
+            strip = {name: archive[name] for name in archive.files}
+    return Run(read_rows(path), read_run(path), strip)
+
+
+def of_sweep(run: Run, sweep: str) -> pd.DataFrame:
+    """Every row of one sweep, sizes out of reach included.
+
+    Raises:
+        ValueError: if the run has no such rows.
+    """
+    if "sweep" not in run.rows:
+        raise ValueError("rows must have the column 'sweep', got none; read the folder of a `stability quickstart`")
+    rows = run.rows[run.rows["sweep"] == sweep]
+    if not rows[DISTANCE].notna().any():
+        there = sorted(run.rows["sweep"].unique().tolist())
+        raise ValueError(f"rows must hold the sweep {sweep!r}, got {there}; run `stability quickstart`")
+    return rows
+
+
+def measured(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows that hold a number: sizes that a field cannot have are left out."""
+    return rows[rows[DISTANCE].notna()]
+
+
+def inputs(rows: pd.DataFrame) -> list[str]:
+    """The front ends in a table, raw images first."""
+    present = [str(name) for name in rows["front_end"].unique()]
+    return sorted(present, key=lambda name: (list(INPUTS).index(name) if name in INPUTS else len(INPUTS), name))
+
+
+def input_name(front_end: str) -> str:
+    """The words for a front end.
+
+    >>> input_name("mean_removal")
+    'mean-removed images'
+    """
+    return INPUTS.get(front_end, front_end)
+
+
+def spread(rows: pd.DataFrame, by: str, value: str) -> pd.DataFrame:
+    """Median and 10-90 % range of the finite values of a column.
+
+    Args:
+        rows: any rows.
+        by: the column that makes the groups, for example the asked size.
+        value: the column that is summarised.
+
+    Returns:
+        Columns ``low``, ``median``, ``high``, indexed by ``by``; groups without a finite value are left out.
+    """
+    finite = rows[np.isfinite(rows[value].to_numpy(dtype=float))]
+    groups = finite.groupby(by)[value]
+    return pd.DataFrame({"low": groups.quantile(0.1), "median": groups.median(), "high": groups.quantile(0.9)})
+
+
+def size_axis(rows: pd.DataFrame, x: str) -> "pd.Series[float]":
+    """Asked size ||tau|| in px -> median of the column x over all rows of this size, representations included."""
+    return measured(rows).groupby("asked_displacement_norm")[x].median()
+
+
+def two_images(rows: pd.DataFrame) -> float:
+    """Median over images of (distance of two different images) / ||x||; NaN for one image.
+
+    The median distance of the pairs is distance / distance_over_pairs, the same in all rows of one representation.
+    """
+    finite = rows[(rows[PAIRS] > 0) & rows[DISTANCE].notna()]
+    ratio = (finite[DISTANCE] / finite[PAIRS]).groupby(finite["image"]).median()
+    return float(ratio.median()) if len(ratio) else float("nan")
+
+
+def architecture_words(rows: pd.DataFrame) -> str:
+    """The architecture of the exact CKN in words; what varies is given as a list."""
+    texts = [json.loads(text) for text in rows.loc[rows["representation"] == CKN, "architecture"].unique()]
+    if not texts:
+        return "no exact CKN"
+
+    def values(*path: str) -> str:
+        found: dict[str, None] = {}
+        for text in texts:
+            for layer in text["layers"]:
+                part: Any = layer
+                for key in path:
+                    part = part[key]
+                found[f"{part:g}" if isinstance(part, int | float) else str(part).replace("_", " ")] = None
+        return " or ".join(found)
+
+    depth = len(texts[0]["layers"])
+    scales = " or ".join(
+        dict.fromkeys(
+            "(" + ", ".join(f"{s or 0:g}" for s in (text["antialiasing"], *_scales(text))) + ")" for text in texts
+        )
+    )
+    stride = values("subsampling")
+    return (
+        f"{depth} layer{'s' if depth > 1 else ''}, patches {values('patch_size')} px wide, "
+        f"{values('kernel', 'kind')} kernel, scales {scales} px, "
+        + ("no subsampling" if stride == "1" else f"subsampling {stride}")
+    )
+
+
+def _scales(text: Mapping[str, Any]) -> list[float]:
+    return [layer["pooling_scale"] for layer in text["layers"]]

@@ -1,0 +1,111 @@
+"""What a page says, computed from the rows: medians, violations, distance from linear. No torch."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from stability.bounds.rung import Status
+from stability.plots.reading import CKN, DISTANCE, LINEAR, PAIRS, measured
+
+OUT_OF_REACH = "out of reach"
+GLOSSARY: Mapping[str, str] = {
+    Status.PROOF: "a closed formula with a proof on paper",
+    Status.NUMERICAL: "a proof whose constants are evaluated numerically, in floating point",
+    Status.ENCLOSURE: "computed between rigorous lower and upper ends",
+    Status.PROBABLE: "holds with a stated probability",
+    Status.ESTIMATE: "computed without a proof: a hint, no guarantee",
+    Status.NOT_COVERED: "the theorem says nothing here (for example ||grad tau|| >= 1); the bound is infinite",
+    OUT_OF_REACH: "no field of the family has this pair of norms; nothing was measured",
+}
+SAFE_ANTIALIASING = 0.7
+"""Below this sigma_0, in px, sampling between the layers is no longer negligible."""
+KEYS = (
+    "sweep", "image", "family", "cutoff", "field_seed", "front_end", "antialiasing", "pooling_scale", "patch_size",
+    "depth", "asked_displacement_norm", "asked_jacobian_norm",
+)  # fmt: skip
+
+
+def violations(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows whose distance is above a bound by more than its allowances; there should be none.
+
+    distance / ||x|| > bound + interpolation_error + floor,   or   > trivial + floor.
+
+    Args:
+        rows: the rows of a run.
+
+    Returns:
+        The rows that violate; rows without a number are never among them.
+    """
+    there = measured(rows)
+    floor = pd.to_numeric(there["floor"], errors="coerce").fillna(0.0)
+    error = there["interpolation_error"].fillna(0.0)
+    above = there[DISTANCE] > there["bound_closed_form"] + error + floor
+    return there[above | (there[DISTANCE] > there["trivial"] + floor)]
+
+
+def paired(rows: pd.DataFrame) -> pd.DataFrame:
+    """The exact CKN and its linear control side by side: the same image, field and architecture.
+
+    Returns:
+        Columns ``KEYS``, ``ckn`` and ``linear`` (distance / ||x||) and ``apart`` = |ckn - linear| / linear.
+    """
+    there = measured(rows)
+    keys = [key for key in KEYS if key in there]
+    ckn, linear = (
+        there.loc[there["representation"] == name, [*keys, DISTANCE]].rename(columns={DISTANCE: column})
+        for name, column in ((CKN, "ckn"), (LINEAR, "linear"))
+    )
+    both = ckn.merge(linear, on=keys)
+    both = both[both["linear"] > 0]
+    return both.assign(apart=(both["ckn"] - both["linear"]).abs() / both["linear"])
+
+
+def apart_from_linear(rows: pd.DataFrame) -> dict[str, float]:
+    """Front end -> median of |d_CKN - d_linear| / d_linear over images, fields and sizes."""
+    medians = paired(rows).groupby("front_end")["apart"].median()
+    return {str(name): float(value) for name, value in medians.items()}
+
+
+def table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Medians for each input, family and size.
+
+    Args:
+        rows: the rows of one sweep over sizes.
+
+    Returns:
+        One row per front end, family and asked size: the realised norms, ``measured``, ``linear``, ``pairs`` (in units
+        of the distance between two images), ``bound``, ``trivial`` and ``ratio`` = median of bound / measured.
+    """
+    there = measured(rows)
+    keys = ["front_end", "family", "asked_displacement_norm"]
+    ckn = there[there["representation"] == CKN]
+    ckn = ckn.assign(ratio=ckn["bound_closed_form"] / ckn[DISTANCE].where(ckn[DISTANCE] > 0))
+    found = ckn.groupby(keys)[
+        ["displacement_norm", "jacobian_norm", DISTANCE, PAIRS, "bound_closed_form", "trivial", "ratio"]
+    ].median()
+    names = {DISTANCE: "measured", PAIRS: "pairs", "bound_closed_form": "bound"}
+    linear = there[there["representation"] == LINEAR].groupby(keys)[DISTANCE].median()
+    return found.rename(columns=names).assign(linear=linear).reset_index()
+
+
+def nearest(found: pd.DataFrame, family: str, front_end: str, size: float) -> "pd.Series[float] | None":
+    """The row of ``table`` whose asked size is nearest to a size in px, on a log axis; None without any."""
+    there = found[(found["family"] == family) & (found["front_end"] == front_end)]
+    if there.empty:
+        return None
+    gap = np.abs(np.log(there["asked_displacement_norm"].to_numpy(dtype=float) / size))
+    return there.iloc[int(np.argmin(gap))]
+
+
+def percent(value: float) -> str:
+    """A share in per cent with two significant digits.
+
+    >>> percent(0.0516), percent(1.784), percent(float("inf"))
+    ('5.2 %', '178 %', 'no finite share')
+    """
+    if not math.isfinite(value):
+        return "no finite share"
+    share = 100 * value
+    return f"{share:.0f} %" if share >= 10 else f"{share:.2g} %"

@@ -1,0 +1,85 @@
+"""Second routes: slow, literal transcriptions of the definitions, sharing no code with the package."""
+
+import itertools
+import math
+
+import torch
+from torch import Tensor
+
+from stability.architecture import Architecture
+
+
+def circulant(n: int, sigma: float) -> Tensor:
+    """Dense A_sigma on n points of a torus, from its definition by the discrete Fourier transform."""
+    omega = 2 * math.pi * torch.fft.fftfreq(n, dtype=torch.float64)
+    transform = torch.fft.fft(torch.eye(n, dtype=torch.float64), dim=0)
+    return torch.fft.ifft(transform * torch.exp(-0.5 * (sigma * omega) ** 2)[:, None], dim=0).real
+
+
+def pooling(sigma: float, size: tuple[int, ...]) -> Tensor:
+    """Dense A_sigma on all positions, the Kronecker product of its axes."""
+    matrix = torch.ones(1, 1, dtype=torch.float64)
+    for n in size:
+        matrix = torch.kron(matrix, circulant(n, sigma))
+    return matrix
+
+
+def offsets(patch_size: int, d: int) -> list[tuple[int, ...]]:
+    """Patch positions: centred for odd sides, -(e/2 - 1) ... e/2 for even ones."""
+    start = -(patch_size - 1) // 2 if patch_size % 2 else -(patch_size // 2 - 1)
+    return list(itertools.product(range(start, start + patch_size), repeat=d))
+
+
+def shifts(size: tuple[int, ...], patch_size: int) -> list[list[int]]:
+    """For every patch offset c, the index of u + c for every position u."""
+    positions = list(itertools.product(*map(range, size)))
+    index = {u: i for i, u in enumerate(positions)}
+    return [
+        [index[tuple((a + b) % n for a, b, n in zip(u, c, size, strict=True))] for u in positions]
+        for c in offsets(patch_size, len(size))
+    ]
+
+
+def layer_gram(gram: dict[str, Tensor], architecture: Architecture, k: int, size: tuple[int, ...]) -> dict[str, Tensor]:
+    """Gram matrices of z_k = M_k P_k y from those of y, for the pairs xx, xy, yy."""
+    layer = architecture.layers[k]
+    index = shifts(size, layer.patch_size)
+    patches = {pair: sum(g[i][:, i] for i in index) / len(index) for pair, g in gram.items()}
+    norms = {name: patches[name * 2].diagonal().clamp_min(0).sqrt() for name in "xy"}
+    out = {}
+    for pair, g in patches.items():
+        a, b = norms[pair[0]], norms[pair[1]]
+        cosine = torch.where(a[:, None] * b > 0, g / (a[:, None] * b).clamp_min(1e-300), 0.0).clamp(-1, 1)
+        if pair[0] == pair[1]:
+            cosine.fill_diagonal_(1.0)
+        out[pair] = a[:, None] * b * layer.kernel(cosine)
+    return out
+
+
+def first_gram(architecture: Architecture, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+    """Gram matrices of A_0 F x over all pairs of positions; x, y ``(C, *size)``."""
+    size = tuple(x.shape[1:])
+    if architecture.front_end is not None:
+        x, y = (z - z.mean(tuple(range(1, z.ndim)), keepdim=True) for z in (x, y))
+    a = pooling(architecture.antialiasing or 0.0, size)
+    x, y = x.flatten(1) @ a.T, y.flatten(1) @ a.T
+    return {"xx": x.T @ x, "xy": x.T @ y, "yy": y.T @ y}
+
+
+def brute_force(architecture: Architecture, x: Tensor, y: Tensor) -> dict[str, float]:
+    """K(x, x), K(x, y), K(y, y) by dense matrices over all pairs of positions; x, y ``(C, *size)``."""
+    full = size = tuple(x.shape[1:])
+    gram, spacing = first_gram(architecture, x, y), 1
+    for k, layer in enumerate(architecture.layers):
+        gram = layer_gram(gram, architecture, k, size)
+        keep = [
+            i
+            for i, u in enumerate(itertools.product(*map(range, size)))
+            if all(c % layer.subsampling == 0 for c in u)
+        ]
+        a = pooling(layer.pooling_scale / spacing, size)[keep]
+        gram = {pair: a @ g @ a.T for pair, g in gram.items()}
+        size = tuple(math.ceil(n / layer.subsampling) for n in size)
+        spacing *= layer.subsampling
+    area = math.prod(full) / math.prod(size)
+    return {pair: float(g.trace()) * area for pair, g in gram.items()}

@@ -1,0 +1,203 @@
+"""Exact CKN kernels against dense matrices, laws of kernels, and broken objects that must be caught."""
+
+import pytest
+import torch
+from oracles import brute_force
+
+import stability as st
+from stability import kernels
+from stability.representations import pair_program
+from stability.warps.band_limited import refine
+
+ROUND_OFF = 1e-12
+KERNELS = [
+    kernels.Exponential(),
+    kernels.Exponential(2.37),
+    kernels.InversePolynomial(),
+    kernels.Polynomial(2, 1.0),
+    kernels.ArcCosine(1),
+    kernels.ArcCosine(0),
+    kernels.Linear(),
+]
+
+
+def network(kernel: kernels.Kernel, depth: int, stride: int, patch: int = 3, front_end=None) -> st.Architecture:
+    layers = tuple(st.Layer(patch, 1.0 + k, stride, kernel) for k in range(depth))
+    return st.Architecture(layers, antialiasing=1.0, front_end=front_end)
+
+
+def pair(generator: torch.Generator, size: tuple[int, ...], channels: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
+    draw = torch.randn(2, 1, channels, *size, generator=generator, dtype=torch.float64)
+    return draw[0] + 0.5, draw[1] + 0.5
+
+
+@pytest.mark.parametrize("size", [(12,), (8, 8), (8, 12)], ids=str)
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("depth", [1, 2, 3])
+@pytest.mark.parametrize("kernel", KERNELS, ids=repr)
+def test_kernel_equals_dense_matrices(kernel, depth, stride, size, generator):
+    arch = network(kernel, depth, stride, patch=2 if depth == 3 else 3)
+    x, y = pair(generator, size)
+    gram, truth = st.GramCKN(arch), brute_force(arch, x[0], y[0])
+    assert abs(gram.kernel(x, y).item() - truth["xy"]) <= ROUND_OFF * truth["xx"]
+    assert abs(gram.norm(x).item() ** 2 - truth["xx"]) <= ROUND_OFF * truth["xx"]
+    squared = truth["xx"] + truth["yy"] - 2 * truth["xy"]
+    assert abs(gram.distance(x, y).item() ** 2 - squared) <= 4 * ROUND_OFF * truth["xx"]
+
+
+@pytest.mark.parametrize("size", [(9,), (6, 9)], ids=str)
+def test_front_end_odd_sides_and_a_last_stride_with_remainder(size, generator):
+    arch = st.Architecture(
+        (st.Layer(3, 1.0, 3), st.Layer(2, 2.0, 2, kernels.ArcCosine(1))), 0.7, front_end=st.front_ends.MeanRemoval()
+    )
+    x, y = pair(generator, size)
+    truth = brute_force(arch, x[0], y[0])
+    assert abs(st.GramCKN(arch).kernel(x, y).item() - truth["xy"]) <= ROUND_OFF * truth["xx"]
+
+
+def test_streaming_in_small_blocks_changes_nothing(generator, monkeypatch):
+    arch = network(kernels.Exponential(), 2, 2)
+    x, y = pair(generator, (8, 8))
+    whole = st.GramCKN(arch).distance(x, y)
+    monkeypatch.setattr(pair_program, "BLOCK_ENTRIES", 2 * 8 * 64)  # two rows at a time
+    monkeypatch.setattr(pair_program, "DENSE_WEIGHT_ENTRIES", 0)  # separable weights of the trace
+    for depth in (1, 2):
+        arch = network(kernels.ArcCosine(1), depth, 1)
+        truth = brute_force(arch, x[0], y[0])
+        assert abs(st.GramCKN(arch).kernel(x, y).item() - truth["xy"]) <= ROUND_OFF * truth["xx"]
+    blocks = st.GramCKN(network(kernels.Exponential(), 2, 2)).distance(x, y)
+    assert torch.allclose(whole, blocks, rtol=1e-10, atol=0)
+
+
+def test_oracle_sees_a_wrong_pooling_scale(generator):
+    x, y = pair(generator, (8, 8))
+    arch = network(kernels.Exponential(), 2, 1)
+    truth = brute_force(arch.replace("layers.-1.pooling_scale", 2.1), x[0], y[0])
+    assert abs(st.GramCKN(arch).kernel(x, y).item() - truth["xy"]) > 1e-6 * truth["xx"]
+
+
+def test_reference_pairs_every_image_with_its_own_others(generator):
+    arch = network(kernels.Exponential(), 2, 1)
+    gram = st.GramCKN(arch)
+    x = torch.randn(2, 1, 8, 8, generator=generator, dtype=torch.float64)
+    y = torch.randn(2, 3, 1, 8, 8, generator=generator, dtype=torch.float64)
+    reference = gram.reference(x)
+    many = reference.distance(y)
+    assert many.shape == (2, 3)
+    for j in range(3):
+        assert torch.allclose(many[:, j], reference.distance(y[:, j]), rtol=1e-12)
+        assert torch.allclose(many[:, j], gram.distance(x, y[:, j]), rtol=1e-12)
+
+
+@pytest.mark.parametrize("representation", [st.GramCKN, st.LinearGram])
+def test_kernel_matrix_is_symmetric_positive_and_consistent(representation, generator):
+    phi = representation(network(kernels.Exponential(), 2, 2))
+    x = torch.randn(4, 1, 8, 8, generator=generator, dtype=torch.float64)
+    matrix = st.kernel_matrix(phi, x)
+    assert torch.allclose(matrix, matrix.T, rtol=1e-13)
+    assert torch.linalg.eigvalsh(matrix).min() > -1e-12 * matrix.diagonal().max()
+    assert torch.allclose(matrix.diagonal().sqrt(), phi.norm(x), rtol=1e-12)
+    assert torch.allclose(st.kernel_matrix(phi, x, x[:2]), matrix[:, :2], rtol=1e-12)
+    squared = matrix[0, 0] + matrix[1, 1] - 2 * matrix[0, 1]
+    assert torch.allclose(phi.distance(x[:1], x[1:2]), squared.sqrt(), rtol=1e-9)
+
+
+@pytest.mark.parametrize("kernel", KERNELS, ids=repr)
+def test_translations_by_whole_pixels_move_nothing_but_positions(kernel, generator):
+    """Without subsampling Phi commutes with them: norms and distances of two shifted images do not change."""
+    gram = st.GramCKN(network(kernel, 2, 1))
+    x, y = pair(generator, (8, 8))
+    rolled = gram.distance(x.roll((2, 3), (-2, -1)), y.roll((2, 3), (-2, -1)))
+    assert torch.allclose(rolled, gram.distance(x, y), rtol=1e-9)
+
+
+@pytest.mark.parametrize("kernel", [k for k in KERNELS if k.lipschitz < float("inf")], ids=repr)
+@pytest.mark.parametrize("stride", [1, 2])
+def test_distance_is_at_most_rho_times_the_filtered_distance(kernel, stride, generator):
+    arch = st.Architecture(tuple(st.Layer(3, 2.0 * 2**k, stride, kernel) for k in range(2)))
+    x, y = pair(generator, (8, 8))
+    for t in (1e-3, 1.0):
+        z = x + t * (y - x)
+        bound = kernel.lipschitz**2 * torch.linalg.vector_norm(z - x)
+        assert st.GramCKN(arch).distance(x, z) <= bound * (1 + 1e-9)
+
+
+def test_norm_is_preserved_without_pooling(generator):
+    x, _ = pair(generator, (8, 8))
+    arch = st.Architecture((st.Layer(3, 0.0), st.Layer(2, 0.0, 1, kernels.ArcCosine(1))), antialiasing=None)
+    assert torch.allclose(st.GramCKN(arch).norm(x), x.flatten(1).norm(dim=1), rtol=1e-13)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_linear_gram_is_the_gram_of_the_linear_kernel(stride, generator):
+    arch = network(kernels.Exponential(), 2, stride, front_end=st.front_ends.MeanRemoval())
+    x, y = pair(generator, (8, 8))
+    exact = st.GramCKN(arch.replace("layers.*.kernel", kernels.Linear()))
+    linear = st.LinearGram(arch)
+    assert torch.allclose(linear.distance(x, y), exact.distance(x, y), rtol=1e-9)
+    assert torch.allclose(linear.norm(x), exact.norm(x), rtol=1e-12)
+    assert torch.allclose(linear.distance(x, y[:, None]), linear.distance(x, y)[:, None])
+
+
+def test_linear_gram_without_subsampling_is_a_gaussian_blur(generator):
+    arch = network(kernels.Exponential(), 2, 1)  # scales 1, 1, 2: variance 6
+    x, y = pair(generator, (16, 16), channels=1)
+    blur = st.LinearGram(st.Architecture((st.Layer(1, 6.0**0.5),), antialiasing=None))
+    assert torch.allclose(st.LinearGram(arch).distance(x, y), blur.distance(x, y), rtol=1e-12)
+
+
+def test_a_grid_twice_as_fine_gives_the_same_distance():
+    x = st.images.load("blobs", count=2, size=(20, 20))
+    tau = st.Translation((1.3, 0.4), size=(20, 20))
+    warp, arch = st.BandLimitedWarp(), network(kernels.ArcCosine(1), 2, 1)
+    for phi in (st.GramCKN(arch), st.LinearGram(arch)):
+        coarse = phi.distance(x, warp(x, tau))
+        fine_x = refine(x, 2, 2)
+        fine = phi.refined(2).distance(fine_x, warp(fine_x, tau.refined(2)))
+        assert torch.allclose(coarse, fine, rtol=1e-4)
+        assert torch.allclose(phi.norm(x), phi.refined(2).norm(fine_x), rtol=1e-4)
+
+
+def test_zero_images_and_zero_patches_are_finite(generator):
+    x, _ = pair(generator, (8, 8))
+    zero = torch.zeros_like(x)
+    for kernel in KERNELS:
+        gram = st.GramCKN(st.Architecture((st.Layer(3, 1.0, 1, kernel), st.Layer(3, 2.0, 1, kernel)), antialiasing=None))
+        assert gram.norm(zero).item() == 0
+        assert torch.allclose(gram.distance(x, zero), gram.norm(x), rtol=1e-12)
+        point = zero.clone()
+        point[..., 0, 0] = 1.0
+        assert torch.isfinite(gram.distance(x, point)).all()
+
+
+def test_integer_and_single_precision_inputs_are_told_or_promoted(generator):
+    gram = st.GramCKN(network(kernels.Exponential(), 1, 1))
+    x, y = pair(generator, (8, 8))
+    assert gram.distance(x.float(), y.float()).dtype == torch.float64
+    with pytest.raises(ValueError, match="floating point"):
+        gram.norm((255 * x).byte())
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (torch.full((1, 1, 8, 8), float("nan"), dtype=torch.float64), "NaN"),
+        (torch.zeros(8, 8, dtype=torch.float64), "shape"),
+        (torch.zeros(1, 1, 1, 8, 8, dtype=torch.float64), "batch axis"),
+        (torch.zeros(1, 1, 2, 2, dtype=torch.float64), "patch_size"),
+        (torch.zeros(1, 1, 9, 9, dtype=torch.float64), "multiple of 2"),
+    ],
+)
+def test_bad_images_are_refused(images, message):
+    gram = st.GramCKN(network(kernels.Exponential(), 2, 2))
+    with pytest.raises(ValueError, match=message):
+        gram.norm(images)
+
+
+def test_unpaired_batches_are_refused(generator):
+    gram = st.GramCKN(network(kernels.Exponential(), 1, 1))
+    x, _ = pair(generator, (8, 8))
+    with pytest.raises(ValueError, match="pair x_i with y_i"):
+        gram.distance(x, torch.cat([x, x]))
+    with pytest.raises(ValueError, match="refinement"):
+        st.GramCKN(gram.architecture, refinement=0)

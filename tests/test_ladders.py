@@ -1,0 +1,222 @@
+"""observed <= every rung + printed allowances; translations below T; broken bounds are caught."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as some
+from oracles import first_gram, layer_gram, pooling, shifts
+
+import stability as st
+from stability import kernels
+from stability.bounds import translation
+from stability.ladders import lipschitz_gain
+
+LIPSCHITZ = [
+    kernels.Exponential(),
+    kernels.Exponential(2.37),
+    kernels.InversePolynomial(),
+    kernels.Polynomial(2, 0.0),
+    kernels.ArcCosine(1),
+    kernels.Linear(),
+]
+ROUND_OFF = 1e-9
+
+
+@some.composite
+def cases(draw):
+    d = draw(some.sampled_from([1, 2]))
+    size = draw(some.sampled_from([(24,), (32,)] if d == 1 else [(12, 12), (8, 16)]))
+    depth = draw(some.integers(1, 3 if d == 1 else 2))
+    layers = tuple(
+        st.Layer(
+            draw(some.integers(1, 4)),
+            draw(some.sampled_from([0.0, 1.0, 2.0, 4.0, 8.0])),
+            draw(some.sampled_from([1, 2])),
+            draw(some.sampled_from(LIPSCHITZ)),
+        )
+        for _ in range(depth)
+    )
+    arch = st.Architecture(
+        layers,
+        draw(some.sampled_from([1.0, 2.0, None])),
+        front_end=draw(some.sampled_from([None, st.front_ends.MeanRemoval()])),
+    )
+    name = draw(some.sampled_from(["fashion", "blobs"]))
+    generator = torch.Generator().manual_seed(draw(some.integers(0, 10_000)))
+    x = st.images.load(name, count=2, size=size)
+    kind = draw(some.sampled_from(["smooth", "translation", "both"]))
+    b = draw(some.sampled_from([1e-3, 0.05, 0.3, 0.9, 1.5]))
+    field = st.control(st.FourierField.sample(size, cutoff=2, batch_shape=(2,), generator=generator), jacobian_norm=b)
+    shift = st.Translation(torch.randn(2, d, generator=generator, dtype=torch.float64), size=size)
+    tau = {"smooth": field, "translation": shift, "both": field + shift}[kind]
+    warp = draw(some.sampled_from([st.BandLimitedWarp(), st.BilinearWarp(), st.IndexWarp()]))
+    representation = draw(some.sampled_from([st.GramCKN, st.LinearGram]))
+    return representation(arch), x, tau, warp
+
+
+@given(cases())
+def test_every_rung_stands_above_the_observed_distance(case):
+    phi, x, tau, warp = case
+    ladder = st.ladder(phi, x, tau, warp=warp)
+    assert not ladder.violation.any(), ladder.to_frame().T
+    frame = ladder.to_frame()
+    assert (frame.observed <= frame.trivial + frame.floor + ROUND_OFF).all()
+    if not bool((tau.norms().jacobian.upper < 1).all()):
+        assert frame.bound_closed_form.isin([math.inf]).any()
+        assert torch.isfinite(ladder["trivial_norms"].value).all()
+    total = sum(term.value for term in ladder["closed_form"].terms)
+    finite = torch.isfinite(ladder["closed_form"].value)
+    if finite.all():
+        assert torch.allclose(torch.as_tensor(total), ladder["closed_form"].value, rtol=1e-9)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_translations_stay_below_t_and_fall_with_the_pooling_scale(stride):
+    x = st.images.load("fashion", count=3, size=(16, 16))
+    tau = st.Translation((1.2, -0.7), size=(16, 16))
+    c, observed = math.hypot(1.2, 0.7), []
+    for scale in (1.0, 2.0, 4.0, 8.0):
+        arch = st.Architecture((st.Layer(3, 2.0), st.Layer(3, scale, stride)))
+        ladder = st.ladder(st.GramCKN(arch), x, tau)
+        exact = translation(c / scale)
+        assert (ladder.observed <= exact + ladder.aliasing + ladder.allowance).all()
+        if stride == 1:
+            assert ladder["closed_form"].value.tolist() == pytest.approx([exact] * 3)
+            assert ladder["closed_form"].status == "proof"
+        observed.append(ladder.observed)
+    assert (torch.stack(observed).diff(dim=0) < 0).all()
+
+
+def test_allowances_are_small_beside_what_is_observed(generator):
+    """sigma_0 = 1 on band-limited real images: at most 2 per cent of the observed distance."""
+    x = st.images.load("fashion", count=4, size=(28, 28))
+    field = st.FourierField.sample((28, 28), cutoff=3, batch_shape=(4,), generator=generator)
+    for tau in (st.control(field, displacement_norm=2.0), st.Translation((0.3, 0.1), size=(28, 28))):
+        ladder = st.ladder(st.GramCKN(st.Architecture((st.Layer(3, 2.0, 2), st.Layer(3, 4.0, 2)))), x, tau)
+        assert (ladder.allowance <= 0.02 * ladder.observed).all()
+        assert (ladder.refinement > 0).all()
+        assert (ladder.remaining_error <= 0.01 * ladder.interpolation_error + 1e-14).all()
+
+
+def wave(n: int) -> torch.Tensor:
+    return torch.cos(2 * math.pi * torch.arange(n, dtype=torch.float64) / n).expand(1, 1, n, n).contiguous()
+
+
+def test_translation_bound_is_attained_and_a_smaller_constant_is_caught():
+    """cos(2 pi x / n) under a linear network with r = c / sigma near T's maximiser: observed = 0.99 T."""
+    n, sigma, c = 26, 4.0, 4.0
+    phi = st.LinearGram(st.Architecture((st.Layer(1, sigma),), antialiasing=None))
+    ladder = st.ladder(phi, wave(n), st.Translation((c, 0.0), size=(n, n)))
+    bound = ladder["closed_form"]
+    assert 0.99 < (ladder.observed / bound.value).item() <= 1.0
+    assert not ladder.violation.any()
+    shrunk = tuple(
+        dataclasses.replace(rung, value=0.95 * rung.value) if rung.name == "closed_form" else rung
+        for rung in ladder.rungs
+    )
+    assert dataclasses.replace(ladder, rungs=shrunk).violation.all()
+
+
+def test_a_wrong_constant_in_the_arithmetic_is_caught(monkeypatch):
+    from stability.bounds import forms
+
+    monkeypatch.setattr(forms, "translation", lambda r: 0.9 * translation(r))
+    monkeypatch.setattr(forms, "c2", lambda b, d: 0.5 * math.exp(-0.5))
+    phi = st.LinearGram(st.Architecture((st.Layer(1, 4.0),), antialiasing=None))
+    assert st.ladder(phi, wave(26), st.Translation((4.0, 0.0), size=(26, 26))).violation.all()
+
+
+def discrete_theorem(arch: st.Architecture, x: torch.Tensor, tau) -> float:
+    """Theorem D for an index map, with matrices: sum_k R_{k-1} ||[P_k A_{k-1}, L] z_{k-1}|| + ||(A_n L - A_n) z_n||."""
+    size = tuple(x.shape[1:])
+    n = math.prod(size)
+    pixels = torch.arange(n, dtype=torch.float64).view(1, 1, *size)
+    moved = st.IndexWarp()(pixels, tau).flatten().long()
+    warp = torch.eye(n, dtype=torch.float64)[moved]  # (L y)(u) = y(pi(u))
+    raw = dataclasses.replace(arch, antialiasing=None)
+    gram = first_gram(raw, x, x)  # z_0 = x
+    total = 0.0
+    for k, layer in enumerate(arch.layers):
+        a = pooling(arch.scales[k], size)
+        commutators = [(a @ warp)[i] - warp @ a[i] for i in shifts(size, layer.patch_size)]
+        squared = sum(float((c @ gram["xx"] @ c.T).trace()) for c in commutators) / len(commutators)
+        total += math.prod(arch.lipschitz[k:]) * math.sqrt(max(squared, 0.0))
+        gram = {pair: a @ g @ a.T for pair, g in gram.items()}
+        gram = layer_gram(gram, arch, k, size)
+    a = pooling(arch.scales[-1], size)
+    last = a @ warp - a
+    return total + math.sqrt(max(float((last @ gram["xx"] @ last.T).trace()), 0.0))
+
+
+@pytest.mark.parametrize("kernel", LIPSCHITZ, ids=repr)
+@pytest.mark.parametrize("depth", [1, 2])
+def test_discrete_theorem_holds_to_round_off_with_an_index_map(kernel, depth, generator):
+    arch = st.Architecture(tuple(st.Layer(3, 1.5 * (k + 1), 1, kernel) for k in range(depth)))
+    x = torch.randn(1, 2, 8, 8, generator=generator, dtype=torch.float64)
+    phi = st.GramCKN(arch)
+    field = st.FourierField.sample((8, 8), cutoff=2, generator=generator)
+    for tau in (st.control(field, displacement_norm=3.0), st.control(field, displacement_norm=1.0)):
+        moved = st.IndexWarp()(x, tau)
+        assert not torch.equal(moved, x)
+        observed = phi.distance(x, moved).item()
+        assert observed <= discrete_theorem(arch, x[0], tau) * (1 + ROUND_OFF)
+    whole = st.Translation((2.0, -1.0), size=(8, 8))  # no commutator: the last term alone, and it is the distance
+    observed = phi.distance(x, st.IndexWarp()(x, whole)).item()
+    assert observed == pytest.approx(discrete_theorem(arch, x[0], whole), rel=1e-7)
+
+
+def test_sampling_gain_is_one_at_generous_scales_and_two_without_pooling():
+    smooth = st.Architecture((st.Layer(3, 4.0, 2, kernels.Exponential(4.0)),))
+    assert lipschitz_gain(smooth, (16, 16)) == pytest.approx(2.0, rel=1e-9)  # rho = 2
+    bare = st.Architecture((st.Layer(3, 0.0, 2),))
+    assert lipschitz_gain(bare, (16, 16)) == pytest.approx(2.0)  # every fourth pixel, weighted by 4
+
+
+def test_statuses_say_what_is_proved():
+    x = st.images.load("blobs", count=1, size=(12, 12))
+    tau = st.control(
+        st.FourierField.sample((12, 12), cutoff=2, generator=torch.Generator().manual_seed(0)), jacobian_norm=0.1
+    )
+
+    def status(arch, warp=None, **options):
+        return st.ladder(st.GramCKN(arch), x, tau, warp=warp, **options)["closed_form"].status
+
+    plain = st.Architecture((st.Layer(3, 2.0), st.Layer(3, 4.0)))
+    assert status(plain) == "proof, numerically evaluated"
+    assert status(plain, st.BilinearWarp(), refinement=False) == "estimate"
+    assert status(plain.replace("layers.-1.subsampling", 2)) == "proof, numerically evaluated"
+    assert status(plain.replace("layers.0.subsampling", 3)) == "estimate"  # scale 2 below spacing 3
+    assert status(plain.replace("layers.-1.subsampling", 5)) == "estimate"  # 12 is no multiple of 5
+    assert status(plain.replace("layers.-1.kernel", kernels.ArcCosine(0))) == "not covered"
+
+
+def test_zero_image_gives_nan_and_no_violation():
+    x = torch.zeros(1, 1, 8, 8, dtype=torch.float64)
+    ladder = st.ladder(st.GramCKN(st.Architecture((st.Layer(3, 2.0),))), x, st.Translation((1.0, 0.0), size=(8, 8)))
+    assert ladder.observed.isnan().all()
+    assert not ladder.violation.any()
+
+
+def test_one_image_goes_with_many_fields_and_wrong_batches_are_told(generator):
+    x = st.images.load("blobs", count=3, size=(12, 12))
+    phi = st.GramCKN(st.Architecture((st.Layer(3, 2.0),)))
+    shifts_of_four = st.Translation(torch.randn(4, 2, generator=generator, dtype=torch.float64), size=(12, 12))
+    assert st.ladder(phi, x[:1], shifts_of_four).observed.shape == (4,)
+    with pytest.raises(ValueError, match="batch of fields"):
+        st.ladder(phi, x, shifts_of_four)
+    with pytest.raises(KeyError, match="closed_form"):
+        st.ladder(phi, x, shifts_of_four[0])["closed"]
+
+
+def test_refinement_is_left_out_where_it_does_not_fit(monkeypatch):
+    from stability import ladders
+
+    monkeypatch.setattr(ladders, "AFFORDABLE_PAIRS", 1)
+    x = st.images.load("blobs", count=1, size=(8, 8))
+    phi = st.GramCKN(st.Architecture((st.Layer(3, 2.0), st.Layer(3, 2.0))))
+    ladder = st.ladder(phi, x, st.Translation((1.0, 0.0), size=(8, 8)))
+    assert ladder.refinement.isnan().all()
+    assert torch.isfinite(ladder.allowance).all()

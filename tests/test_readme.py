@@ -1,0 +1,34 @@
+"""What the README tells people to type is what continuous integration types."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def commands() -> list[str]:
+    blocks = (ROOT / "README.md").read_text().split("```sh\n")[1:]
+    return [line for block in blocks for line in block.split("```")[0].strip().splitlines()]
+
+
+def test_continuous_integration_runs_the_readmes_test_command():
+    (test_command,) = [line for line in commands() if "pytest" in line]
+    assert test_command in (ROOT / ".ci" / "run").read_text().splitlines()
+
+
+def test_main_job_is_one_command_with_the_tested_versions():
+    main = commands()[0]
+    assert main.startswith("python3 -m venv")
+    assert '-c constraints.txt -e ".[report]"' in main
+    assert main.endswith("stability quickstart")
+
+
+def test_every_constraint_is_pinned_and_covers_the_dependencies():
+    import tomllib
+
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and line[0] != "#"]
+    pinned = {line.partition("==")[0].lower() for line in lines}
+    assert all("==" in line for line in lines)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["report"], *project["optional-dependencies"]["images"]]
+    assert {name.partition(">")[0].lower() for name in wanted} <= pinned
+    assert "torch==2.13.0" in lines

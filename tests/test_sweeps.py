@@ -1,0 +1,240 @@
+"""Sweeps: every number recomputed from its row; specs hash and refuse; results are written whole or not at all."""
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import stability as st
+from stability.bounds import translation
+from stability.sweeps import result
+from stability.sweeps.result import read_rows, read_run, write_run
+
+ARCH = st.Architecture((st.Layer(3, 2.0), st.Layer(3, 4.0)))
+
+
+def spec(**changes) -> st.SweepSpec:
+    values = {
+        "images": st.ImagesSpec(name="fashion", count=2, size=(16, 16)),
+        "architecture": ARCH,
+        "vary": {"front_end": [None, st.front_ends.MeanRemoval()], "layers.-1.pooling_scale": [2, 4]},
+        "deformations": [
+            st.FourierSpec(cutoff=2, displacement_norm=[0.5, 1.0]),
+            st.FourierSpec(cutoff=2, displacement_norm=1.0, jacobian_norm=0.1, shift=(1.0, 0.0)),
+            st.TranslationSpec(displacement_norm=[1.0, 2.0], angles=3),
+        ],
+        "fields": 2,
+    }
+    return st.SweepSpec(**(values | changes))
+
+
+@pytest.fixture(scope="module")
+def frame() -> pd.DataFrame:
+    return st.sweep(spec())
+
+
+def test_one_row_per_image_field_and_representation(frame):
+    fields = 2 * 2 + 2 * 1 + 3 * 2
+    assert len(frame) == 2 * fields * 4 * 2
+    keys = ["image", "family", "field_seed", "asked_displacement_norm", "asked_jacobian_norm", "representation"]
+    assert not frame.duplicated([*keys, "front_end", "layers.-1.pooling_scale"]).any()
+
+
+API_COLUMNS = """image label family cutoff field_seed warp representation layer depth antialiasing boundary patch_size
+pooling_scale subsampling kernel architecture search displacement_norm jacobian_norm hessian_norm divergence_norm
+displacement_norm_upper jacobian_norm_upper mean_displacement distance distance_over_input_norm
+distance_over_representation_norm distance_over_pairs norm_x norm_phi bound_closed_form status_closed_form
+scope_closed_form trivial interpolation_error floor seconds""".split()
+
+
+def test_columns_are_there_and_documented(frame):
+    from pathlib import Path
+
+    documented = (Path(st.__file__).parents[1] / "docs" / "columns.md").read_text()
+    assert [name for name in API_COLUMNS if name not in frame] == []
+    varied = {"layers.-1.pooling_scale"}
+    assert [name for name in frame.columns if f"`{name}`" not in documented and name not in varied] == []
+
+
+def test_every_row_can_be_recomputed(frame):
+    """From the row alone: architecture, seed and sizes give the same distance, norms and bound."""
+    x = st.images.load("fashion", count=2, size=(16, 16))
+    rows = frame[frame.family == "fourier"].sample(6, random_state=0)
+    for row in rows.itertuples():
+        arch = st.Architecture.from_dict(json.loads(row.architecture))
+        phi = {"gram": st.GramCKN, "linear": st.LinearGram}[row.representation](arch)
+        generator = torch.Generator().manual_seed(row.field_seed)
+        field = st.FourierField.sample((16, 16), cutoff=row.cutoff, generator=generator)
+        pair = not math.isnan(row.asked_jacobian_norm)
+        tau = st.control(
+            field,
+            displacement_norm=row.asked_displacement_norm,
+            jacobian_norm=row.asked_jacobian_norm if pair else None,
+            shift=(1.0, 0.0) if pair else None,
+        )
+        ladder = st.ladder(phi, x[row.image : row.image + 1], tau, refinement=False)
+        assert row.distance_over_input_norm == pytest.approx(ladder.observed.item(), rel=1e-6)
+        assert row.bound_closed_form == pytest.approx(ladder["closed_form"].value.item(), rel=1e-6)
+        assert row.trivial == pytest.approx(ladder.trivial.item(), rel=1e-6)
+        assert row.trivial_norms == pytest.approx(ladder["trivial_norms"].value.item(), rel=1e-6)
+        assert row.interpolation_error == pytest.approx(ladder.interpolation_error.item(), rel=1e-6, abs=1e-15)
+        assert row.floor == pytest.approx(ladder.floor.item(), rel=1e-9)
+        assert row.displacement_norm == pytest.approx(row.asked_displacement_norm, rel=1e-4)
+        assert row.label == st.images.dataset("fashion").labels[row.image]
+
+
+def test_ratios_have_the_denominators_they_name(frame):
+    row = frame.iloc[7]
+    assert row.distance_over_input_norm == pytest.approx(row.distance / row.norm_x)
+    assert row.distance_over_representation_norm == pytest.approx(row.distance / row.norm_phi)
+    arch = st.Architecture.from_dict(json.loads(row.architecture))
+    x = st.images.load("fashion", count=2, size=(16, 16))
+    phi = {"gram": st.GramCKN, "linear": st.LinearGram}[row.representation](arch)
+    assert row.distance_over_pairs == pytest.approx(row.distance / phi.distance(x[:1], x[1:]).item(), rel=1e-6)
+
+
+def test_no_row_violates_its_bounds(frame):
+    allowance = frame.interpolation_error + frame.floor
+    assert (frame.distance_over_input_norm <= frame.bound_closed_form + allowance).all()
+    assert (frame.distance_over_input_norm <= frame.trivial + frame.floor).all()
+    moved = frame[frame.family == "translation"]
+    exact = [translation(r) for r in moved.displacement_norm / moved.pooling_scale]
+    assert np.allclose(moved.bound_closed_form, exact)
+    assert set(moved.status_closed_form) == {"proof"}
+
+
+def test_two_processes_give_the_same_numbers(frame):
+    again = st.sweep(spec(), jobs=2)
+    numbers = [name for name in frame.columns if name != "seconds"]
+    pd.testing.assert_frame_equal(frame[numbers], again[numbers], rtol=1e-12)
+
+
+def test_size_scales_one_field(frame):
+    """Along t tau both norms are linear in t: the same seed at twice the size has twice the norms."""
+    fields = frame[(frame.family == "fourier") & frame.asked_jacobian_norm.isna()]
+    wide = fields.pivot_table(index="field_seed", columns="asked_displacement_norm", values="jacobian_norm")
+    assert np.allclose(wide[1.0], 2 * wide[0.5], rtol=1e-9)
+
+
+def test_signals_and_inexact_warps():
+    line = st.sweep(
+        spec(
+            images=st.ImagesSpec(name="blobs", count=2, size=(24,)),
+            vary={},
+            warp=st.BilinearWarpSpec(),
+            deformations=[st.FourierSpec(cutoff=2, jacobian_norm=0.1), st.TranslationSpec(displacement_norm=1, angles=4)],
+        )
+    )
+    assert set(line.status_closed_form) == {"estimate"}
+    assert sorted(line[line.family == "translation"].field_seed.unique()) == [0, 1]
+    assert (line.label == 0).all()
+
+
+def test_unreachable_pairs_are_refused_or_recorded():
+    far = st.FourierSpec(cutoff=2, displacement_norm=[0.01, 1.0], jacobian_norm=0.4)
+    with pytest.raises(ValueError, match=r"jacobian_norm / displacement_norm must .* on_unreachable"):
+        st.sweep(spec(deformations=[far]))
+    frame = st.sweep(spec(deformations=[far], on_unreachable="record", vary={}, fields=1))
+    out = frame[frame.asked_displacement_norm == 0.01]
+    assert len(out)
+    assert out.distance.isna().all()
+    assert set(out.status_closed_form) == {"out of reach"}
+    assert frame[frame.asked_displacement_norm == 1.0].distance.notna().all()
+
+
+def test_zero_image_is_undefined_and_comes_back_so(tmp_path, monkeypatch):
+    from stability import images
+
+    monkeypatch.setattr(images, "load", lambda *a, **k: torch.zeros(2, 1, 16, 16, dtype=torch.float64))
+    small = spec(vary={}, deformations=[st.TranslationSpec(displacement_norm=1, angles=1)])
+    frame = st.sweep(small, out=tmp_path / "run")
+    assert set(frame.floor) == {"undefined"}
+    assert frame.distance_over_input_norm.isna().all()
+    assert set(read_rows(tmp_path / "run").floor) == {"undefined"}
+
+
+# --- specification ------------------------------------------------------------------------------------------------
+
+
+def test_equal_specs_hash_equally_and_survive_json():
+    a = spec(vary={"layers.-1.pooling_scale": [2, 4], "front_end": [None, st.front_ends.MeanRemoval()]})
+    b = spec(vary={"layers.-1.pooling_scale": [2.0, 4.0], "front_end": [None, {"kind": "mean_removal"}]})
+    assert a == b
+    assert (hash(a), a.hash) == (hash(b), b.hash)
+    assert st.SweepSpec.from_json(a.to_json()) == a
+    assert spec(seed=1).hash != spec(seed=2).hash
+    assert st.SweepSpec(**json.loads(a.to_json())).hash == a.hash
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"image": 1}, "did you mean 'images'"),
+        ({"images": {"name": "fashoin"}}, "did you mean 'fashion'"),
+        ({"images": {"count": 0}}, "count"),
+        ({"deformations": []}, "deformations"),
+        ({"deformations": [{"kind": "forier"}]}, "did you mean 'fourier'"),
+        ({"deformations": [{"kind": "fourier", "cutof": 3}]}, "did you mean 'cutoff'"),
+        ({"deformations": [{"kind": "fourier"}]}, "displacement_norm or jacobian_norm"),
+        ({"deformations": [{"kind": "fourier", "jacobian_norm": 0.1, "shift": (1, 0)}]}, "both norms"),
+        ({"deformations": [{"kind": "translation", "displacement_norm": float("nan")}]}, "nan"),
+        ({"vary": {"layers.-1.poling_scale": [1]}}, "did you mean 'pooling_scale'"),
+        ({"rungs": ["close_form"]}, "did you mean 'closed_form'"),
+        ({"architecture": {"layers": [{"patch_size": 3, "pooling_scale": 1, "kernel": {"kind": "exp"}}]}}, "exponential"),
+        ({"on_unreachable": "ignore"}, "on_unreachable"),
+        ({"warp": {"kind": "bilinaer"}}, "did you mean 'bilinear'"),
+    ],
+)
+def test_wrong_specs_are_told_in_one_line(changes, message):
+    with pytest.raises(ValueError, match=message) as error:
+        spec(**changes)
+    assert "\n" not in str(error.value)
+
+
+def test_wrong_sizes_and_jobs_are_told_before_any_work():
+    with pytest.raises(ValueError, match="multiple of"):
+        st.sweep(spec(images=st.ImagesSpec(size=(15, 15)), architecture=st.Architecture.dyadic(depth=2), vary={}))
+    with pytest.raises(ValueError, match="jobs"):
+        st.sweep(spec(), jobs=0)
+
+
+# --- on disk ------------------------------------------------------------------------------------------------------
+
+
+def test_run_is_written_with_its_provenance(tmp_path, frame):
+    write_run(tmp_path / "run", frame, spec(), {"images_sha256": "0"})
+    pd.testing.assert_frame_equal(read_rows(tmp_path / "run"), frame)
+    run = read_run(tmp_path / "run")
+    assert run["hash"] == spec().hash
+    assert st.SweepSpec(**run["spec"]) == spec()
+    assert run["versions"]["torch"] == torch.__version__
+    assert "commit" in run
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["rows.parquet", "run.json"]
+
+
+def test_rows_of_another_spec_are_never_overwritten(tmp_path, frame):
+    write_run(tmp_path, frame, spec(), {})
+    before = (tmp_path / "rows.parquet").read_bytes()
+    with pytest.raises(ValueError, match="another folder"):
+        st.sweep(spec(seed=5), out=tmp_path)
+    assert (tmp_path / "rows.parquet").read_bytes() == before
+    result.check_folder(tmp_path, spec())  # the same spec may be written again
+    (tmp_path / "run.json").unlink()
+    with pytest.raises(ValueError, match="another folder"):
+        result.check_folder(tmp_path, spec())
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="folder"):
+        result.check_folder(tmp_path / "file", spec())
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    target = tmp_path / "rows.parquet"
+    target.write_text("old")
+    with pytest.raises(RuntimeError), result.replacing(target) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.parquet"]
+    assert target.read_text() == "old"
