@@ -50,7 +50,7 @@ _EXPORTS = {
 __all__ = ["__version__", *_EXPORTS, *_MODULES]
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401
+def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(f"stability.{name}")
     if name in _EXPORTS:
@@ -63,31 +63,37 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    from stability import bounds, front_ends, grid, images, kernels
-    from stability.architecture import Architecture, Layer, Periodic
-    from stability.bounds.closed_form import closed_form
-    from stability.bounds.rung import Rung
-    from stability.deformations.base import Deformation
-    from stability.deformations.control import control, reachable
-    from stability.deformations.fourier import FourierField
-    from stability.deformations.translation import Translation
-    from stability.ladders import Ladder, ladder
-    from stability.representations.gram import GramCKN
-    from stability.representations.linear import LinearGram
-    from stability.representations.matrix import kernel_matrix
-    from stability.sweeps.run import sweep
-    from stability.sweeps.spec import (
-        BandLimitedWarpSpec,
-        BilinearWarpSpec,
-        FourierSpec,
-        GramSpec,
-        ImagesSpec,
-        IndexWarpSpec,
-        LinearSpec,
-        SweepSpec,
-        TranslationSpec,
-    )
-    from stability.warps.band_limited import BandLimitedWarp
-    from stability.warps.base import Warp
-    from stability.warps.bilinear import BilinearWarp
-    from stability.warps.index import IndexWarp
+    from stability import bounds as bounds
+    from stability import front_ends as front_ends
+    from stability import grid as grid
+    from stability import images as images
+    from stability import kernels as kernels
+    from stability.architecture import Architecture as Architecture
+    from stability.architecture import Layer as Layer
+    from stability.architecture import Periodic as Periodic
+    from stability.bounds.closed_form import closed_form as closed_form
+    from stability.bounds.rung import Rung as Rung
+    from stability.deformations.base import Deformation as Deformation
+    from stability.deformations.control import control as control
+    from stability.deformations.control import reachable as reachable
+    from stability.deformations.fourier import FourierField as FourierField
+    from stability.deformations.translation import Translation as Translation
+    from stability.ladders import Ladder as Ladder
+    from stability.ladders import ladder as ladder
+    from stability.representations.gram import GramCKN as GramCKN
+    from stability.representations.linear import LinearGram as LinearGram
+    from stability.representations.matrix import kernel_matrix as kernel_matrix
+    from stability.sweeps.run import sweep as sweep
+    from stability.sweeps.spec import BandLimitedWarpSpec as BandLimitedWarpSpec
+    from stability.sweeps.spec import BilinearWarpSpec as BilinearWarpSpec
+    from stability.sweeps.spec import FourierSpec as FourierSpec
+    from stability.sweeps.spec import GramSpec as GramSpec
+    from stability.sweeps.spec import ImagesSpec as ImagesSpec
+    from stability.sweeps.spec import IndexWarpSpec as IndexWarpSpec
+    from stability.sweeps.spec import LinearSpec as LinearSpec
+    from stability.sweeps.spec import SweepSpec as SweepSpec
+    from stability.sweeps.spec import TranslationSpec as TranslationSpec
+    from stability.warps.band_limited import BandLimitedWarp as BandLimitedWarp
+    from stability.warps.base import Warp as Warp
+    from stability.warps.bilinear import BilinearWarp as BilinearWarp
+    from stability.warps.index import IndexWarp as IndexWarp

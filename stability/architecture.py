@@ -178,7 +178,7 @@ class Architecture:
                         f"{n // spacing} pixels in layer {k}; use smaller patches or less subsampling"
                     )
 
-    def replace(self, path: str, value: Any) -> "Architecture":  # noqa: ANN401
+    def replace(self, path: str, value: Any) -> "Architecture":
         """A copy with one value changed, addressed by a dotted path.
 
         Args:
@@ -247,7 +247,7 @@ class Architecture:
         return json.dumps(self.to_dict(), separators=(",", ":"))
 
 
-def plain(value: Any) -> dict[str, Any]:  # noqa: ANN401
+def plain(value: Any) -> dict[str, Any]:
     """A kernel or a front end as data: its ``kind`` and its fields."""
     names = {kind: name for table in (KERNELS, FRONT_ENDS) for name, kind in table.items()}
     return {"kind": names[type(value)], **dataclasses.asdict(value)}
@@ -259,7 +259,7 @@ def _check_keys(what: str, data: Mapping[str, Any], known: list[str]) -> None:
             raise ValueError(unknown(f"a key of the {what}", key, known))
 
 
-def _build(what: str, data: Any, table: Mapping[str, type]) -> Any:  # noqa: ANN401
+def _build(what: str, data: Any, table: Mapping[str, type]) -> Any:
     """An instance of the class that ``data`` names; instances pass through."""
     if isinstance(data, tuple(table.values())):
         return data
@@ -271,14 +271,14 @@ def _build(what: str, data: Any, table: Mapping[str, type]) -> Any:  # noqa: ANN
     return kind(**values)
 
 
-def from_plain(name: str, value: Any) -> Any:  # noqa: ANN401
+def from_plain(name: str, value: Any) -> Any:
     """The kernel or front end that plain data under the field ``name`` stands for; other values pass through."""
     if isinstance(value, Mapping) and name in ("kernel", "front_end"):
         return _build(name, value, KERNELS if name == "kernel" else FRONT_ENDS)
     return value
 
 
-def _replace_field(owner: Any, name: str, value: Any) -> Any:  # noqa: ANN401
+def _replace_field(owner: Any, name: str, value: Any) -> Any:
     known = [field.name for field in dataclasses.fields(owner)]
     if name not in known:
         raise ValueError(unknown(f"a field of {type(owner).__name__}", name, known))

@@ -46,11 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 class _Parser(ArgumentParser):
     """Errors become ``ValueError``, so that every wrong input is told in the same way."""
 
-    def error(self, message: str, ex: Exception | None = None) -> Any:  # noqa: ANN401
+    def error(self, message: str, ex: Exception | None = None) -> Any:
         raise ValueError(" ".join(message.split()) + "; see stability --help") from ex
 
 
-def _parser() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
+def _parser() -> "tuple[_Parser, dict[str, _Parser]]":
     parser = _Parser(
         prog="stability",
         description="Measure how far an image representation moves under deformations, next to what the theory allows.",
@@ -72,7 +72,9 @@ def _parser() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
     bound.add_argument("--pooling-scales", type=float, nargs="+", required=True, help="sigma of every layer, input px")
     bound.add_argument("--subsampling", type=int, nargs="+", help="stride of every layer (default: 1)")
     bound.add_argument("--antialiasing", type=float, default=1.0, help="sigma_0, input px; 0: no A_0 (default: 1)")
-    bound.add_argument("--kernels", nargs="+", default=["exponential"], help="one, or one per layer: " + ", ".join(KERNELS))
+    bound.add_argument(
+        "--kernels", nargs="+", default=["exponential"], help="one, or one per layer: " + ", ".join(KERNELS)
+    )
     bound.add_argument("--displacement", type=float, required=True, help="sup |tau|, px")
     bound.add_argument("--jacobian", type=float, required=True, help="sup ||grad tau||_2, in [0, 1)")
     bound.add_argument("--hessian", type=float, help="sup of the second derivatives, 1 / px")
@@ -93,7 +95,7 @@ def _parser() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
     return parser, commands
 
 
-def _check_options(given: Sequence[str], commands: dict[str, ArgumentParser]) -> None:
+def _check_options(given: Sequence[str], commands: dict[str, _Parser]) -> None:
     """An unknown command or option is answered with the nearest one."""
     if not given or given[0].startswith("-"):
         return
@@ -144,7 +146,9 @@ def _run(options: Namespace) -> int:
     except (yaml.YAMLError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"spec must be valid {path.suffix[1:] or 'YAML'}, got {path.name}: {error}; mend it") from None
     if not isinstance(data, dict):
-        raise ValueError(f"spec must be a mapping of keys, got {type(data).__name__} in {path.name}; see docs/columns.md")
+        raise ValueError(
+            f"spec must be a mapping of keys, got {type(data).__name__} in {path.name}; see docs/columns.md"
+        )
     spec = SweepSpec(**data)
 
     from stability.sweeps.run import sweep  # loads torch

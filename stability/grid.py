@@ -73,9 +73,7 @@ def check_images(images: Tensor, d: int | None = None) -> Tensor:
     return images
 
 
-def frequencies(
-    n: int, *, dtype: torch.dtype = torch.float64, device: torch.device | str | None = None
-) -> Tensor:
+def frequencies(n: int, *, dtype: torch.dtype = torch.float64, device: torch.device | str | None = None) -> Tensor:
     """Angular frequencies 2 pi k / n in radians per pixel, in FFT order. Returns ``(n,)``."""
     return 2 * math.pi * torch.fft.fftfreq(n, dtype=dtype, device=device)
 
@@ -113,7 +111,9 @@ def coordinates(
     return torch.stack(torch.meshgrid(*axes, indexing="ij")[::-1], dim=-1)
 
 
-def sides(size: Sequence[int], *, dtype: torch.dtype = torch.float64, device: torch.device | str | None = None) -> Tensor:
+def sides(
+    size: Sequence[int], *, dtype: torch.dtype = torch.float64, device: torch.device | str | None = None
+) -> Tensor:
     """The torus' periods along (x, y), in pixels. Returns ``(d,)``."""
     return torch.tensor(tuple(size)[::-1], dtype=dtype, device=device)
 

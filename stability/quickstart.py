@@ -139,7 +139,7 @@ def write(folder: Path, quickstart: Quickstart, frame: pd.DataFrame) -> None:
         temporary.write_text(json.dumps(record, indent=2) + "\n")
 
 
-def strip(spec: SweepSpec, images: torch.Tensor) -> dict[str, np.ndarray]:
+def strip(spec: SweepSpec, images: torch.Tensor) -> dict[str, Any]:
     """Images under one smooth field at growing size and one translation, with the grid that they carry along.
 
     Args:

@@ -73,9 +73,7 @@ def brute_force(architecture: Architecture, x: Tensor, y: Tensor) -> dict[str, f
     for k, layer in enumerate(architecture.layers):
         gram = layer_gram(gram, architecture, k, size)
         keep = [
-            i
-            for i, u in enumerate(itertools.product(*map(range, size)))
-            if all(c % layer.subsampling == 0 for c in u)
+            i for i, u in enumerate(itertools.product(*map(range, size))) if all(c % layer.subsampling == 0 for c in u)
         ]
         a = pooling(layer.pooling_scale / spacing, size)[keep]
         gram = {pair: a @ g @ a.T for pair, g in gram.items()}

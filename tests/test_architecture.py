@@ -146,7 +146,9 @@ def test_files_hold_one_idea():
     assert [str(path) for path in FILES if len(path.read_text().splitlines()) > 310] == []
 
 
-@pytest.mark.parametrize("module", ["stability", "stability.cli", "stability.bounds.closed_form", "stability.sweeps.spec"])
+@pytest.mark.parametrize(
+    "module", ["stability", "stability.cli", "stability.bounds.closed_form", "stability.sweeps.spec"]
+)
 def test_light_modules_load_neither_torch_nor_kornia_nor_altair_nor_matplotlib(module):
     code = (
         f"import sys, {module}; "

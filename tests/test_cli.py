@@ -12,7 +12,7 @@ from stability import cli, quickstart
 from stability.bounds.closed_form import closed_form
 from stability.sweeps.result import read_rows, read_run
 
-BOUND = "bound --patch-sizes 3 3 --pooling-scales 2 4 --displacement 2 --jacobian .2".split()
+BOUND = ["bound", "--patch-sizes", "3", "3", "--pooling-scales", "2", "4", "--displacement", "2", "--jacobian", ".2"]
 
 
 def test_bound_prints_the_closed_form(capsys):
@@ -41,8 +41,14 @@ def test_bound_takes_every_option(capsys):
         ("bound --patch-sizes 3 --pooling-scales 2 --displacement -2 --jacobian .2", "displacement_norm"),
         ("bound --patch-sizes 3 --pooling-scales 2 --displacement nan --jacobian .2", "displacement"),
         ("bound --patch-sizes 3 --pooling-scales 2 4 --displacement 2 --jacobian .2", "one value per layer"),
-        ("bound --patch-sizes 3 --pooling-scales 2 --displacement 2 --jacobian .2 --kernels exponentail", "'exponential'"),
-        ("bound --patch-sizes 3 --pooling-scales 2 --displacement 2 --jacobian .2 --kernels arc:2", "exponential:ALPHA"),
+        (
+            "bound --patch-sizes 3 --pooling-scales 2 --displacement 2 --jacobian .2 --kernels exponentail",
+            "'exponential'",
+        ),
+        (
+            "bound --patch-sizes 3 --pooling-scales 2 --displacement 2 --jacobian .2 --kernels arc:2",
+            "exponential:ALPHA",
+        ),
         ("bound --patch-sizes three --pooling-scales 2 --displacement 2 --jacobian .2", "patch_sizes"),
         ("bound", "required"),
         ("", "command"),
@@ -80,11 +86,14 @@ def test_run_reads_yaml_and_json(tmp_path, capsys):
     assert "rows.parquet" in capsys.readouterr().out
 
 
+UNREACHABLE = "fourier, displacement_norm: 0.01, jacobian_norm: 0.9"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         (SPEC.replace("images", "imagse"), "did you mean 'images'"),
-        (SPEC.replace("translation, displacement_norm: [1, 2], angles: 2", "fourier, displacement_norm: 0.01, jacobian_norm: 0.9"), "must lie in"),
+        (SPEC.replace("translation, displacement_norm: [1, 2], angles: 2", UNREACHABLE), "must lie in"),
         ("- 1", "mapping"),
         ("a: [", "valid yaml"),
     ],

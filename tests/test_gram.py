@@ -162,7 +162,9 @@ def test_zero_images_and_zero_patches_are_finite(generator):
     x, _ = pair(generator, (8, 8))
     zero = torch.zeros_like(x)
     for kernel in KERNELS:
-        gram = st.GramCKN(st.Architecture((st.Layer(3, 1.0, 1, kernel), st.Layer(3, 2.0, 1, kernel)), antialiasing=None))
+        gram = st.GramCKN(
+            st.Architecture((st.Layer(3, 1.0, 1, kernel), st.Layer(3, 2.0, 1, kernel)), antialiasing=None)
+        )
         assert gram.norm(zero).item() == 0
         assert torch.allclose(gram.distance(x, zero), gram.norm(x), rtol=1e-12)
         point = zero.clone()

@@ -60,7 +60,9 @@ def test_margin_fades_to_zero_and_the_inside_stays():
     assert torch.equal(faded[..., 4:12, 4:12], x[..., 4:12, 4:12])
     assert faded[..., 0, 8].item() == pytest.approx(np.sin(np.pi / 16) ** 2)
     assert torch.equal(st.images.fade(x, 0), x)
-    assert torch.equal(st.images.fade(x, 3)[0, 0, 8], st.images.fade(torch.ones(1, 1, 16, dtype=torch.float64), 3)[0, 0])
+    assert torch.equal(
+        st.images.fade(x, 3)[0, 0, 8], st.images.fade(torch.ones(1, 1, 16, dtype=torch.float64), 3)[0, 0]
+    )
 
 
 def test_embedding_centres_small_pictures_and_shrinks_large_ones(generator):

@@ -29,6 +29,10 @@ def test_every_constraint_is_pinned_and_covers_the_dependencies():
     pinned = {line.partition("==")[0].lower() for line in lines}
     assert all("==" in line for line in lines)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["report"], *project["optional-dependencies"]["images"]]
+    wanted = [
+        *project["dependencies"],
+        *project["optional-dependencies"]["report"],
+        *project["optional-dependencies"]["images"],
+    ]
     assert {name.partition(">")[0].lower() for name in wanted} <= pinned
     assert "torch==2.13.0" in lines

@@ -43,11 +43,45 @@ def test_one_row_per_image_field_and_representation(frame):
     assert not frame.duplicated([*keys, "front_end", "layers.-1.pooling_scale"]).any()
 
 
-API_COLUMNS = """image label family cutoff field_seed warp representation layer depth antialiasing boundary patch_size
-pooling_scale subsampling kernel architecture search displacement_norm jacobian_norm hessian_norm divergence_norm
-displacement_norm_upper jacobian_norm_upper mean_displacement distance distance_over_input_norm
-distance_over_representation_norm distance_over_pairs norm_x norm_phi bound_closed_form status_closed_form
-scope_closed_form trivial interpolation_error floor seconds""".split()
+API_COLUMNS = [
+    "image",
+    "label",
+    "family",
+    "cutoff",
+    "field_seed",
+    "warp",
+    "representation",
+    "layer",
+    "depth",
+    "antialiasing",
+    "boundary",
+    "patch_size",
+    "pooling_scale",
+    "subsampling",
+    "kernel",
+    "architecture",
+    "search",
+    "displacement_norm",
+    "jacobian_norm",
+    "hessian_norm",
+    "divergence_norm",
+    "displacement_norm_upper",
+    "jacobian_norm_upper",
+    "mean_displacement",
+    "distance",
+    "distance_over_input_norm",
+    "distance_over_representation_norm",
+    "distance_over_pairs",
+    "norm_x",
+    "norm_phi",
+    "bound_closed_form",
+    "status_closed_form",
+    "scope_closed_form",
+    "trivial",
+    "interpolation_error",
+    "floor",
+    "seconds",
+]
 
 
 def test_columns_are_there_and_documented(frame):
@@ -125,7 +159,10 @@ def test_signals_and_inexact_warps():
             images=st.ImagesSpec(name="blobs", count=2, size=(24,)),
             vary={},
             warp=st.BilinearWarpSpec(),
-            deformations=[st.FourierSpec(cutoff=2, jacobian_norm=0.1), st.TranslationSpec(displacement_norm=1, angles=4)],
+            deformations=[
+                st.FourierSpec(cutoff=2, jacobian_norm=0.1),
+                st.TranslationSpec(displacement_norm=1, angles=4),
+            ],
         )
     )
     assert set(line.status_closed_form) == {"estimate"}
@@ -183,7 +220,10 @@ def test_equal_specs_hash_equally_and_survive_json():
         ({"deformations": [{"kind": "translation", "displacement_norm": float("nan")}]}, "nan"),
         ({"vary": {"layers.-1.poling_scale": [1]}}, "did you mean 'pooling_scale'"),
         ({"rungs": ["close_form"]}, "did you mean 'closed_form'"),
-        ({"architecture": {"layers": [{"patch_size": 3, "pooling_scale": 1, "kernel": {"kind": "exp"}}]}}, "exponential"),
+        (
+            {"architecture": {"layers": [{"patch_size": 3, "pooling_scale": 1, "kernel": {"kind": "exp"}}]}},
+            "exponential",
+        ),
         ({"on_unreachable": "ignore"}, "on_unreachable"),
         ({"warp": {"kind": "bilinaer"}}, "did you mean 'bilinear'"),
     ],

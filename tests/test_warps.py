@@ -156,7 +156,9 @@ def test_gradients_in_image_and_field(generator):
 def test_interpolation_error_is_what_the_projection_loses(sigma, generator):
     """Second route: the distance of exact samples, on a grid four times as fine, from the projection."""
     x = st.images.load("fashion", count=2, size=(16, 16))
-    tau = st.control(st.FourierField.sample((16, 16), cutoff=2, batch_shape=(2,), generator=generator), jacobian_norm=0.3)
+    tau = st.control(
+        st.FourierField.sample((16, 16), cutoff=2, batch_shape=(2,), generator=generator), jacobian_norm=0.3
+    )
     error = interpolation_error(x, tau, st.BandLimitedWarp(), antialiasing=sigma)
     exact = st.BandLimitedWarp(oversample=8)(refine(x, 4, 2), tau.refined(4))
     lost = exact - refine(st.BandLimitedWarp()(x, tau), 4, 2)

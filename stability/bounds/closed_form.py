@@ -114,11 +114,11 @@ def closed_form(
     0.0203
     """
     if not isinstance(architecture, Architecture):
-        raise ValueError(  # noqa: TRY004
+        raise ValueError(
             f"architecture must be an Architecture, got {architecture!r}; use Architecture.dyadic(depth=3)"
         )
     if not isinstance(volume_preserving, bool):
-        raise ValueError(f"volume_preserving must be True or False, got {volume_preserving!r}; the default is False")  # noqa: TRY004
+        raise ValueError(f"volume_preserving must be True or False, got {volume_preserving!r}; the default is False")
     d, b = dimension(d), non_negative("jacobian_norm", jacobian_norm)
     divergence = None if divergence_norm is None else non_negative("divergence_norm", divergence_norm)
     if d == 1:  # div tau = tau', and only constants preserve length

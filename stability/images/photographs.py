@@ -28,7 +28,8 @@ def read(count: int, size: tuple[int, ...], channels: int) -> Tensor:
         import skimage.data
     except ImportError:
         raise ValueError(
-            'the photographs must come from scikit-image, got no such package; pip install "deformation-stability[images]"'
+            "the photographs must come from scikit-image, got no such package; "
+            'pip install "deformation-stability[images]"'
         ) from None
     target = size if len(size) == 2 else (size[0], size[0])
     pictures = []

@@ -12,10 +12,8 @@ from torch import Tensor
 from stability.grid import frequencies
 
 
-def pooling_matrix(
-    n: int, sigma: float, stride: int = 1, *, device: torch.device | str | None = None
-) -> Tensor:
-    """One axis of "pool, then keep every stride-th pixel": rows of the circulant matrix with symbol exp(-sigma^2 w^2/2).
+def pooling_matrix(n: int, sigma: float, stride: int = 1, *, device: torch.device | str | None = None) -> Tensor:
+    """One axis of "pool, then keep every stride-th pixel": rows of the circulant of symbol exp(-sigma^2 w^2 / 2).
 
     Args:
         n: side of the grid.

@@ -48,7 +48,7 @@ class Representation(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def refined(self, factor: int) -> "Representation":
-        """The same representation for images on a grid ``factor`` times as fine: scales and patches keep their extent."""
+        """The same representation on grids ``factor`` times as fine: scales and patches keep their extent."""
 
     def norm(self, images: Tensor) -> Tensor:
         """||Phi(x)||, ``(B,)``, float64."""

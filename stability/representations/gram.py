@@ -46,7 +46,7 @@ class GramCKN(KernelRepresentation):
             patch spacings in the same INPUT pixels: how much the value changes from r = 1 to r = 2 is the
             discretisation error of the network.
 
-    Computes in float64 on the images' device, one pair of images at a time, holding at most 8 MB of the first
+    Computes in float64 on the images' device, one pair of images at a time, holding at most 4 MB of the first
     layer's pairs and (H' W')^2 entries of each later layer.
 
     Reference: Bietti & Mairal 2019, section 2; Mairal 2016.

@@ -27,8 +27,10 @@ class LinearReference(Reference):
         extra = paired(self._images, check_images(others, d), d)
         images = self._images.view(-1, *(1,) * len(extra), *self._images.shape[1:])
         difference = images - as_float64(others)
-        norms = [self._representation.features(row.reshape(-1, *row.shape[-d - 1 :])).flatten(1).norm(dim=1)
-                 for row in difference]
+        norms = [
+            self._representation.features(row.reshape(-1, *row.shape[-d - 1 :])).flatten(1).norm(dim=1)
+            for row in difference
+        ]
         return torch.stack(norms).view(-1, *extra)
 
 

@@ -15,11 +15,12 @@ from torch import Tensor
 
 from stability.architecture import Architecture
 from stability.kernels import Kernel
+from stability.operators.exponential import exponential_
 from stability.operators.patches import patch_offsets
 from stability.operators.pooling import pool, pooling_matrices
 
-BLOCK_ENTRIES = 2**20
-"""Pair entries of layer 1 held at a time: 8 MB in float64, about a core's share of cache."""
+BLOCK_ENTRIES = 2**19
+"""Pair entries of layer 1 held at a time: 4 MB in float64, about a core's share of cache."""
 SELF_BLOCKS = 4
 """K(x, x) is symmetric: in b blocks of rows only (1 + 1 / b) / 2 of it is computed."""
 DENSE_WEIGHT_ENTRIES = 2**21
@@ -155,7 +156,7 @@ class PairProgram:
             first = start * w if is_self else 0  # K(x, x) is symmetric: left of the diagonal block nothing is computed
             block = torch.mm(a[part], b[first:].T, out=self._buffer("pairs", ((stop - start) * w, n - first)))
             if layer.kernel.exponent is not None:
-                block.exp_()
+                exponential_(block)
             else:
                 if is_self:
                     block.diagonal().fill_(1.0)  # the cosine of a patch with itself
@@ -230,7 +231,11 @@ class PairProgram:
         gram.mul_((inverse_left / layer.patch_positions)[:, None]).mul_(inverse_right)
         if is_self:
             gram.diagonal().fill_(1.0)
-        layer.kernel.evaluate_(gram)
+        alpha = layer.kernel.exponent
+        if alpha is None:
+            layer.kernel.evaluate_(gram)
+        else:
+            exponential_(gram.sub_(1.0).mul_(alpha))
         gram.mul_(left[:, None]).mul_(right)
 
     def _trace(self, block: Tensor, start: int = 0, first: int = 0) -> Tensor:

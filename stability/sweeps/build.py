@@ -97,9 +97,7 @@ def build_fields(spec: SweepSpec) -> list[Group]:
 
 
 def _fourier(spec: SweepSpec, family: FourierSpec, seed: int) -> list[Group]:
-    field = FourierField.sample(
-        spec.images.size, cutoff=family.cutoff, generator=torch.Generator().manual_seed(seed)
-    )
+    field = FourierField.sample(spec.images.size, cutoff=family.cutoff, generator=torch.Generator().manual_seed(seed))
     groups: list[Group] = []
     pairs = list(family.pairs)
     if spec.on_unreachable == "record":
@@ -121,9 +119,7 @@ def _fourier(spec: SweepSpec, family: FourierSpec, seed: int) -> list[Group]:
     return groups
 
 
-def _control(
-    field: FourierField, family: FourierSpec, pairs: list[tuple[float | None, float | None]]
-) -> FourierField:
+def _control(field: FourierField, family: FourierSpec, pairs: list[tuple[float | None, float | None]]) -> FourierField:
     def column(index: int) -> Tensor | None:
         values = [pair[index] for pair in pairs]
         return None if values[0] is None else torch.tensor(values, dtype=torch.float64)

@@ -19,6 +19,7 @@ from stability.representations.base import KernelRepresentation, Representation
 from stability.warps.base import Warp
 from stability.warps.error import interpolation_error
 
+
 @dataclass(frozen=True)
 class Chunk:
     """One unit of work."""

@@ -22,9 +22,7 @@ from stability.sweeps.result import check_folder, image_digest, write_run
 from stability.sweeps.spec import SweepSpec
 
 
-def sweep(
-    spec: SweepSpec, *, jobs: int = 1, out: str | Path | None = None, progress: bool = False
-) -> pd.DataFrame:
+def sweep(spec: SweepSpec, *, jobs: int = 1, out: str | Path | None = None, progress: bool = False) -> pd.DataFrame:
     """Measure every distance that a spec asks for, next to what the theory allows.
 
     Args:
@@ -34,8 +32,9 @@ def sweep(
         progress: show a progress bar on stderr.
 
     Returns:
-        One row per image, field and representation; the columns are listed in docs/columns.md. ``distance_over_input_norm``,
-        ``bound_*``, ``trivial``, ``interpolation_error`` and ``floor`` are in units of ||x||.
+        One row per image, field and representation; the columns are listed in docs/columns.md.
+        ``distance_over_input_norm``, ``bound_*``, ``trivial``, ``interpolation_error`` and ``floor`` are in units of
+        ||x||.
 
     Raises:
         ValueError: before any work, if the spec cannot be run: a pair of norms out of reach, a size that the strides
@@ -79,7 +78,7 @@ def sweep(
     return frame
 
 
-def _tagged(index: int, function: Any, *arguments: Any) -> tuple[int, Any]:  # noqa: ANN401
+def _tagged(index: int, function: Any, *arguments: Any) -> tuple[int, Any]:
     """Results come back in any order; the tag says which one it is."""
     return index, function(*arguments)
 
@@ -144,7 +143,7 @@ def _identity(spec: SweepSpec, image: int, label: int, group: Group, m: Measure)
     }
 
 
-def _cell(value: Any) -> Any:  # noqa: ANN401
+def _cell(value: Any) -> Any:
     """A varied value as a table can hold it: numbers stay, objects become their names."""
     if value is None or isinstance(value, int | float | str):
         return "none" if value is None else value
@@ -168,9 +167,7 @@ def _norm_columns(group: Group) -> list[dict[str, float]]:
     return [{name: values[f] for name, values in lists.items()} for f in range(count)]
 
 
-def _numbers(
-    measured: Measured, j: int, f: int, norm_x: float, pair: float, gain: float
-) -> dict[str, float | str]:
+def _numbers(measured: Measured, j: int, f: int, norm_x: float, pair: float, gain: float) -> dict[str, float | str]:
     """Distances in every unit; a ratio without a denominator is NaN and the floor says so."""
     distance, norm_phi = measured.distance[j][f], measured.norm_phi[j]
     return {
@@ -220,5 +217,3 @@ def _status(spec: SweepSpec, form: ClosedForm, m: Measure) -> Status:
 
 def _ratio(value: float, denominator: float) -> float:
     return value / denominator if denominator > 0 else math.nan
-
-

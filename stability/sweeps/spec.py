@@ -32,11 +32,11 @@ RUNGS = ("closed_form", "trivial")
 IMAGE_SETS = ("blobs", "fashion", "photographs")
 
 
-def _architecture(value: Any) -> Any:  # noqa: ANN401
+def _architecture(value: Any) -> Any:
     return Architecture.from_dict(value) if isinstance(value, Mapping) else value
 
 
-def _as_tuple(value: Any) -> Any:  # noqa: ANN401
+def _as_tuple(value: Any) -> Any:
     return (value,) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
@@ -52,7 +52,7 @@ class Spec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
-    def __init__(self, **data: Any) -> None:  # noqa: ANN401
+    def __init__(self, **data: Any) -> None:
         for key in data:
             if key not in type(self).model_fields:
                 raise ValueError(unknown(f"a key of {type(self).__name__}", key, type(self).model_fields))
@@ -126,7 +126,8 @@ class TranslationSpec(Spec):
     def directions(self, d: int) -> list[tuple[float, ...]]:
         """Unit vectors (x, y); in 1-D at most two of them."""
         if d == 1:
-            return [(1.0,), (-1.0,)][: self.angles]
+            line: list[tuple[float, ...]] = [(1.0,), (-1.0,)]
+            return line[: self.angles]
         turns = [2 * math.pi * i / self.angles for i in range(self.angles)]
         return [(math.cos(turn), math.sin(turn)) for turn in turns]
 
@@ -182,7 +183,7 @@ class SweepSpec(Spec):
 
     images: ImagesSpec = ImagesSpec()
     architecture: ArchitectureField = Architecture.dyadic(depth=2)
-    vary: dict[str, tuple[Any, ...]] = {}  # noqa: RUF012 - frozen model
+    vary: dict[str, tuple[Any, ...]] = {}
     representations: Annotated[tuple[RepresentationSpec, ...], Field(min_length=1)] = (GramSpec(), LinearSpec())
     deformations: Annotated[tuple[DeformationSpec, ...], Field(min_length=1)]
     fields: Annotated[int, Field(ge=1)] = 8
@@ -201,12 +202,12 @@ class SweepSpec(Spec):
 
     @field_validator("vary", mode="before")
     @classmethod
-    def _canonical(cls, vary: Any) -> Any:  # noqa: ANN401
+    def _canonical(cls, vary: Any) -> Any:
         """Kernels and front ends given as data become objects, 2.0 becomes 2: equal specs are written equally."""
         if not isinstance(vary, Mapping):
             return vary
 
-        def canonical(path: str, value: Any) -> Any:  # noqa: ANN401
+        def canonical(path: str, value: Any) -> Any:
             value = from_plain(path.rpartition(".")[2], value)
             return int(value) if isinstance(value, float) and value.is_integer() else value
 

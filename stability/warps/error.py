@@ -13,7 +13,12 @@ QUADRATURE = 4
 
 
 def interpolation_error(
-    images: Tensor, deformation: Deformation, warp: Warp, *, antialiasing: float | None = 1.0, warped: Tensor | None = None
+    images: Tensor,
+    deformation: Deformation,
+    warp: Warp,
+    *,
+    antialiasing: float | None = 1.0,
+    warped: Tensor | None = None,
 ) -> Tensor:
     r"""||A_0 (W x - L_tau x)||: the distance of the warp's image W x, as a trigonometric image, from the true L_tau x.
 
