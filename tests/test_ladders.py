@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 from oracles import first_gram, layer_gram, pooling, shifts
 
@@ -57,6 +57,7 @@ def cases(draw):
     return representation(arch), x, tau, warp
 
 
+@settings(max_examples=100)
 @given(cases())
 def test_every_rung_stands_above_the_observed_distance(case):
     phi, x, tau, warp = case

@@ -36,8 +36,8 @@ def closing(rows: pd.DataFrame, *, statuses: bool = True) -> str:
     sentences = [
         f"Measured: exact kernel computation ({architecture_words(rows)}; {sample_words(rows)}); medians describe this "
         f"sample, they are no worst case; the warp adds at most {100 * share:.1g} % of the distance.",
-        "The linear kernel of the same architecture is the control; two different images are the same CKN's median "
-        "distance between two images of the set, in the same unit.",
+        "The linear kernel of the same architecture is the control; the reference 'two different images' is the CKN's "
+        "own median distance between two images of the set, in the same unit.",
     ]
     if statuses:
         sentences.append(

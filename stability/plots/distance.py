@@ -70,8 +70,8 @@ def distance_versus_deformation(run: Run) -> Drawn:
     caption = (
         "Distance of the representations of an image and of its deformation, in units of ||x||, median over images "
         "and fields of one asked size with the 10-90 % band. Along the smooth fields ||tau|| grows with ||grad tau|| "
-        "(upper axis): the drawn field is scaled, so both norms push at once. Where ||grad tau|| >= 1 (grey) the theorem says "
-        "nothing; an infinite bound is not drawn. " + closing(rows)
+        "(upper axis): the drawn field is scaled, both norms push at once. Where ||grad tau|| >= 1 (grey) the theorem "
+        "says nothing; an infinite bound is not drawn. " + closing(rows)
     )
     return Drawn(figure, caption)
 

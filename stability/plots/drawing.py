@@ -59,7 +59,7 @@ TRIVIAL_MARK = Mark("trivial bound", "#666666", (0, (1, 1.3)))
 PAIRS_MARK = Mark("two different images", "#009E73", "-", width=0.7)
 
 
-def panels(rows: int, columns: int, aspect: float, **axes: Any) -> tuple[Figure, npt.NDArray[Any]]:  # noqa: ANN401
+def panels(rows: int, columns: int, aspect: float, **axes: Any) -> tuple[Figure, npt.NDArray[Any]]:
     """A figure of the style's width with rows x columns axes.
 
     Args:
@@ -74,7 +74,7 @@ def panels(rows: int, columns: int, aspect: float, **axes: Any) -> tuple[Figure,
     return figure, figure.subplots(rows, columns, squeeze=False, **axes)
 
 
-def line(axes: Axes, x: npt.ArrayLike, y: npt.ArrayLike, mark: Mark, **changes: Any) -> Line2D:  # noqa: ANN401
+def line(axes: Axes, x: npt.ArrayLike, y: npt.ArrayLike, mark: Mark, **changes: Any) -> Line2D:
     """One line in the style of its kind."""
     return axes.plot(np.asarray(x, dtype=float), np.asarray(y, dtype=float), **(mark.style() | changes))[0]
 
@@ -118,7 +118,7 @@ def band_handle(mark: Mark, label: str) -> Patch:
     return Patch(facecolor=mark.color, alpha=0.18, label=label)
 
 
-def handle(mark: Mark, **changes: Any) -> Line2D:  # noqa: ANN401
+def handle(mark: Mark, **changes: Any) -> Line2D:
     """What the legend shows for a mark."""
     return Line2D([], [], **(mark.style() | changes))
 

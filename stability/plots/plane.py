@@ -63,15 +63,16 @@ def plane(run: Run) -> Drawn:
     references = [two_images(there[(there["representation"] == CKN) & (there["front_end"] == f)]) for f in columns]
     largest = max([float(medians.max()), *filter(math.isfinite, references)])
     norm = colors.LogNorm(float(medians.min()), 1.05 * largest)
-    figure, grid = panels(2, len(columns), 0.84, sharex=True, sharey=True)
+    names = {name: words for name, words in NAMES.items() if (there["representation"] == name).any()}
+    figure, grid = panels(len(names), len(columns), 0.12 + 0.36 * len(names), sharex=True, sharey=True)
     mesh: Any = None
     for (name, line_of_axes), (column, front_end) in itertools.product(
-        zip(NAMES, grid, strict=True), enumerate(columns)
+        zip(names, grid, strict=True), enumerate(columns)
     ):
         axes = line_of_axes[column]
         part = rows[(rows["representation"] == name) & (rows["front_end"] == front_end)]
         mesh = _panel(axes, part, norm)
-        axes.set_title(f"{NAMES[name]}, {input_name(front_end)}")
+        axes.set_title(f"{names[name]}, {input_name(front_end)}")
         axes.label_outer()
     bar = figure.colorbar(mesh, ax=grid, label=f"median measured {RELATIVE}", shrink=0.9, pad=0.02, aspect=32)
     ticks = [value for value in (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5) if norm.vmin <= value <= norm.vmax]  # type: ignore[operator]
@@ -88,11 +89,10 @@ def plane(run: Run) -> Drawn:
     legend_below(figure, handles, 2)
     caption = (
         "Colour: median distance of the representations in units of ||x|| at exactly these two norms. Lines: the "
-        "closed form of the theorem for every field with these two norms (nothing else of the field is used); the measured "
-        "fields have their mean shift split off, so that the bound in their rows may be lower. Hatched: no field of "
-        "this family has such a pair of norms (a large gradient at a small displacement needs higher frequencies). "
-        "At one ||tau|| a larger ||grad tau|| leaves less to the common shift: the measured distance falls, the bound "
-        "rises. "
+        "closed form of the theorem for every field with these two norms (nothing else of the field is used); the "
+        "measured fields have their mean shift split off, so that the bound in their rows may be lower. Hatched: no "
+        "field of this family has such a pair of norms (a large gradient at a small displacement needs higher "
+        "frequencies). At one ||tau|| a larger ||grad tau|| leaves less of it to the common shift. "
         "Marks on the colour bar: median distance / ||x|| of two images, "
         + ", ".join(f"{value:.2g} ({input_name(f)})" for f, value in zip(columns, references, strict=True))
         + ". "

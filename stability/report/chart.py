@@ -29,7 +29,7 @@ def records(run: Run) -> list[dict[str, Any]]:
         family=[FIELD.get(name, name) for name in rows["family"]],
         prepared=[input_name(name) for name in rows["front_end"]],  # "input" is a word of Vega's bindings
         representation=[NAMES.get(name, name) for name in rows["representation"]],
-        bound=[value if np.isfinite(value) else None for value in table["bound"]],
+        bound=table["bound"].where(np.isfinite(table["bound"])),
     )
     table = table.assign(group=table["family"] + ", " + table["representation"])
     found: list[dict[str, Any]] = json.loads(table.to_json(orient="records"))
@@ -51,8 +51,9 @@ def interactive(run: Run) -> str:
     data = records(run)
     filters = []
     for column, words in (("family", "field"), ("prepared", "input"), ("representation", "representation")):
-        values: list[Any] = sorted({row[column] for row in data})
-        menu = altair.binding_select(options=[None, *values], labels=["all", *values], name=f"{words} ")
+        values = sorted({row[column] for row in data})
+        choices: list[Any] = [None, *values]
+        menu = altair.binding_select(options=choices, labels=["all", *values], name=f"{words} ")
         choice = altair.selection_point(fields=[column], bind=menu, name=f"chosen_{column}")
         filters.append(choice)
     names = sorted({row["representation"] for row in data})

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from stability.plots.reading import CKN, DISTANCE, PAIRS, Run, measured, of_sweep
-from stability.report.numbers import apart_from_linear, nearest, paired, percent, table, violations
+from stability.report.numbers import NEARLY_LINEAR, apart_from_linear, nearest, paired, percent, table, violations
 
 SIZE = 1.0
 """The size in px that the first two lines speak of (the nearest one in the rows)."""
@@ -73,7 +73,7 @@ def _linear(run: Run) -> str:
         f"Raw grey images hardly see the kernel: at depth {depths} the CKN's distance lies within {percent(raw)} "
         "(median) of the linear kernel's, a Gaussian blur"
     )
-    if raw > 0.1:
+    if raw > NEARLY_LINEAR:
         words = (
             f"At depth {depths} the CKN's distance on raw images is {percent(raw)} (median) away from a Gaussian blur's"
         )

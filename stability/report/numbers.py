@@ -21,6 +21,8 @@ GLOSSARY: Mapping[str, str] = {
 }
 SAFE_ANTIALIASING = 0.7
 """Below this sigma_0, in px, sampling between the layers is no longer negligible."""
+NEARLY_LINEAR = 0.1
+"""Up to this median |CKN - linear| / linear the page says that the kernel hardly matters."""
 KEYS = (
     "sweep", "image", "family", "cutoff", "field_seed", "front_end", "antialiasing", "pooling_scale", "patch_size",
     "depth", "asked_displacement_norm", "asked_jacobian_norm",

@@ -14,6 +14,7 @@ from stability.plots import FIGURES, Run, png
 from stability.plots.reading import DISTANCE, FIELD, input_name, inputs, measured, of_sweep
 from stability.report.numbers import (
     GLOSSARY,
+    NEARLY_LINEAR,
     SAFE_ANTIALIASING,
     apart_from_linear,
     paired,
@@ -95,23 +96,18 @@ def linear(run: Run) -> str:
             + [f"{value:.2f}" for value in ratio]
         )
     depths = " or ".join(map(str, sorted(rows["depth"].unique().tolist())))
-    words = (
-        f"Depth {depths}. The linear kernel of the same architecture is a Gaussian blur of the image. "
-        + (
-            f"On raw grey images the exact CKN moves within {percent(apart['none'])} of it (median). "
-            if "none" in apart
-            else ""
-        )
-        + "Smooth non-negative patches are nearly parallel, and there every kernel that preserves norms is nearly "
-        "linear: what raw images show is the stability of the blur. "
-        + (
-            f"With the mean removed the two are {percent(apart['mean_removal'])} apart: compare kernels there."
-            if "mean_removal" in apart
-            else "Compare kernels on mean-removed images."
-        )
-    )
+    words = [f"Depth {depths}. The linear kernel of the same architecture is a Gaussian blur of the image."]
+    if "none" in apart:
+        words.append(f"On raw grey images the exact CKN moves within {percent(apart['none'])} of it (median).")
+        if apart["none"] <= NEARLY_LINEAR:
+            words.append(
+                "Smooth non-negative patches are nearly parallel, and there every kernel that preserves norms is "
+                "nearly linear: what raw images show is the stability of the blur."
+            )
+    if "mean_removal" in apart:
+        words.append(f"With the mean removed the two are {percent(apart['mean_removal'])} apart.")
     head = ["input", "median |CKN - linear| / linear", "90 % of rows below", "CKN / linear: 10 %", "median", "90 %"]
-    return paragraph(words, "note") + grid(head, body)
+    return paragraph(" ".join(words), "note") + grid(head, body)
 
 
 def figures(run: Run) -> str:

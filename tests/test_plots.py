@@ -1,0 +1,283 @@
+"""Claims about the figures, on a table made here: every number in it is known."""
+
+import itertools
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.contour import ContourSet
+from matplotlib.patches import Polygon, Rectangle
+
+from stability import plots
+from stability.architecture import Architecture, Layer
+from stability.bounds.closed_form import closed_form
+from stability.front_ends import MeanRemoval
+from stability.plots import files
+from stability.plots.drawing import CKN_MARK, LINEAR_MARK, PAIRS_MARK, panels, triangle
+from stability.plots.reading import DISTANCE, measured, spread, two_images
+
+SIZES = (0.25, 0.5, 1.0, 2.0, 4.0)
+CKN_FIGURES = tuple(name for name in plots.FIGURES if name != "strip")
+FRONT_ENDS = {"none": None, "mean_removal": MeanRemoval()}
+LINEAR_OVER_CKN = {"none": 1.01, "mean_removal": 1.5}
+PAIR_OVER_INPUT = {"none": 0.4, "mean_removal": 0.3}
+
+
+def one_row(sweep, image, family, seed, front_end, representation, *, a, b=None, sigma=4.0, patch=3, asked_b=None):
+    """distance / ||x|| is proportional to a (1 + image / 10) (1 + seed) / sigma; linear: a known factor more."""
+    translation = family == "translation"
+    b = 0.0 if translation else 0.3 * a if b is None else b
+    architecture = Architecture(
+        (Layer(patch, 2.0), Layer(patch, sigma)), antialiasing=1.0, front_end=FRONT_ENDS[front_end]
+    )
+    bound = closed_form(architecture, displacement_norm=a, jacobian_norm=b)
+    factor = LINEAR_OVER_CKN[front_end] if representation == "linear" else 1.0
+    distance = factor * (0.02 if translation else 0.01) * a * (1 + image / 10) * (1 + seed) * 4 / sigma
+    return {
+        "sweep": sweep, "image": image, "label": image, "family": family, "cutoff": 0.0 if translation else 3.0,
+        "field_seed": seed, "representation": representation, "front_end": front_end, "depth": 2, "antialiasing": 1.0,
+        "patch_size": patch, "pooling_scale": sigma, "architecture": architecture.to_json(),
+        "asked_displacement_norm": a, "asked_jacobian_norm": np.nan if asked_b is None else asked_b,
+        "displacement_norm": a, "jacobian_norm": b * (1 + 0.1 * seed), "norm_x": 10.0, "distance": 10 * distance,
+        "distance_over_input_norm": distance, "distance_over_pairs": distance / PAIR_OVER_INPUT[front_end],
+        "bound_closed_form": bound.value, "status_closed_form": str(bound.status),
+        "scope_closed_form": str(bound.scope),
+        "trivial": 4 * factor * distance, "trivial_norms": bound.trivial_norms, "interpolation_error": 1e-6,
+        "floor": 1e-9, "seconds": 0.01,
+    }  # fmt: skip
+
+
+def out_of_reach(row):
+    """The same request for a field that does not exist."""
+    kept = ("sweep", "image", "label", "family", "cutoff", "field_seed", "representation", "front_end", "depth")
+    kept += ("antialiasing", "patch_size", "pooling_scale", "architecture")
+    kept += ("asked_displacement_norm", "asked_jacobian_norm")
+    empty = {name: np.nan for name in row if name not in kept}
+    return {name: row[name] for name in kept} | empty | {"status_closed_form": "out of reach", "scope_closed_form": ""}
+
+
+def make_rows():
+    """Four sweeps of a small quickstart."""
+    rows = []
+    for image, seed, front_end, name in itertools.product(range(2), range(2), FRONT_ENDS, ("gram", "linear")):
+        for family in ("fourier", "translation"):
+            who = (image, family, seed, front_end, name)
+            rows += [one_row("curves", *who, a=a) for a in SIZES]
+            size = 2.0 if family == "translation" else 1.0
+            rows += [one_row("pooling_scale", *who, a=size, sigma=sigma) for sigma in (1.0, 2.0, 4.0, 8.0)]
+            rows += [one_row("patch_size", *who, a=size, patch=patch) for patch in (1, 3, 5)]
+        for a, b in itertools.product((0.25, 1.0, 4.0), (0.01, 0.1, 0.4)):
+            row = one_row("plane", image, "fourier", seed, front_end, name, a=a, b=b, asked_b=b)
+            rows.append(out_of_reach(row) if b > 0.2 * a else row)
+    return pd.DataFrame(rows)
+
+
+def make_strip():
+    """One image, still and moved 3 px to the right."""
+    image = np.zeros((16, 16))
+    image[4:9, 2:7] = 1.0
+    displacement = np.zeros((2, 16, 16, 2))
+    displacement[1, ..., 0] = 3.0
+    return {
+        "images": np.stack([image, np.roll(image, 3, axis=1)])[None],
+        "displacement": displacement,
+        "displacement_norm": np.array([0.0, 3.0]),
+        "jacobian_norm": np.zeros(2),
+        "family": np.array(["original", "translation"]),
+    }
+
+
+def write_folder(folder):
+    """What a quickstart would have left there."""
+    folder.mkdir(exist_ok=True)
+    make_rows().to_parquet(folder / "rows.parquet", index=False)
+    record = {"kind": "quickstart", "hash": {"curves": "ab" * 32}, "versions": {"stability": "0"}, "commit": None}
+    (folder / "run.json").write_text(json.dumps(record | {"images_sha256": "cd" * 32}))
+    np.savez(folder / "strip.npz", **make_strip())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run():
+    return plots.Run(make_rows(), {"kind": "quickstart"}, make_strip())
+
+
+@pytest.fixture(scope="module")
+def drawn(run):
+    return {name: draw(run) for name, draw in plots.FIGURES.items()}
+
+
+def lines_of(axes, mark):
+    """The lines of one kind: same label and colour."""
+    return [line for line in axes.get_lines() if line.get_label() == mark.label and line.get_color() == mark.color]
+
+
+@pytest.mark.parametrize("name", ["distance_versus_deformation", "pooling_scale", "patch_size"])
+def test_plotted_medians_are_those_of_pandas(run, drawn, name):
+    sweep, by, panel = {
+        "distance_versus_deformation": ("curves", "asked_displacement_norm", {"family": "translation"}),
+        "pooling_scale": ("pooling_scale", "pooling_scale", {}),
+        "patch_size": ("patch_size", "patch_size", {}),
+    }[name]
+    rows = run.rows[(run.rows["sweep"] == sweep) & (run.rows["front_end"] == "mean_removal")]
+    for column, value in panel.items():
+        rows = rows[rows[column] == value]
+    axes = drawn[name].figure.axes[1]
+    for mark, representation in ((CKN_MARK, "gram"), (LINEAR_MARK, "linear")):
+        part = rows[rows["representation"] == representation]
+        plotted = {tuple(np.round(line.get_ydata(), 12)) for line in lines_of(axes, mark)}
+        groups = part.groupby("family")
+        expected = {tuple(np.round(group.groupby(by)[DISTANCE].median().to_numpy(), 12)) for _, group in groups}
+        assert plotted == expected
+
+
+def test_the_band_is_the_10_to_90_percent_range(run):
+    rows = run.rows[(run.rows["sweep"] == "curves") & (run.rows["representation"] == "gram")]
+    band = spread(rows, "asked_displacement_norm", DISTANCE)
+    for size, group in rows.groupby("asked_displacement_norm"):
+        expected = np.quantile(group[DISTANCE], (0.1, 0.5, 0.9))
+        np.testing.assert_allclose(band.loc[size, ["low", "median", "high"]].to_numpy(dtype=float), expected)
+
+
+def test_smooth_fields_stand_at_their_median_jacobian_norm(run, drawn):
+    axes = drawn["distance_versus_deformation"].figure.axes[2]
+    (line,) = lines_of(axes, CKN_MARK)
+    rows = run.rows[(run.rows["sweep"] == "curves") & (run.rows["family"] == "fourier")]
+    np.testing.assert_allclose(line.get_xdata(), rows.groupby("asked_displacement_norm")["jacobian_norm"].median())
+
+
+def test_an_infinite_bound_is_not_drawn(drawn):
+    axes = drawn["distance_versus_deformation"].figure.axes[2]
+    (bound,) = [line for line in axes.get_lines() if line.get_label() == "closed-form bound"]
+    assert len(bound.get_xdata()) == len(SIZES) - 1  # ||grad tau|| = 0.3 * 4 > 1
+    assert np.isfinite(bound.get_ydata()).all()
+
+
+@pytest.mark.parametrize("slope", [1.0, -1.0, 2.0])
+def test_the_triangle_has_the_slope_that_it_says(slope):
+    _, grid = panels(1, 1, 0.6)
+    grid[0, 0].set(xscale="log", yscale="log")
+    corners = triangle(grid[0, 0], (0.3, 2.1), 0.01, slope).get_xy()[:3]
+    rise = np.log(corners[2] / corners[0])
+    assert rise[1] / rise[0] == pytest.approx(slope)
+    others = corners[1] / corners[0], corners[2] / corners[1]
+    assert sum(np.any(np.isclose(ratio, 1.0)) for ratio in others) == 2, "two sides lie along the axes"
+
+
+def test_the_slope_triangles_are_in_the_figures(drawn):
+    for name, label in (("distance_versus_deformation", "slope 1"), ("pooling_scale", "slope -1")):
+        shapes = [p for axes in drawn[name].figure.axes for p in axes.patches if isinstance(p, Polygon)]
+        assert sum(shape.get_label() == label for shape in shapes) >= 2
+
+
+def test_level_lines_lie_where_the_theorem_takes_their_value(drawn):
+    figure = drawn["plane"].figure
+    contours = [c for axes in figure.axes for c in axes.collections if isinstance(c, ContourSet)]
+    assert len(contours) == 4
+    architecture = Architecture((Layer(3, 2.0), Layer(3, 4.0)), antialiasing=1.0)
+    checked = 0
+    for level, path in zip(contours[0].levels, contours[0].get_paths(), strict=True):
+        for a, b in path.vertices[5:-5:7]:
+            assert closed_form(architecture, displacement_norm=a, jacobian_norm=b).value == pytest.approx(
+                level, rel=0.05
+            )
+            checked += 1
+    assert checked > 5
+
+
+def test_sizes_out_of_reach_are_hatched(run, drawn):
+    raw = run.rows[(run.rows["sweep"] == "plane") & (run.rows["front_end"] == "none")]
+    sizes = raw[raw[DISTANCE].isna()].groupby(["asked_displacement_norm", "asked_jacobian_norm"])
+    hatched = [p for p in drawn["plane"].figure.axes[0].patches if isinstance(p, Rectangle) and p.get_hatch()]
+    assert len(hatched) == len(sizes) == 3
+
+
+@pytest.mark.parametrize("name", CKN_FIGURES)
+def test_every_figure_of_the_ckn_carries_the_control_and_two_different_images(drawn, name):
+    figure = drawn[name].figure
+    words = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    words += [axes.get_title() for axes in figure.axes]
+    assert any(LINEAR_MARK.label in word for word in words)
+    assert any(PAIRS_MARK.label in word for word in words)
+    for axes in figure.axes[:2]:
+        if name != "plane":
+            assert lines_of(axes, LINEAR_MARK)
+            assert lines_of(axes, PAIRS_MARK)
+
+
+def test_the_reference_is_the_distance_of_two_images_in_units_of_the_image(run, drawn):
+    rows = run.rows[(run.rows["sweep"] == "curves") & (run.rows["representation"] == "gram")]
+    for column, (front_end, expected) in enumerate(PAIR_OVER_INPUT.items()):
+        assert two_images(rows[rows["front_end"] == front_end]) == pytest.approx(expected)
+        (line,) = lines_of(drawn["distance_versus_deformation"].figure.axes[column], PAIRS_MARK)
+        np.testing.assert_allclose(line.get_ydata(), expected)
+
+
+@pytest.mark.parametrize("name", CKN_FIGURES)
+def test_captions_say_status_sample_and_architecture(drawn, name):
+    caption = drawn[name].caption
+    for words in ("proof, numerically evaluated", "2 images", "2 layers", "exponential", "no worst case", "control"):
+        assert words in caption
+
+
+def test_the_grid_of_the_strip_moves_with_the_content(drawn):
+    still, moved = (drawn["strip"].figure.axes[step].collections[0] for step in (0, 1))
+    positions = [
+        np.array([path.vertices[:, 0].mean() for path in c.get_paths() if len(path.vertices)]) for c in (still, moved)
+    ]
+    assert {0.0, 4.0, 8.0} <= set(np.round(positions[0], 6))
+    assert {3.0, 7.0, 11.0} <= set(np.round(positions[1], 6)), "tau = (3, 0) carries the grid 3 px to the right"
+
+
+@pytest.mark.parametrize("name", CKN_FIGURES)
+def test_a_missing_sweep_is_named(run, name):
+    sweep = {"distance_versus_deformation": "curves"}.get(name, name)
+    without = plots.Run(run.rows[run.rows["sweep"] != sweep], run.record, run.strip)
+    with pytest.raises(ValueError, match=f"'{sweep}'.*quickstart"):
+        plots.FIGURES[name](without)
+
+
+def test_a_missing_strip_is_named(run):
+    with pytest.raises(ValueError, match=r"displacement.*quickstart"):
+        plots.FIGURES["strip"](plots.Run(run.rows))
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"rows\.parquet"):
+        plots.read(tmp_path)
+
+
+def test_draw_all_writes_png_and_pdf_and_a_failure_leaves_the_old_files(tmp_path, monkeypatch):
+    folder = write_folder(tmp_path / "run")
+    monkeypatch.setattr(files, "FIGURES", {name: plots.FIGURES[name] for name in ("strip", "patch_size")})
+    paths = plots.draw_all(folder)
+    assert sorted(path.name for path in (folder / "figures").iterdir()) == sorted(path.name for path in paths)
+    assert [path.read_bytes()[:4] for path in paths] == [b"\x89PNG", b"%PDF"] * 2
+    before = {path: path.read_bytes() for path in paths}
+
+    def broken(run):
+        raise ValueError("cannot be drawn")
+
+    monkeypatch.setattr(files, "FIGURES", {"strip": plots.FIGURES["strip"], "patch_size": broken})
+    with pytest.raises(ValueError, match="cannot be drawn"):
+        plots.draw_all(folder)
+    assert {path: path.read_bytes() for path in (folder / "figures").iterdir()} == before
+
+
+def test_rows_without_a_number_enter_no_median(run):
+    assert measured(run.rows)[DISTANCE].notna().all()
+    assert run.rows[DISTANCE].isna().any()
+
+
+def test_neither_torch_nor_pyplot_is_imported(tmp_path):
+    folder = write_folder(tmp_path / "run")
+    code = (
+        "import sys; from stability import plots, report; run = plots.read(sys.argv[1]); report.summary(run);"
+        "plots.FIGURES['plane'](run);"
+        "print([name for name in ('torch', 'kornia', 'matplotlib.pyplot', 'altair') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

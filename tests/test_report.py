@@ -1,0 +1,205 @@
+"""Claims about the page: its numbers are those of the rows, it asks nothing of the network, it tells of violations."""
+
+import builtins
+import html.parser
+import importlib.util
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stability import plots, report
+from stability.report import page as page_module
+from stability.report import parts
+from stability.report.numbers import GLOSSARY, apart_from_linear, percent, table, violations
+
+_spec = importlib.util.spec_from_file_location("plot_tables", Path(__file__).with_name("test_plots.py"))
+tables = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(tables)
+
+OPTIONAL = ("altair", "vl_convert")
+
+
+class Outside(html.parser.HTMLParser):
+    """Collects what a browser would ask for: src and href of elements, url(...) of styles."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked, self.style = [], False
+
+    def handle_starttag(self, tag, attrs):
+        self.style = tag == "style"
+        self.asked += [value for name, value in attrs if name in ("src", "href", "srcset", "data", "action")]
+        self.asked += [url for name, value in attrs if name == "style" for url in re.findall(r"url\((.*?)\)", value)]
+
+    def handle_data(self, data):
+        if self.style:
+            self.asked += re.findall(r"url\((.*?)\)|@import (.*?);", data)
+
+
+@pytest.fixture(scope="module")
+def run():
+    record = {"kind": "quickstart", "hash": {"curves": "ab" * 32}, "versions": {"stability": "9.9"}, "commit": None}
+    return plots.Run(tables.make_rows(), record | {"images_sha256": "cd" * 32}, tables.make_strip())
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Figures are tested elsewhere: one pixel stands for each."""
+    monkeypatch.setattr(parts, "png", lambda run, name: (b"\x89PNG", f"Caption of {name}."))
+
+
+@pytest.fixture
+def bare(monkeypatch, quick):
+    """An installation without the extra."""
+    there = builtins.__import__
+
+    def importing(name, *arguments, **keywords):
+        if name.partition(".")[0] in OPTIONAL:
+            raise ImportError(name)
+        return there(name, *arguments, **keywords)
+
+    monkeypatch.setattr(builtins, "__import__", importing)
+
+
+def broken(run):
+    """The same run with one distance above its bound."""
+    rows = run.rows.copy()
+    index = rows.index[(rows["family"] == "translation") & (rows["sweep"] == "curves")][0]
+    rows.loc[index, "distance_over_input_norm"] = rows.loc[index, "bound_closed_form"] + 0.1
+    return plots.Run(rows, run.record, run.strip)
+
+
+def test_five_lines_with_the_medians_of_the_rows(run):
+    lines = report.summary(run)
+    assert len(lines) == 5
+    rows = run.rows[(run.rows["sweep"] == "curves") & (run.rows["asked_displacement_norm"] == 1.0)]
+    rows = rows[(rows["front_end"] == "none") & (rows["representation"] == "gram")]
+    for line, family in zip(lines, ("translation", "fourier"), strict=False):
+        medians = rows[rows["family"] == family][["distance_over_input_norm", "bound_closed_form", "trivial"]].median()
+        for value in medians:
+            assert percent(value) in line
+    assert f"{len(run.rows)} rows" in lines[4]
+
+
+def test_distance_from_linear_is_the_factor_that_was_put_in(run):
+    apart = apart_from_linear(run.rows)
+    for front_end, factor in tables.LINEAR_OVER_CKN.items():
+        assert apart[front_end] == pytest.approx(1 - 1 / factor)
+        assert percent(1 - 1 / factor) in report.summary(run)[2]
+
+
+def test_pooling_line_divides_medians(run):
+    """The synthetic distance is proportional to 1 / sigma_n."""
+    assert "sigma_n = 1 to 8 px" in report.summary(run)[3]
+    assert "falls 8 times" in report.summary(run)[3]
+
+
+def test_ratio_is_bound_over_measured(run):
+    found = table(run.rows[run.rows["sweep"] == "curves"])
+    rows = run.rows[(run.rows["sweep"] == "curves") & (run.rows["representation"] == "gram")]
+    ratio = rows["bound_closed_form"] / rows["distance_over_input_norm"]
+    keys = ["front_end", "family", "asked_displacement_norm"]
+    expected = ratio.groupby([rows[key] for key in keys]).median()
+    np.testing.assert_allclose(found.set_index(keys)["ratio"], expected)
+
+
+def test_no_violation_in_consistent_rows_and_every_injected_one_is_found(run, bare):
+    assert len(violations(run.rows)) == 0
+    text = page_module.page(run)
+    assert "Violations: 0 of" in text
+    assert 'class="warning"' not in text
+    bad = broken(run)
+    assert len(violations(bad.rows)) == 1
+    text = page_module.page(bad)
+    assert "Violations: 1 of" in text
+    assert "1 VIOLATION" in text
+    assert 'class="warning"' in text
+
+
+def test_allowances_are_granted_and_nothing_more(run):
+    rows = run.rows[(run.rows["family"] == "translation") & (run.rows["sweep"] == "curves")].head(1).copy()
+    allowed = rows["bound_closed_form"] + rows["interpolation_error"] + rows["floor"]
+    rows["trivial"] = 10.0
+    rows["distance_over_input_norm"] = allowed * (1 - 1e-12)
+    assert violations(rows).empty
+    rows["distance_over_input_norm"] = allowed * (1 + 1e-9)
+    assert len(violations(rows)) == 1
+
+
+def test_an_undefined_floor_is_no_violation(run):
+    rows = run.rows.head(3).assign(floor="undefined", distance_over_input_norm=np.nan)
+    assert violations(rows).empty
+
+
+def test_the_page_asks_nothing_of_the_network(run, bare, tmp_path):
+    reader = Outside()
+    reader.feed(page_module.page(run))
+    assert reader.asked
+    assert all(address.startswith("data:") for address in reader.asked)
+
+
+def test_the_interactive_chart_is_inlined(run, quick):
+    for name in OPTIONAL:
+        pytest.importorskip(name)
+    text = page_module.page(run)
+    reader = Outside()
+    reader.feed(text)
+    assert all(address.startswith("data:") for address in reader.asked)
+    assert "chosen_representation" in text
+    assert "default-src 'none'" in text
+    assert "pip install &quot;deformation-stability[report]&quot;" not in text
+
+
+def test_without_altair_the_page_says_what_to_install(run, bare):
+    text = page_module.page(run)
+    assert "pip install &quot;deformation-stability[report]&quot;" in text
+    assert "<script" not in text
+    assert "script-src 'none'" in text
+
+
+def test_every_status_is_explained_and_counted(run, bare):
+    text = page_module.page(run)
+    counts = run.rows["status_closed_form"].value_counts()
+    for status in GLOSSARY:
+        assert re.search(rf"<td>{status}</td><td>{counts.get(str(status), 0)}</td>", text)
+
+
+def test_provenance_and_captions_are_on_the_page(run, bare):
+    text = page_module.page(run)
+    for words in ("cd" * 32, "ab" * 32, "stability 9.9", "Caption of plane.", "draw_all", "stability quickstart --out"):
+        assert words in text
+
+
+def test_a_narrow_first_low_pass_is_warned_of(run, bare):
+    narrow = plots.Run(run.rows.assign(antialiasing=0.5), run.record, run.strip)
+    assert "antialiasing = 0.5" in page_module.page(narrow)
+    assert "antialiasing = " not in page_module.page(run)
+
+
+def test_words_of_the_rows_are_escaped(run, bare):
+    record = dict(run.record) | {"platform": "<script>alert(1)</script>"}
+    assert "<script>" not in page_module.page(plots.Run(run.rows, record, run.strip))
+
+
+def test_writing_is_atomic(tmp_path, bare, monkeypatch):
+    folder = tables.write_folder(tmp_path / "run")
+    path = report.write_page(folder)
+    before = path.read_bytes()
+    assert path.name == "index.html"
+
+    def failing(run, name):
+        raise ValueError("cannot be drawn")
+
+    monkeypatch.setattr(parts, "png", failing)
+    with pytest.raises(ValueError, match="cannot be drawn"):
+        report.write_page(folder)
+    assert path.read_bytes() == before
+    assert not [file for file in folder.iterdir() if file.name.startswith(".")]
+
+
+def test_the_real_figures_fit_on_the_page(run):
+    content = parts.figures(plots.Run(run.rows, run.record, run.strip))
+    assert content.count("data:image/png;base64,") == len(plots.FIGURES)
+    assert content.count("<figcaption>") == len(plots.FIGURES)
