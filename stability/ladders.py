@@ -15,23 +15,28 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from stability.allowances import (
+    REFINEMENT,
+    divides,
+    is_projection,
+    low_pass_difference,
+    pushed,
+    refined_distance,
+    refinement_fits,
+    sampling_gains,
+)
 from stability.architecture import Architecture
 from stability.bounds.closed_form import ClosedForm, closed_form
 from stability.bounds.rung import Rung, Scope, Status, Term
 from stability.deformations.base import Deformation
-from stability.grid import check_images
-from stability.operators.pooling import pool, pooling_matrices
+from stability.grid import band_limit, check_images
 from stability.representations.base import Representation
-from stability.warps.band_limited import BandLimitedWarp, refine
+from stability.warps.band_limited import BandLimitedWarp, check_band_limited
 from stability.warps.base import Warp
 from stability.warps.error import interpolation_error
 
-REFINEMENT = 2
-"""The grid on which the discretisation is checked is this many times as fine."""
-AFFORDABLE_PAIRS = 2**25
-"""Pairs of positions of one upper layer (0.3 GB) up to which the finer grid is evaluated without being asked for."""
 ALLOWANCES = ("interpolation_error", "remaining_error", "refinement", "aliasing", "floor")
-THIS = Scope(every_image=False, every_field=False)
+THIS, EVERY = Scope(every_image=False, every_field=False), Scope(every_image=True, every_field=True)
 
 
 @dataclass(frozen=True)
@@ -44,9 +49,10 @@ class Ladder:
         interpolation_error: prod rho ||A_0 (W x - L_tau x)|| / ||x||: the most that the warp can add.
         remaining_error: the part of it that the refinement does not show: for the exact warp the same quantity on the
             finer grid, otherwise (or without refinement) all of it.
-        refinement: |observed on this grid - observed on the grid twice as fine|: what sampling adds between the
-            layers; NaN if it was not evaluated.
-        aliasing: what subsampling adds; already inside the closed form's terms, printed here.
+        refinement: |observed on this grid - observed on the grid twice as fine|: an estimate of what sampling adds
+            between the layers (kernel maps are not band-limited); NaN if it was not evaluated.
+        aliasing: what subsampling adds; already inside the closed form's terms, printed here; NaN where the closed
+            form is not covered.
         floor: distances below it are round-off.
         norm_x: ||x||.
         norm_phi: ||Phi(x)||.
@@ -62,8 +68,9 @@ class Ladder:
     norm_x: Tensor
     norm_phi: Tensor
     meaning: str = field(
-        default="a violation is an observed distance above a bound by more than every allowance: a bug in the code or "
-        "in a norm that it was given, not a discovery",
+        default="a violation is an observed distance above a bound by more than every allowance. The refinement is an "
+        "estimate of the grid's error and no bound of it: look at a finer grid first, then for a wrong norm or a bug; "
+        "it is not a discovery",
         repr=False,
     )
 
@@ -140,47 +147,50 @@ def ladder(
     if architecture is None:
         raise ValueError("representation must have an architecture for bounds, got None; measure its distance instead")
     check_images(images, deformation.d)
-    images, deformation = _paired(images.double(), deformation)
-    rows, exact = len(images), isinstance(warp, BandLimitedWarp)
+    check_band_limited(images, deformation.d)
+    images, deformation = _paired(band_limit(images.double(), deformation.d), deformation)
+    rows, exact = len(images), is_projection(warp)
     norm_x = images.flatten(1).norm(dim=1)
     warped = warp(images, deformation)
+    norm_warped = warped.flatten(1).norm(dim=1)
     reference = representation.reference(images)
     observed = reference.distance(warped)
     forms = closed_forms(architecture, deformation, rows)
-    gain = lipschitz_gain(architecture, deformation.size)
+    gains = sampling_gains(architecture, deformation.size)
     error = interpolation_error(images, deformation, warp, antialiasing=architecture.antialiasing, warped=warped)
     change, remaining = torch.full_like(observed, math.nan), error
-    if refinement is None:
-        refinement = largest_grid(architecture, deformation.size, REFINEMENT) ** 2 <= AFFORDABLE_PAIRS
-    if refinement:
-        fine_images, fine_field = refine(images, REFINEMENT, deformation.d), deformation.refined(REFINEMENT)
-        fine_warped = BandLimitedWarp()(fine_images, fine_field)
-        fine = representation.refined(REFINEMENT).reference(fine_images).distance(fine_warped)
+    if refinement_fits(architecture, deformation.size) if refinement is None else refinement:
+        fine, fine_images, fine_warped = refined_distance(representation, images, deformation)
         coarse = observed if exact else reference.distance(BandLimitedWarp()(images, deformation))
         change = (fine - coarse).abs()
-        if exact:
-            remaining = interpolation_error(
-                fine_images,
-                fine_field,
-                BandLimitedWarp(),
-                antialiasing=(architecture.antialiasing or 0.0) * REFINEMENT,
-                warped=fine_warped,
-            ).div(REFINEMENT ** (deformation.d / 2))
-    trivial = gain * low_pass_difference(architecture, images, warped)
+        fine_error = interpolation_error(
+            fine_images,
+            deformation.refined(REFINEMENT),
+            BandLimitedWarp(),
+            antialiasing=(architecture.antialiasing or 0.0) * REFINEMENT,
+            warped=fine_warped,
+        ).div(REFINEMENT ** (deformation.d / 2))
+        remaining = fine_error if exact else error + fine_error
+    trivial = pushed(
+        architecture, gains, low_pass_difference(architecture, images, warped), (norm_x * norm_warped).sqrt()
+    )
     status = Status.weakest(*(form.status for form in forms))
-    if not (exact or refinement) or not divides(architecture, deformation.size):
+    if not (exact or change.isfinite().all()) or not divides(architecture, deformation.size):
         status = Status.weakest(status, Status.ESTIMATE)
-    every = Scope(every_image=True, every_field=True)
     rungs = (
         Rung("trivial", trivial / norm_x, Status.PROOF, THIS),
-        Rung("closed_form", _column(forms, "value", norm_x), status, every, _terms(forms, norm_x)),
-        Rung("trivial_norms", trivial_norms(forms, gain, warped, norm_x), Status.PROOF, every),
+        Rung("closed_form", _column(forms, "value", norm_x), status, EVERY, _terms(forms, norm_x)),
+        _trivial_norms(forms, math.prod(gains), norm_warped / norm_x, exact),
     )
+
+    def allowance(errors: Tensor) -> Tensor:
+        return pushed(architecture, gains, errors, norm_warped + errors) / norm_x
+
     return Ladder(
         observed=observed / norm_x,
         rungs=rungs,
-        interpolation_error=gain * error / norm_x,
-        remaining_error=gain * remaining / norm_x,
+        interpolation_error=allowance(error),
+        remaining_error=allowance(remaining),
         refinement=change / norm_x,
         aliasing=norm_x.new_tensor([aliasing_part(form) for form in forms]),
         floor=reference.floor / norm_x,
@@ -218,60 +228,22 @@ def closed_forms(architecture: Architecture, deformation: Deformation, rows: int
     return forms if len(forms) == rows else forms * rows
 
 
-def lipschitz_gain(architecture: Architecture, size: tuple[int, ...]) -> float:
-    """Lipschitz constant of the sampled network after A_0: prod rho_k times the norm of each "pool, then subsample".
+def _trivial_norms(forms: Sequence[ClosedForm], gain: float, ratio: Tensor, exact: bool) -> Rung:
+    """gain (1 + (1-b)^(-d/2)): both representations are at most as long as their images (gain: what strides add).
 
-    Args:
-        architecture: kernels, scales and strides.
-        size: the image's sides in pixels.
-
-    Returns:
-        prod rho without subsampling; with it, at scales at least the grid spacing, the same to 1e-16.
+    The kernel maps preserve norms, so that prod rho does not enter. Beyond b = 1, and for a warp that is no projection
+    of L_tau x, the measured ||W x|| / ||x|| stands for (1-b)^(-d/2), for this image and this field.
     """
-    gain = math.prod(architecture.lipschitz)
-    for layer, spacing in zip(architecture.layers, architecture.spacings, strict=False):
-        if layer.subsampling > 1:
-            grid = [n // spacing for n in size]
-            for matrix in pooling_matrices(grid, layer.pooling_scale / spacing, layer.subsampling):
-                cell = matrix.shape[1] / matrix.shape[0]
-                gain *= max(1.0, float(torch.linalg.matrix_norm(matrix, ord=2)) * math.sqrt(cell))
-    return gain
-
-
-def low_pass_difference(architecture: Architecture, images: Tensor, warped: Tensor) -> Tensor:
-    """||A_0 F (W x - x)||, ``(...)`` for images and warped images ``(..., C, *size)`` that broadcast."""
-    d = images.ndim - 2
-    difference = warped - images
-    if architecture.front_end is not None:
-        difference = architecture.front_end.apply(difference, d)
-    matrices = pooling_matrices(images.shape[-d:], architecture.antialiasing or 0.0, device=images.device)
-    return pool(difference, matrices).flatten(-d - 1).norm(dim=-1)
-
-
-def trivial_norms(forms: Sequence[ClosedForm], gain: float, warped: Tensor, norm_x: Tensor) -> Tensor:
-    """(1 + (1-b)^(-d/2)): both representations are at most as long as their images; beyond b = 1, as measured.
-
-    The kernel maps preserve norms, so that prod rho does not enter; only sampling can (``gain`` / prod rho).
-    """
-    by_norms = _column(forms, "trivial_norms", norm_x)
-    measured = 1.0 + warped.flatten(1).norm(dim=1) / norm_x
-    return torch.where(by_norms.isfinite(), by_norms, measured) * gain
-
-
-def divides(architecture: Architecture, size: tuple[int, ...]) -> bool:
-    """Whether the last stride leaves no remainder, so that every grid of the network is a torus."""
-    return all(n % architecture.spacings[-1] == 0 for n in size)
-
-
-def largest_grid(architecture: Architecture, size: tuple[int, ...], refinement: int) -> int:
-    """Positions on the grid of layer 2, the largest one whose pairs are held at once (1 for a single layer)."""
-    if architecture.depth == 1:
-        return 1
-    return math.prod(n * refinement // architecture.spacings[1] for n in size)
+    by_norms = _column(forms, "trivial_norms", ratio)
+    if exact and bool(by_norms.isfinite().all()):
+        return Rung("trivial_norms", gain * by_norms, Status.PROOF, EVERY)
+    return Rung("trivial_norms", gain * (1.0 + ratio), Status.PROOF, THIS)
 
 
 def aliasing_part(form: ClosedForm) -> float:
-    """Sum of a closed form's aliasing terms."""
+    """Sum of a closed form's aliasing terms; NaN where it is not covered."""
+    if not form.terms:
+        return math.nan
     return math.fsum(float(term.value) for term in form.terms if term.name.startswith("aliasing"))
 
 

@@ -1,7 +1,8 @@
 r"""``stability quickstart``: one base architecture, one page.
 
 Real Fashion images; translations and smooth mean-free fields; two one-knob sweeps through one base point (four pooling
-scales, three patch sizes); raw and mean-removed inputs; the linear kernel of every architecture as a control.
+scales, three patch sizes); raw and mean-removed inputs; the linear kernel of every architecture as a control; a few
+distances once more on a grid twice as fine.
 """
 
 import json
@@ -21,7 +22,7 @@ from stability.grid import coordinates
 from stability.sweeps.build import build_fields
 from stability.sweeps.result import ROWS, RUN, image_digest, provenance, replacing
 from stability.sweeps.run import sweep
-from stability.sweeps.spec import FourierSpec, ImagesSpec, SweepSpec, TranslationSpec
+from stability.sweeps.spec import FourierSpec, GramSpec, ImagesSpec, SweepSpec, TranslationSpec
 from stability.warps.band_limited import BandLimitedWarp
 
 BASE = Architecture((Layer(3, 2.0), Layer(3, 4.0)), antialiasing=1.0)
@@ -42,13 +43,14 @@ class Quickstart:
     pooling_scale: SweepSpec
     patch_size: SweepSpec
     plane: SweepSpec
+    grid: SweepSpec
 
     def items(self) -> list[tuple[str, SweepSpec]]:
         """(name, spec) in the order in which they run."""
         return [(name, getattr(self, name)) for name in self.__dataclass_fields__]
 
 
-def specification(count: int = 6, size: tuple[int, int] = (32, 32), fields: int = 3) -> Quickstart:
+def specification(count: int = 6, size: tuple[int, int] = (28, 28), fields: int = 3) -> Quickstart:
     """The sweeps of a quickstart.
 
     Args:
@@ -57,14 +59,14 @@ def specification(count: int = 6, size: tuple[int, int] = (32, 32), fields: int 
         fields: smooth fields per size.
     """
 
-    def spec(images: int, vary: dict[str, Any], deformations: tuple[Any, ...]) -> SweepSpec:
+    def spec(images: int, vary: dict[str, Any], deformations: tuple[Any, ...], **more: Any) -> SweepSpec:
         return SweepSpec(
             images=ImagesSpec(name="fashion", count=images, size=size),
             architecture=BASE,
             vary={"front_end": INPUTS, **vary},
             deformations=deformations,
-            fields=fields,
             on_unreachable="record",
+            **{"fields": fields, **more},
         )
 
     one_size = (
@@ -90,6 +92,14 @@ def specification(count: int = 6, size: tuple[int, int] = (32, 32), fields: int 
                     shift=(1.0, 0.0),
                 ),
             ),
+        ),
+        grid=spec(
+            2,
+            {},
+            (FourierSpec(cutoff=3, displacement_norm=(1.0,)), TranslationSpec(displacement_norm=(0.5,), angles=1)),
+            fields=1,
+            representations=(GramSpec(),),
+            refinement=True,
         ),
     )
 

@@ -84,7 +84,7 @@ def test_wrong_architectures_are_told(make, message):
 
 ORDER = [
     "names", "kernels", "front_ends", "architecture", "grid", "images", "deformations", "operators", "warps",
-    "representations", "bounds", "ladders", "sweeps", "quickstart", "plots", "report", "cli",
+    "representations", "bounds", "allowances", "ladders", "sweeps", "quickstart", "plots", "report", "cli",
 ]  # fmt: skip
 PURE = ["names", "kernels", "front_ends", "architecture", "bounds", "plots", "report", "cli"]
 OPTIONAL = {"skimage": "photographs.py", "altair": None, "jinja2": None, "kymatio": None, "finufft": None}

@@ -130,7 +130,9 @@ def test_quickstart_writes_one_page_with_everything(small, tmp_path, capsys):
     page = (folder / "index.html").read_text()
     assert all(name in page for name in ("proof", "estimate", "stability quickstart"))
     rows = read_rows(folder)
-    assert set(rows["sweep"]) == {"curves", "pooling_scale", "patch_size", "plane"}
+    assert set(rows["sweep"]) == {"curves", "pooling_scale", "patch_size", "plane", "grid"}
+    assert rows[rows["sweep"] == "grid"].refinement.notna().all()
+    assert "grid twice as fine" in page
     assert set(rows.front_end) == {"none", "mean_removal"}
     run = read_run(folder)
     assert run["kind"] == "quickstart"

@@ -11,8 +11,8 @@ from oracles import first_gram, layer_gram, pooling, shifts
 
 import stability as st
 from stability import kernels
+from stability.allowances import sampling_gains
 from stability.bounds import translation
-from stability.ladders import lipschitz_gain
 
 LIPSCHITZ = [
     kernels.Exponential(),
@@ -170,10 +170,79 @@ def test_discrete_theorem_holds_to_round_off_with_an_index_map(kernel, depth, ge
 
 
 def test_sampling_gain_is_one_at_generous_scales_and_two_without_pooling():
-    smooth = st.Architecture((st.Layer(3, 4.0, 2, kernels.Exponential(4.0)),))
-    assert lipschitz_gain(smooth, (16, 16)) == pytest.approx(2.0, rel=1e-9)  # rho = 2
+    smooth = st.Architecture((st.Layer(3, 4.0, 2, kernels.Exponential(4.0)), st.Layer(3, 4.0)))
+    assert sampling_gains(smooth, (16, 16)) == pytest.approx((1.0, 1.0), rel=1e-9)
     bare = st.Architecture((st.Layer(3, 0.0, 2),))
-    assert lipschitz_gain(bare, (16, 16)) == pytest.approx(2.0)  # every fourth pixel, weighted by 4
+    assert sampling_gains(bare, (16, 16)) == pytest.approx((2.0,))  # every fourth pixel, weighted by 4
+
+
+def test_trivial_norms_carry_no_rho_and_are_attained():
+    """x at the pixels that a stride keeps, alternating, moved by one of them: 2 sqrt(s) ||x|| without pooling."""
+    arch = st.Architecture((st.Layer(1, 0.0, 4, kernels.ArcCosine(0)),), antialiasing=None)
+    x = torch.zeros(1, 1, 32, dtype=torch.float64)
+    x[..., ::4] = (-1.0) ** torch.arange(8)
+    x = st.grid.band_limit(x)
+    ladder = st.ladder(st.GramCKN(arch), x, st.Translation((4.0,), size=(32,)), warp=st.IndexWarp())
+    assert ladder["trivial_norms"].value.item() == pytest.approx(2 * 4**0.5)
+    assert ladder.observed.item() > 2.5  # more than 2: the stride's gain is needed
+    steep = st.Architecture((st.Layer(3, 2.0, 1, kernels.Exponential(4.0)),))
+    assert st.ladder(st.GramCKN(steep), x, st.Translation((1.0,), size=(32,)))["trivial_norms"].value.item() == 2.0
+
+
+def test_index_maps_may_be_longer_than_the_deformation_allows(generator):
+    """The norm of an index map is not that of L_tau: the bound by norms then uses the measured ||W x||."""
+    field = st.FourierField.sample((240,), cutoff=3, generator=generator)
+    tau = st.control(field, jacobian_norm=0.08) + st.Translation((11.3,), size=(240,))
+    pixels = torch.arange(240, dtype=torch.float64).view(1, 1, 240)
+    moved = st.IndexWarp()(pixels, tau).flatten().long()
+    matrix = torch.eye(240, dtype=torch.float64)[moved] - torch.eye(240, dtype=torch.float64)
+    x = st.grid.band_limit(torch.linalg.svd(matrix).Vh[0].view(1, 1, 240))
+    phi = st.LinearGram(st.Architecture((st.Layer(1, 0.0),), antialiasing=None))
+    rung = st.ladder(phi, x, tau, warp=st.IndexWarp())["trivial_norms"]
+    assert rung.scope == st.ladder(phi, x, tau, warp=st.IndexWarp())["trivial"].scope
+    assert (phi.distance(x, st.IndexWarp()(x, tau)) / x.norm() <= rung.value + 1e-12).all()
+
+
+def test_step_kernels_have_finite_trivial_bounds_and_allowances(generator):
+    arch = st.Architecture((st.Layer(3, 2.0, 1, kernels.ArcCosine(0)), st.Layer(3, 2.0)))
+    x = st.images.load("fashion", count=2, size=(16, 16))
+    tau = st.control(st.FourierField.sample((16, 16), cutoff=2, generator=generator), jacobian_norm=0.1)
+    ladder = st.ladder(st.GramCKN(arch), x, tau)
+    assert torch.isfinite(ladder.allowance).all()
+    assert torch.isfinite(ladder.trivial).all()
+    assert (ladder.observed <= ladder.trivial).all()
+    assert ladder["closed_form"].value.isinf().all()
+    assert ladder["closed_form"].status == "not covered"
+    still = st.ladder(st.GramCKN(arch), x, st.Translation((0.0, 0.0), size=(16, 16)), warp=st.IndexWarp())
+    assert (still.trivial == 0).all()
+
+
+@pytest.mark.parametrize("kernel", LIPSCHITZ, ids=repr)
+def test_nothing_moves_and_nothing_is_violated_under_the_zero_field(kernel, generator):
+    x = st.grid.band_limit(torch.rand(12, 1, 16, 16, generator=generator, dtype=torch.float64))
+    for arch in (st.Architecture((st.Layer(3, 4.0, 1, kernel),)), st.Architecture((st.Layer(3, 2.0, 1, kernel),) * 2)):
+        ladder = st.ladder(st.GramCKN(arch), x, st.Translation((0.0, 0.0), size=(16, 16)), refinement=False)
+        assert not ladder.violation.any()
+        assert (ladder.observed <= ladder.floor).all()
+
+
+def test_the_grids_own_error_shows_in_the_refinement_and_not_for_linear_networks():
+    """A pure tone, a smooth kernel, a pooling wider than the torus: what is left is aliasing of the kernel map."""
+    x = torch.cos(math.pi / 2 * torch.arange(16, dtype=torch.float64))[None, None]
+    arch, tau = st.Architecture((st.Layer(3, 64.0),)), st.Translation((0.25,), size=(16,))
+    sampled = st.ladder(st.GramCKN(arch), x, tau)
+    assert sampled.observed > sampled["closed_form"].value
+    assert sampled.refinement > 0.5 * sampled.observed
+    assert "finer grid" in sampled.meaning
+    linear = st.ladder(st.LinearGram(arch), x, tau)
+    assert linear.observed <= linear["closed_form"].value + linear.floor
+
+
+def test_single_precision_images_are_taken(generator):
+    x = st.grid.band_limit(torch.rand(1, 1, 16, 16, generator=generator))
+    phi, tau = st.GramCKN(st.Architecture((st.Layer(3, 2.0),))), st.Translation((0.5, 0.0), size=(16, 16))
+    single, double = st.ladder(phi, x, tau), st.ladder(phi, st.grid.band_limit(x.double()), tau)
+    assert torch.allclose(single.observed, double.observed, rtol=1e-6)
 
 
 def test_statuses_say_what_is_proved():
@@ -199,6 +268,7 @@ def test_zero_image_gives_nan_and_no_violation():
     ladder = st.ladder(st.GramCKN(st.Architecture((st.Layer(3, 2.0),))), x, st.Translation((1.0, 0.0), size=(8, 8)))
     assert ladder.observed.isnan().all()
     assert not ladder.violation.any()
+    assert ladder.to_frame().isna()["observed"].all()
 
 
 def test_one_image_goes_with_many_fields_and_wrong_batches_are_told(generator):
@@ -213,9 +283,9 @@ def test_one_image_goes_with_many_fields_and_wrong_batches_are_told(generator):
 
 
 def test_refinement_is_left_out_where_it_does_not_fit(monkeypatch):
-    from stability import ladders
+    from stability import allowances
 
-    monkeypatch.setattr(ladders, "AFFORDABLE_PAIRS", 1)
+    monkeypatch.setattr(allowances, "AFFORDABLE_PAIRS", 1)
     x = st.images.load("blobs", count=1, size=(8, 8))
     phi = st.GramCKN(st.Architecture((st.Layer(3, 2.0), st.Layer(3, 2.0))))
     ladder = st.ladder(phi, x, st.Translation((1.0, 0.0), size=(8, 8)))

@@ -79,6 +79,7 @@ API_COLUMNS = [
     "scope_closed_form",
     "trivial",
     "interpolation_error",
+    "refinement",
     "floor",
     "seconds",
 ]
@@ -114,6 +115,7 @@ def test_every_row_can_be_recomputed(frame):
         assert row.bound_closed_form == pytest.approx(ladder["closed_form"].value.item(), rel=1e-6)
         assert row.trivial == pytest.approx(ladder.trivial.item(), rel=1e-6)
         assert row.trivial_norms == pytest.approx(ladder["trivial_norms"].value.item(), rel=1e-6)
+        assert math.isnan(row.refinement)
         assert row.interpolation_error == pytest.approx(ladder.interpolation_error.item(), rel=1e-6, abs=1e-15)
         assert row.floor == pytest.approx(ladder.floor.item(), rel=1e-9)
         assert row.displacement_norm == pytest.approx(row.asked_displacement_norm, rel=1e-4)
@@ -168,6 +170,32 @@ def test_signals_and_inexact_warps():
     assert set(line.status_closed_form) == {"estimate"}
     assert sorted(line[line.family == "translation"].field_seed.unique()) == [0, 1]
     assert (line.label == 0).all()
+
+
+def test_refinement_is_evaluated_on_request_and_is_small():
+    small = spec(vary={}, fields=1, deformations=[st.FourierSpec(cutoff=2, displacement_norm=1.0)], refinement=True)
+    frame = st.sweep(small)
+    x = st.images.load("fashion", count=2, size=(16, 16))
+    generator = torch.Generator().manual_seed(0)
+    tau = st.control(st.FourierField.sample((16, 16), cutoff=2, generator=generator), displacement_norm=1.0)
+    ladder = st.ladder(st.GramCKN(ARCH), x, tau, refinement=True)
+    ours = frame[frame.representation == "gram"].refinement
+    assert ours.tolist() == pytest.approx(ladder.refinement.tolist(), rel=1e-3)
+    assert (frame.refinement < 0.01 * frame.distance_over_input_norm).all()
+    assert st.sweep(small.model_copy(update={"warp": st.BilinearWarpSpec()})).refinement.tolist() == pytest.approx(
+        frame.refinement.tolist(), rel=1e-6
+    )
+
+
+def test_a_representation_that_vanishes_is_undefined(monkeypatch):
+    from stability import images
+
+    monkeypatch.setattr(images, "load", lambda *a, **k: torch.ones(2, 1, 16, 16, dtype=torch.float64))
+    frame = st.sweep(spec(deformations=[st.TranslationSpec(displacement_norm=1, angles=1)]))
+    removed = frame[frame.front_end == "mean_removal"]
+    assert set(removed.floor) == {"undefined"}
+    assert removed.distance_over_representation_norm.isna().all()
+    assert frame[frame.front_end == "none"].distance_over_representation_norm.notna().all()
 
 
 def test_unreachable_pairs_are_refused_or_recorded():

@@ -167,6 +167,15 @@ def test_interpolation_error_is_what_the_projection_loses(sigma, generator):
     assert interpolation_error(x, st.Translation((0.3, 0.2), size=(16, 16)), st.BandLimitedWarp()).max() < 1e-12
 
 
+def test_interpolation_error_is_no_less_than_the_network_can_see(generator):
+    """On the grid ||W x - Q L_tau x||, Nyquist mode in full, is part of it; for index maps of noise nearly all."""
+    x = st.grid.band_limit(torch.randn(1, 1, 8, generator=generator, dtype=torch.float64))
+    for shift in torch.rand(20, generator=generator, dtype=torch.float64).tolist():
+        tau = st.Translation((shift,), size=(8,))
+        seen = (st.IndexWarp()(x, tau) - st.BandLimitedWarp()(x, tau)).norm()
+        assert interpolation_error(x, tau, st.IndexWarp(), antialiasing=None) >= seen * (1 - 1e-12)
+
+
 def test_bilinear_error_dwarfs_the_exact_one(generator):
     x = st.images.load("fashion", count=2, size=(32, 32))
     tau = st.control(st.FourierField.sample((32, 32), cutoff=3, generator=generator), displacement_norm=0.5)

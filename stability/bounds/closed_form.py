@@ -179,9 +179,9 @@ def _combine(architecture: Architecture, norms: FieldNorms) -> ClosedForm:
     terms = {name: _terms(rows) for name, rows in combinations.items()}
     alternatives = {name: sum(float(term.value) for term in parts) for name, parts in terms.items()}
     winner = min(alternatives, key=lambda name: alternatives[name])
-    value = alternatives[winner]
-    status = Status.weakest(*(row.status for row in combinations[winner]))
     smooth = all(map(math.isfinite, rho))
+    value = alternatives[winner] if smooth else math.inf
+    status = Status.weakest(*(row.status for row in combinations[winner]))
     notes = [] if smooth else ["a kernel map is not Lipschitz (rho = inf)"]
     if any(layer.subsampling > 1 and layer.pooling_scale == 0 for layer in architecture.layers):
         notes.append("subsampling without pooling: sampling is not bounded on square-integrable functions")
@@ -195,7 +195,7 @@ def _combine(architecture: Architecture, norms: FieldNorms) -> ClosedForm:
         combination=winner,
         status=status if math.isfinite(value) else Status.NOT_COVERED,
         trivial_norms=1 + norms.warp,
-        terms=tuple(terms[winner]),
+        terms=tuple(terms[winner]) if smooth else (),
         alternatives=alternatives,
         constants=_constants(architecture, norms, layers, energies, last),
         hoelder=hoelder,

@@ -35,6 +35,25 @@ def modulus(kernel: Kernel, delta: float, size: float) -> float:
     return math.inf
 
 
+def through_network(architecture: Architecture, error: float, size: float, gains: Sequence[float]) -> float:
+    """How far apart two inputs of the layers can come out: omega_n(... omega_1(error)), prod rho * error if Lipschitz.
+
+    Args:
+        architecture: the network.
+        error: distance of the two inputs after A_0.
+        size: square root of the product of their norms.
+        gains: Lipschitz constant of "pool, then subsample" of every layer.
+
+    >>> arch = Architecture.dyadic(depth=2)
+    >>> through_network(arch, 0.5, 1.0, [1.0, 1.0])
+    0.5
+    """
+    for layer, gain in zip(architecture.layers, gains, strict=True):
+        error = modulus(layer.kernel, error, size) * gain
+        size *= gain
+    return error
+
+
 def hoelder_bound(
     architecture: Architecture, norms: FieldNorms, commutators: Sequence[float], last: float, start: float = 0.0
 ) -> float:

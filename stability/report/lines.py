@@ -104,5 +104,5 @@ def _pooling(run: Run) -> str:
 def _count(run: Run) -> str:
     there, broken = measured(run.rows), len(violations(run.rows))
     statuses = ", ".join(f"{status} {count}" for status, count in run.rows["status_closed_form"].value_counts().items())
-    found = "no violation" if broken == 0 else f"{broken} VIOLATION{'S' if broken > 1 else ''}: a bug"
+    found = "no violation" if broken == 0 else f"{broken} VIOLATION{'S' if broken > 1 else ''}: look closer"
     return f"{len(run.rows)} rows, {len(there)} of them measured; {found} of a bound. Statuses: {statuses}."

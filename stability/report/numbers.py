@@ -32,7 +32,10 @@ KEYS = (
 def violations(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows whose distance is above a bound by more than its allowances; there should be none.
 
-    distance / ||x|| > bound + interpolation_error + floor,   or   > trivial + floor.
+    distance / ||x|| > bound + interpolation_error + refinement (where evaluated) + floor,   or   > trivial + floor.
+
+    A violation asks for a look at a finer grid first (the refinement estimates the grid's error, it does not bound it),
+    then for a bug.
 
     Args:
         rows: the rows of a run.
@@ -43,6 +46,8 @@ def violations(rows: pd.DataFrame) -> pd.DataFrame:
     there = measured(rows)
     floor = pd.to_numeric(there["floor"], errors="coerce").fillna(0.0)
     error = there["interpolation_error"].fillna(0.0)
+    if "refinement" in there:
+        error = error + there["refinement"].fillna(0.0)
     above = there[DISTANCE] > there["bound_closed_form"] + error + floor
     return there[above | (there[DISTANCE] > there["trivial"] + floor)]
 

@@ -53,6 +53,7 @@ def page(run: Run) -> str:
         chart=chart,
         table=parts.medians(run),
         violations=parts.violation_part(run),
+        refinement=parts.refinement_part(run),
         glossary=parts.glossary(run),
         provenance=parts.provenance(run.record),
     )

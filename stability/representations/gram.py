@@ -8,6 +8,9 @@ from stability.grid import check_images, spatial_size
 from stability.representations.base import KernelRepresentation, Reference, as_float64, paired
 from stability.representations.pair_program import ImageState, PairProgram
 
+FLOOR = 10.0
+"""In units of sqrt(eps) ||Phi||: K(x, x) + K(y, y) - 2 K(x, y) cancels, and its round-off is up to 50 eps K."""
+
 
 class GramReference(Reference):
     """Phi(x) held fixed: patches, patch norms of every layer and ||Phi(x)||^2 of each image."""
@@ -17,7 +20,7 @@ class GramReference(Reference):
         self._states = [program.complete(state) for state in program.prepare(images)]
         self.squared_norm = images.new_tensor([state.squared_norm for state in self._states])
         self.norm = self.squared_norm.clamp_min(0.0).sqrt()
-        self.floor = torch.finfo(torch.float64).eps ** 0.5 * self.norm
+        self.floor = FLOOR * torch.finfo(torch.float64).eps ** 0.5 * self.norm
 
     def distance(self, others: Tensor) -> Tensor:
         """sqrt(K(x, x) + K(y, y) - 2 K(x, y)), ``(B,)`` or ``(B, ...)``."""
@@ -47,7 +50,7 @@ class GramCKN(KernelRepresentation):
             discretisation error of the network.
 
     Computes in float64 on the images' device, one pair of images at a time, holding at most 4 MB of the first
-    layer's pairs and (H' W')^2 entries of each later layer.
+    layer's pairs and about six arrays of (H' W')^2 entries, H' x W' being the grid of layer 2.
 
     Reference: Bietti & Mairal 2019, section 2; Mairal 2016.
 

@@ -12,6 +12,9 @@ from stability.operators.patches import extract_patches
 from stability.operators.pooling import pool, pooling_matrices
 from stability.representations.base import KernelRepresentation, Reference, as_float64, paired
 
+BATCH = 8
+"""Images whose features are held at once: with strides there are e^(d depth) channels."""
+
 
 class LinearReference(Reference):
     """x held fixed; a linear map needs nothing else."""
@@ -27,11 +30,9 @@ class LinearReference(Reference):
         extra = paired(self._images, check_images(others, d), d)
         images = self._images.view(-1, *(1,) * len(extra), *self._images.shape[1:])
         difference = images - as_float64(others)
-        norms = [
-            self._representation.features(row.reshape(-1, *row.shape[-d - 1 :])).flatten(1).norm(dim=1)
-            for row in difference
-        ]
-        return torch.stack(norms).view(-1, *extra)
+        flat = difference.reshape(-1, *difference.shape[-d - 1 :])
+        norms = [self._representation.features(part).flatten(1).norm(dim=1) for part in flat.split(BATCH)]
+        return torch.cat(norms).view(-1, *extra)
 
 
 class LinearGram(KernelRepresentation):

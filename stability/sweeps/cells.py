@@ -1,4 +1,4 @@
-r"""One chunk of a sweep: one image, one set of fields, every representation. Tensors in, plain numbers out.
+r"""One chunk of a sweep: one image, every field, every representation. Tensors in, plain numbers out.
 
 Runs in a worker process with one thread: on two cores two processes are faster than two threads, and a neighbour's
 load does not make the threads wait for each other.
@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from stability.allowances import is_projection, low_pass_difference, refined_distance
 from stability.architecture import Architecture
 from stability.deformations.base import Deformation
-from stability.ladders import low_pass_difference
-from stability.representations.base import KernelRepresentation, Representation
+from stability.representations.base import KernelRepresentation, Reference, Representation
+from stability.warps.band_limited import BandLimitedWarp
 from stability.warps.base import Warp
 from stability.warps.error import interpolation_error
 
@@ -25,9 +26,10 @@ class Chunk:
     """One unit of work."""
 
     image: Tensor  # (1, C, *size)
-    deformation: Deformation  # (F,)
+    deformations: tuple[Deformation, ...]  # batches of fields, F in all
     warp: Warp
     representations: tuple[KernelRepresentation, ...]
+    refinement: bool
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Measured:
     """What a chunk found: lists over representations (outer) and fields (inner)."""
 
     distance: list[list[float]]
+    refinement: list[list[float]]  # change of the distance on a grid twice as fine; NaN where it was not asked for
     norm_phi: list[float]
     floor: list[float]
     interpolation_error: list[list[float]]  # ||A_0 (W x - L x)||
@@ -57,30 +60,47 @@ def one_thread() -> Iterator[None]:
 def measure(chunk: Chunk) -> Measured:
     """Warp the image by every field once, then ask every representation for the distances."""
     with one_thread(), torch.no_grad():
-        image, fields = chunk.image, chunk.deformation
-        warped = chunk.warp(image, fields)  # (F, C, *size)
+        image = chunk.image
+        parts = [chunk.warp(image, fields) for fields in chunk.deformations]
+        warped = torch.cat(parts)  # (F, C, *size)
         errors: dict[float | None, list[float]] = {}
         differences: dict[tuple[float | None, object], list[float]] = {}
-        distance, norm_phi, floor, seconds, error_rows, difference_rows = [], [], [], [], [], []
+        distance, refinement, norm_phi, floor, seconds, error_rows, difference_rows = [], [], [], [], [], [], []
         for representation in chunk.representations:
             architecture = _architecture(representation)
             sigma, front_end = architecture.antialiasing, architecture.front_end
             if sigma not in errors:
-                errors[sigma] = interpolation_error(
-                    image, fields, chunk.warp, antialiasing=sigma, warped=warped
-                ).tolist()
+                errors[sigma] = []
+                for fields, part in zip(chunk.deformations, parts, strict=True):
+                    error = interpolation_error(image, fields, chunk.warp, antialiasing=sigma, warped=part)
+                    errors[sigma] += error.tolist()
             if (sigma, front_end) not in differences:
                 differences[sigma, front_end] = low_pass_difference(architecture, image, warped).tolist()
-            reference = representation.reference(image)
             start = time.perf_counter()
+            reference = representation.reference(image)
             distance.append(reference.distance(warped[None])[0].tolist())
             seconds.append((time.perf_counter() - start) / len(warped))
+            refinement.append(_refinement(chunk, representation, reference, distance[-1]))
             norm_phi.append(float(reference.norm))
             floor.append(float(reference.floor))
             error_rows.append(errors[sigma])
             difference_rows.append(differences[sigma, front_end])
         warped_norm = warped.flatten(1).norm(dim=1).tolist()
-        return Measured(distance, norm_phi, floor, error_rows, difference_rows, warped_norm, seconds)
+        return Measured(distance, refinement, norm_phi, floor, error_rows, difference_rows, warped_norm, seconds)
+
+
+def _refinement(
+    chunk: Chunk, representation: KernelRepresentation, reference: Reference, distance: list[float]
+) -> list[float]:
+    """|distance on this grid - distance on a grid twice as fine| under the exact warp, for every field."""
+    if not chunk.refinement:
+        return [float("nan")] * len(distance)
+    fine = [refined_distance(representation, chunk.image, fields)[0] for fields in chunk.deformations]
+    coarse = chunk.image.new_tensor(distance)
+    if not is_projection(chunk.warp):
+        exact = torch.cat([BandLimitedWarp()(chunk.image, fields) for fields in chunk.deformations])
+        coarse = reference.distance(exact[None])[0]
+    return (torch.cat(fine) - coarse).abs().tolist()
 
 
 def pair_distance(representation: KernelRepresentation, images: Tensor) -> float:

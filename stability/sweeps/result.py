@@ -65,9 +65,9 @@ def write_run(folder: Path, frame: pd.DataFrame, spec: SweepSpec, extra: dict[st
 
 
 def read_rows(folder: str | Path) -> pd.DataFrame:
-    """The rows of a run; where ||x|| = 0 the column ``floor`` says "undefined" again."""
+    """The rows of a run; where Phi(x) = 0 the column ``floor`` says "undefined" again."""
     frame = pd.read_parquet(Path(folder) / ROWS)
-    zero = frame["norm_x"] == 0
+    zero = frame["floor"].isna() & frame["distance"].notna()
     if zero.any():
         frame["floor"] = frame["floor"].astype(object).mask(zero, UNDEFINED)
     return frame

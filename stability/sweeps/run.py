@@ -12,14 +12,22 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from stability import images as image_sets
-from stability.architecture import plain
+from stability.allowances import divides, is_projection, sampling_gains
+from stability.architecture import Architecture, plain
 from stability.bounds.closed_form import ClosedForm
+from stability.bounds.hoelder import through_network
 from stability.bounds.rung import Status
-from stability.ladders import closed_forms, divides, lipschitz_gain
+from stability.ladders import closed_forms
 from stability.sweeps.build import Group, Measure, build_fields, build_measures, build_warp
 from stability.sweeps.cells import Chunk, Measured, measure, pair_distance
-from stability.sweeps.result import check_folder, image_digest, write_run
+from stability.sweeps.result import UNDEFINED, check_folder, image_digest, write_run
 from stability.sweeps.spec import SweepSpec
+
+Gains = tuple[float, ...]
+Row = dict[str, float | str]
+OUT_OF_REACH = "out of reach"
+ZERO = 1e-12
+"""A representation shorter than this share of its image is zero up to round-off."""
 
 
 def sweep(spec: SweepSpec, *, jobs: int = 1, out: str | Path | None = None, progress: bool = False) -> pd.DataFrame:
@@ -52,11 +60,12 @@ def sweep(spec: SweepSpec, *, jobs: int = 1, out: str | Path | None = None, prog
     labels = data.labels[: spec.images.count].tolist()
     labels += [-1] * (spec.images.count - len(labels))
 
-    measurable = [group for group in groups if group.deformation is not None]
+    fields = tuple(group.deformation for group in groups if group.deformation is not None)
+    representations = tuple(m.representation for m in measures)
+    warp = build_warp(spec.warp)
     chunks = [
-        Chunk(images[i : i + 1], group.deformation, build_warp(spec.warp), tuple(m.representation for m in measures))
-        for i, group in itertools.product(range(len(images)), measurable)
-        if group.deformation is not None
+        Chunk(images[i : i + 1], fields, warp, representations, spec.refinement)
+        for i in range(len(images) if fields else 0)
     ]
     tasks = [joblib.delayed(_tagged)(i, measure, chunk) for i, chunk in enumerate(chunks)]
     tasks += [
@@ -72,7 +81,7 @@ def sweep(spec: SweepSpec, *, jobs: int = 1, out: str | Path | None = None, prog
 
     found = [results[i] for i in range(len(chunks))]
     pairs = [results[len(chunks) + i] for i in range(len(measures))]
-    frame = _assemble(spec, images, labels, groups, measurable, measures, found, pairs)
+    frame = _assemble(spec, images, labels, groups, measures, found, pairs)
     if out is not None:
         write_run(Path(out), frame, spec, {"images_sha256": image_digest(images), "images_source": data.source})
     return frame
@@ -88,31 +97,32 @@ def _assemble(
     images: Tensor,
     labels: Sequence[int],
     groups: Sequence[Group],
-    measurable: Sequence[Group],
     measures: Sequence[Measure],
     found: Sequence[Measured],
     pairs: Sequence[float],
 ) -> pd.DataFrame:
     norm_x = images.flatten(1).norm(dim=1).tolist()
-    norms = {id(group): _norm_columns(group) for group in measurable}
-    bounds = {
-        (id(group), m.architecture): closed_forms(m.architecture, group.deformation, len(group.asked))
-        for group in measurable
-        for m in measures
-        if group.deformation is not None
-    }
-    gains = {m.architecture: lipschitz_gain(m.architecture, spec.images.size) for m in measures}
-    of_chunk = dict(zip(itertools.product(range(len(images)), map(id, measurable)), found, strict=True))
+    gains = {m.architecture: sampling_gains(m.architecture, spec.images.size) for m in measures}
+    norms: dict[int, list[dict[str, float]]] = {}
+    bounds: dict[tuple[int, Architecture], list[ClosedForm]] = {}
+    first: dict[int, int] = {}  # where a group's fields begin in the results of an image
+    for group in groups:
+        if group.deformation is not None:
+            first[id(group)] = sum(map(len, norms.values()))
+            norms[id(group)] = _norm_columns(group)
+            for architecture in gains:
+                bounds[id(group), architecture] = closed_forms(architecture, group.deformation, len(group.asked))
     rows: list[dict[str, Any]] = []
     for i, group, (j, m) in itertools.product(range(len(images)), groups, enumerate(measures)):
-        measured = of_chunk.get((i, id(group)))
-        forms = bounds.get((id(group), m.architecture), [None] * len(group.asked))
-        for f, asked in enumerate(group.asked):
+        measured = found[i] if id(group) in norms else None
+        for k, asked in enumerate(group.asked):
+            form = bounds[id(group), m.architecture][k] if measured else None
+            f = first.get(id(group), 0) + k
             row = _identity(spec, i, labels[i], group, m)
             row |= dict(zip(("asked_displacement_norm", "asked_jacobian_norm"), asked, strict=True))
-            row |= norms[id(group)][f] if measured else {}
-            row |= _numbers(measured, j, f, norm_x[i], pairs[j], gains[m.architecture]) if measured else {}
-            row |= _bounds(spec, forms[f], m, measured, j, f, norm_x[i], gains[m.architecture])
+            row |= norms[id(group)][k] if measured else {}
+            row |= _numbers(measured, j, f, norm_x[i], pairs[j], m, gains[m.architecture]) if measured else {}
+            row |= _bounds(spec, form, m, measured, j, f, norm_x[i], gains[m.architecture])
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -167,18 +177,21 @@ def _norm_columns(group: Group) -> list[dict[str, float]]:
     return [{name: values[f] for name, values in lists.items()} for f in range(count)]
 
 
-def _numbers(measured: Measured, j: int, f: int, norm_x: float, pair: float, gain: float) -> dict[str, float | str]:
+def _numbers(measured: Measured, j: int, f: int, norm_x: float, pair: float, m: Measure, gains: Gains) -> Row:
     """Distances in every unit; a ratio without a denominator is NaN and the floor says so."""
     distance, norm_phi = measured.distance[j][f], measured.norm_phi[j]
+    vanishes = norm_phi <= ZERO * norm_x  # a constant image without its mean, for example
+    error, size = measured.interpolation_error[j][f], measured.warped_norm[f]
     return {
         "distance": distance,
         "distance_over_input_norm": _ratio(distance, norm_x),
-        "distance_over_representation_norm": _ratio(distance, norm_phi),
+        "distance_over_representation_norm": math.nan if vanishes else distance / norm_phi,
         "distance_over_pairs": _ratio(distance, pair),
         "norm_x": norm_x,
         "norm_phi": norm_phi,
-        "interpolation_error": _ratio(gain * measured.interpolation_error[j][f], norm_x),
-        "floor": measured.floor[j] / norm_x if norm_x > 0 else "undefined",
+        "interpolation_error": _ratio(through_network(m.architecture, error, size + error, gains), norm_x),
+        "refinement": _ratio(measured.refinement[j][f], norm_x),
+        "floor": UNDEFINED if vanishes else measured.floor[j] / norm_x,
         "seconds": measured.seconds[j],
     }
 
@@ -191,20 +204,23 @@ def _bounds(
     j: int,
     f: int,
     norm_x: float,
-    gain: float,
-) -> dict[str, float | str]:
+    gains: Gains,
+) -> Row:
     """The rungs asked for, with status and scope."""
-    row: dict[str, float | str] = {}
+    row: Row = {}
     if "closed_form" in spec.rungs:
         row["bound_closed_form"] = form.value if form else math.nan
-        row["status_closed_form"] = str(_status(spec, form, m)) if form else "out of reach"
+        row["status_closed_form"] = str(_status(spec, form, m)) if form else OUT_OF_REACH
         row["scope_closed_form"] = str(form.scope) if form else ""
     if "trivial" in spec.rungs:
-        row["trivial"] = _ratio(gain * measured.low_pass[j][f], norm_x) if measured else math.nan
-        by_norms = form.trivial_norms if form else math.nan
-        if math.isinf(by_norms) and measured:
-            by_norms = 1.0 + _ratio(measured.warped_norm[f], norm_x)
-        row["trivial_norms"] = by_norms * (gain / math.prod(m.architecture.lipschitz) if math.isfinite(gain) else 1.0)
+        row["trivial"] = row["trivial_norms"] = math.nan
+        if form and measured:
+            warped = measured.warped_norm[f]
+            difference = through_network(m.architecture, measured.low_pass[j][f], math.sqrt(norm_x * warped), gains)
+            row["trivial"] = _ratio(difference, norm_x)
+            by_norms = form.trivial_norms if is_projection(build_warp(spec.warp)) else math.inf
+            longest = by_norms if math.isfinite(by_norms) else 1.0 + _ratio(warped, norm_x)
+            row["trivial_norms"] = math.prod(gains) * longest
     return row
 
 

@@ -169,6 +169,8 @@ class SweepSpec(Spec):
         fields: number of independent fields of every random family.
         warp: how images are deformed.
         rungs: the bounds that go into the rows, of "closed_form", "trivial".
+        refinement: evaluate every distance on a grid twice as fine as well (16 times the work in 2-D) and report the
+            change: the only sight of the grid's own error.
         on_unreachable: a pair of norms that a field cannot have is an error before any work ("refuse"), or a row
             without numbers ("record").
         seed: field j of a family is drawn with the seed ``100000 * seed + j``, which stands in its rows.
@@ -189,6 +191,7 @@ class SweepSpec(Spec):
     fields: Annotated[int, Field(ge=1)] = 8
     warp: WarpSpec = BandLimitedWarpSpec()
     rungs: tuple[str, ...] = RUNGS
+    refinement: bool = False
     on_unreachable: Literal["refuse", "record"] = "refuse"
     seed: Annotated[int, Field(ge=0)] = 0
 

@@ -136,10 +136,23 @@ class BandLimitedWarp(Warp):
         check_band_limited(images, d)
         values = evaluate(images.double(), points.double()).unflatten(-1, tuple(n * self.oversample for n in size))
         if self.oversample > 1:
-            fine, coarse = _grid_bases(size, self.oversample, images), _grid_bases(size, 1, images)
-            project = [b @ f.T / self.oversample for f, b in zip(fine, coarse, strict=True)]
-            values = _apply(values, project)
+            values = project(values, size)
         return values.to(images.dtype)
+
+
+def project(values: Tensor, size: tuple[int, ...]) -> Tensor:
+    """L2 projection on the band-limited images of a grid, by quadrature.
+
+    Args:
+        values: ``(..., *(s size))``: samples on a grid s times as fine.
+        size: the coarse grid.
+
+    Returns:
+        ``(..., *size)``.
+    """
+    oversample = values.shape[-1] // size[-1]
+    fine, coarse = _grid_bases(size, oversample, values), _grid_bases(size, 1, values)
+    return _apply(values, [b @ f.T / oversample for f, b in zip(fine, coarse, strict=True)])
 
 
 def check_band_limited(images: Tensor, d: int) -> None:
@@ -154,9 +167,8 @@ def check_band_limited(images: Tensor, d: int) -> None:
 
 
 def refine(images: Tensor, factor: int, d: int) -> Tensor:
-    """The same trigonometric images on a grid ``factor`` times as fine, ``(..., C, *(factor size))``."""
+    """The same band-limited images on a grid ``factor`` times as fine, ``(..., C, *(factor size))``."""
     size = tuple(images.shape[-d:])
-    check_band_limited(images, d)
     coarse, fine = _grid_bases(size, 1, images), _grid_bases(size, factor, images)
     return _apply(images.double(), [f @ b.T for f, b in zip(fine, coarse, strict=True)])
 
