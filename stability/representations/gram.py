@@ -49,7 +49,7 @@ class GramCKN(KernelRepresentation):
             patch spacings in the same INPUT pixels: how much the value changes from r = 1 to r = 2 is the
             discretisation error of the network.
 
-    Computes in float64 on the images' device, one pair of images at a time, holding at most 4 MB of the first
+    Computes in float64 on the images' device, one pair of images at a time, holding at most 8 MB of the first
     layer's pairs and about six arrays of (H' W')^2 entries, H' x W' being the grid of layer 2.
 
     Reference: Bietti & Mairal 2019, section 2; Mairal 2016.

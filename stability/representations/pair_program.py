@@ -19,8 +19,10 @@ from stability.operators.exponential import exponential_
 from stability.operators.patches import patch_offsets
 from stability.operators.pooling import pool, pooling_matrices
 
-BLOCK_ENTRIES = 2**19
-"""Pair entries of layer 1 held at a time: 4 MB in float64, about a core's share of cache."""
+BLOCK_ENTRIES = 2**20
+"""Pair entries of layer 1 held at a time: 8 MB in float64, about a core's share of cache."""
+COPIED_ENTRIES = 2**17
+"""Up to this many pairs a shifted copy costs less than the calls that avoid it."""
 SELF_BLOCKS = 4
 """K(x, x) is symmetric: in b blocks of rows only (1 + 1 / b) / 2 of it is computed."""
 DENSE_WEIGHT_ENTRIES = 2**21
@@ -200,9 +202,11 @@ class PairProgram:
         along_x = self._buffer("along_x", (count, columns.shape[0], n))
         along_x[:, :, :first].zero_()
         torch.bmm(columns.expand(count, -1, -1), block.unflatten(0, (count, w)), out=along_x[:, :, first:])
-        pooled.view(rows.shape[0], -1).addmm_(
-            rows[:, start : start + count], along_x.view(count, -1), beta=0.0 if start == 0 else 1.0
-        )
+        flat, part = pooled.view(rows.shape[0], -1), rows[:, start : start + count]
+        if start == 0:
+            torch.mm(part, along_x.view(count, -1), out=flat)
+        else:
+            flat.addmm_(part, along_x.view(count, -1))
 
     def _pool_columns(self, layer: LayerPlan, pooled: Tensor) -> Tensor:
         """(A K) A^T as A (A K)^T: from K(v, u) with pooled rows to G(u', v'), ``(N', N')``."""
@@ -218,7 +222,12 @@ class PairProgram:
             if len(offsets) > 1:
                 total = self._buffer(name, (h, w, h, w))
                 for i, c in enumerate(offsets):
-                    _add_shifted(total, gram, c, axes, overwrite=i == 0)
+                    if gram.numel() > COPIED_ENTRIES:
+                        _add_shifted(total, gram, c, axes, overwrite=i == 0)
+                    elif i == 0:
+                        total.copy_(gram.roll((-c, -c), axes))
+                    else:
+                        total.add_(gram.roll((-c, -c), axes))
                 gram = total
         return gram.view(h * w, h * w)
 
