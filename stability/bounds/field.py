@@ -2,12 +2,13 @@
 
 import math
 from dataclasses import dataclass
+from typing import SupportsFloat
 
 
 def non_negative(name: str, value: object) -> float:
     """The value as a float; ``ValueError`` unless it is a number >= 0 (infinity counts, NaN does not)."""
     try:
-        number = math.nan if isinstance(value, bool | str) else float(value)  # type: ignore[arg-type]
+        number = float(value) if isinstance(value, SupportsFloat) and not isinstance(value, bool) else math.nan
     except (TypeError, ValueError):
         number = math.nan
     if not number >= 0:

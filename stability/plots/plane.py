@@ -75,7 +75,8 @@ def plane(run: Run) -> Drawn:
         axes.set_title(f"{names[name]}, {input_name(front_end)}")
         axes.label_outer()
     bar = figure.colorbar(mesh, ax=grid, label=f"median measured {RELATIVE}", shrink=0.9, pad=0.02, aspect=32)
-    ticks = [value for value in (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5) if norm.vmin <= value <= norm.vmax]  # type: ignore[operator]
+    low, high = mesh.get_clim()
+    ticks = [value for value in (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5) if low <= value <= high]
     bar.set_ticks(ticks, labels=[f"{value:g}" for value in ticks])
     bar.ax.minorticks_off()
     handles: list[Any] = [

@@ -1,5 +1,6 @@
 """The interactive chart of a page. Altair and vl-convert are optional and are imported here only, when it is drawn."""
 
+import importlib
 import json
 from typing import Any
 
@@ -46,7 +47,8 @@ def interactive(run: Run) -> str:
         ImportError: if altair or vl-convert is missing.
     """
     import altair
-    import vl_convert  # noqa: F401
+
+    importlib.import_module("vl_convert")  # without it the scripts cannot be inlined
 
     data = records(run)
     filters = []
