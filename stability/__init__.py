@@ -28,6 +28,7 @@ _EXPORTS = {
     "Periodic": "stability.architecture",
     "GramCKN": "stability.representations.gram",
     "LinearGram": "stability.representations.linear",
+    "CKN": "stability.representations.ckn",
     "kernel_matrix": "stability.representations.matrix",
     # bounds
     "closed_form": "stability.bounds.closed_form",
@@ -41,6 +42,7 @@ _EXPORTS = {
     "TranslationSpec": "stability.sweeps.spec",
     "GramSpec": "stability.sweeps.spec",
     "LinearSpec": "stability.sweeps.spec",
+    "CKNSpec": "stability.sweeps.spec",
     "BandLimitedWarpSpec": "stability.sweeps.spec",
     "BilinearWarpSpec": "stability.sweeps.spec",
     "IndexWarpSpec": "stability.sweeps.spec",
@@ -80,12 +82,14 @@ if TYPE_CHECKING:
     from stability.deformations.translation import Translation as Translation
     from stability.ladders import Ladder as Ladder
     from stability.ladders import ladder as ladder
+    from stability.representations.ckn import CKN as CKN
     from stability.representations.gram import GramCKN as GramCKN
     from stability.representations.linear import LinearGram as LinearGram
     from stability.representations.matrix import kernel_matrix as kernel_matrix
     from stability.sweeps.run import sweep as sweep
     from stability.sweeps.spec import BandLimitedWarpSpec as BandLimitedWarpSpec
     from stability.sweeps.spec import BilinearWarpSpec as BilinearWarpSpec
+    from stability.sweeps.spec import CKNSpec as CKNSpec
     from stability.sweeps.spec import FourierSpec as FourierSpec
     from stability.sweeps.spec import GramSpec as GramSpec
     from stability.sweeps.spec import ImagesSpec as ImagesSpec

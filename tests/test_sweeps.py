@@ -198,6 +198,26 @@ def test_a_representation_that_vanishes_is_undefined(monkeypatch):
     assert frame[frame.front_end == "none"].distance_over_representation_norm.notna().all()
 
 
+def test_finite_networks_stand_beside_the_exact_one():
+    frame = st.sweep(
+        spec(
+            vary={"layers.-1.pooling_scale": [2, 4]},
+            representations=[st.GramSpec(), st.CKNSpec(filters=(8, 16), images=4)],
+            deformations=[st.TranslationSpec(displacement_norm=1, angles=2)],
+        )
+    )
+    assert set(frame.filters) == {"", "8-16"}
+    wide = frame.pivot_table(
+        index=["image", "field_seed", "pooling_scale"], columns="representation", values="distance"
+    )
+    assert np.allclose(wide.ckn, wide.gram, rtol=0.1)
+    assert not np.allclose(wide.ckn, wide.gram, rtol=1e-6)
+    allowance = frame.interpolation_error + frame.floor
+    assert (frame.distance_over_input_norm <= frame.bound_closed_form + allowance).all()
+    with pytest.raises(ValueError, match="one number per layer"):
+        spec(representations=[st.CKNSpec(filters=(8,))])
+
+
 def test_unreachable_pairs_are_refused_or_recorded():
     far = st.FourierSpec(cutoff=2, displacement_norm=[0.01, 1.0], jacobian_norm=0.4)
     with pytest.raises(ValueError, match=r"jacobian_norm / displacement_norm must .* on_unreachable"):

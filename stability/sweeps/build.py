@@ -1,5 +1,6 @@
 """From a specification to the objects that measure: fields, warps, representations."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +13,13 @@ from stability.deformations.control import control
 from stability.deformations.fourier import FourierField
 from stability.deformations.translation import Translation
 from stability.representations.base import KernelRepresentation
+from stability.representations.ckn import CKN
 from stability.representations.gram import GramCKN
 from stability.representations.linear import LinearGram
 from stability.sweeps.spec import (
     BandLimitedWarpSpec,
     BilinearWarpSpec,
+    CKNSpec,
     FourierSpec,
     GramSpec,
     IndexWarpSpec,
@@ -48,6 +51,7 @@ class Measure:
     """One representation of one point of the varied architectures."""
 
     name: str
+    filters: str  # "64-128" for a finite-dimensional CKN, else ""
     point: dict[str, Any]
     architecture: Architecture
     representation: KernelRepresentation
@@ -64,18 +68,34 @@ def build_warp(spec: BandLimitedWarpSpec | BilinearWarpSpec | IndexWarpSpec) -> 
             return IndexWarp()
 
 
-def build_measures(spec: SweepSpec) -> list[Measure]:
-    """Every representation of every varied architecture; the sizes are checked."""
+def check_sizes(spec: SweepSpec) -> None:
+    """Raise ``ValueError`` unless every varied architecture fits the images."""
+    for _, architecture in spec.architectures():
+        architecture.check_size(spec.images.size)
+
+
+def build_measures(spec: SweepSpec, load: Callable[[int], Tensor]) -> list[Measure]:
+    """Every representation of every varied architecture.
+
+    Args:
+        spec: what is measured.
+        load: gives the first n images of the set; a finite-dimensional CKN learns its anchors from them.
+    """
     measures = []
     for point, architecture in spec.architectures():
-        architecture.check_size(spec.images.size)
         for chosen in spec.representations:
+            filters = ""
             match chosen:
                 case GramSpec():
                     representation: KernelRepresentation = GramCKN(architecture)
                 case LinearSpec():
                     representation = LinearGram(architecture)
-            measures.append(Measure(chosen.kind, point, representation.architecture or architecture, representation))
+                case CKNSpec():
+                    rng = torch.Generator().manual_seed(chosen.seed)
+                    representation = CKN.fit(architecture, load(chosen.images), filters=chosen.filters, generator=rng)
+                    filters = "-".join(map(str, chosen.filters))
+            seen = representation.architecture or architecture
+            measures.append(Measure(chosen.kind, filters, point, seen, representation))
     return measures
 
 

@@ -18,8 +18,8 @@ from stability.bounds.closed_form import ClosedForm
 from stability.bounds.hoelder import through_network
 from stability.bounds.rung import Status
 from stability.ladders import closed_forms
-from stability.sweeps.build import Group, Measure, build_fields, build_measures, build_warp
-from stability.sweeps.cells import Chunk, Measured, measure, pair_distance
+from stability.sweeps.build import Group, Measure, build_fields, build_measures, build_warp, check_sizes
+from stability.sweeps.cells import Chunk, Measured, measure, one_thread, pair_distance
 from stability.sweeps.result import UNDEFINED, check_folder, image_digest, write_run
 from stability.sweeps.spec import SweepSpec
 
@@ -52,10 +52,15 @@ def sweep(spec: SweepSpec, *, jobs: int = 1, out: str | Path | None = None, prog
         raise ValueError(f"jobs must be a positive integer, or -1 for one per core, got {jobs!r}; use jobs=1")
     if out is not None:
         check_folder(Path(out), spec)
-    measures, groups = build_measures(spec), build_fields(spec)
-    images = image_sets.load(
-        spec.images.name, count=spec.images.count, size=spec.images.size, channels=spec.images.channels
-    )
+    check_sizes(spec)
+    groups = build_fields(spec)
+
+    def load(count: int) -> Tensor:
+        return image_sets.load(spec.images.name, count=count, size=spec.images.size, channels=spec.images.channels)
+
+    images = load(spec.images.count)
+    with one_thread():
+        measures = build_measures(spec, load)
     data = image_sets.dataset(spec.images.name)
     labels = data.labels[: spec.images.count].tolist()
     labels += [-1] * (spec.images.count - len(labels))
@@ -138,6 +143,7 @@ def _identity(spec: SweepSpec, image: int, label: int, group: Group, m: Measure)
         "field_seed": group.field_seed,
         "warp": spec.warp.kind,
         "representation": m.name,
+        "filters": m.filters,
         "layer": architecture.depth,
         "depth": architecture.depth,
         "antialiasing": architecture.antialiasing or 0.0,

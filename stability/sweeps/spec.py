@@ -90,6 +90,21 @@ class LinearSpec(Spec):
     kind: Literal["linear"] = "linear"
 
 
+class CKNSpec(Spec):
+    """The finite-dimensional CKN, ``CKN.fit(architecture, images, filters=...)``, on images of the same set.
+
+    Args:
+        filters: number of anchors of every layer.
+        images: how many images of the set k-means learns from; at most what the set has.
+        seed: of the generator that draws patches and starts k-means.
+    """
+
+    kind: Literal["ckn"] = "ckn"
+    filters: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
+    images: Annotated[int, Field(ge=1)] = 32
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
 class FourierSpec(Spec):
     """Mean-free band-limited fields with prescribed norms; without ``shift`` the mean stays zero.
 
@@ -151,7 +166,7 @@ class IndexWarpSpec(Spec):
     kind: Literal["index"] = "index"
 
 
-RepresentationSpec = Annotated[GramSpec | LinearSpec, Field(discriminator="kind")]
+RepresentationSpec = Annotated[GramSpec | LinearSpec | CKNSpec, Field(discriminator="kind")]
 DeformationSpec = Annotated[FourierSpec | TranslationSpec, Field(discriminator="kind")]
 WarpSpec = Annotated[BandLimitedWarpSpec | BilinearWarpSpec | IndexWarpSpec, Field(discriminator="kind")]
 
@@ -228,7 +243,13 @@ class SweepSpec(Spec):
 
     @model_validator(mode="after")
     def _paths_lead_somewhere(self) -> "SweepSpec":
-        self.architectures()
+        for _, architecture in self.architectures():
+            for chosen in self.representations:
+                if isinstance(chosen, CKNSpec) and len(chosen.filters) != architecture.depth:
+                    raise ValueError(
+                        f"filters must have one number per layer ({architecture.depth}), got {chosen.filters}; "
+                        "use for example (64, 128)"
+                    )
         return self
 
     def architectures(self) -> list[tuple[dict[str, Any], Architecture]]:

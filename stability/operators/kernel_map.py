@@ -1,0 +1,48 @@
+r"""The Nystroem kernel map: coordinates of the orthogonal projection of phi(z) on span(phi(z_1), ..., phi(z_m)).
+
+    psi(z) = |z| kappa(Z^T Z)^(-1/2) kappa(Z^T z / |z|),    |psi(z) - psi(z')| <= |phi(z) - phi(z')| <= rho |z - z'|,
+
+with the pseudo-inverse square root. psi(0) = 0 and |psi(z)| <= |z|, so that the theorem holds word for word.
+"""
+
+import torch
+from torch import Tensor
+
+from stability.kernels import Kernel
+
+RANK_TOLERANCE = 1e-12
+"""Eigenvalues of kappa(Z^T Z) below this share of the largest count as zero."""
+
+
+def inverse_root(kernel: Kernel, anchors: Tensor) -> Tensor:
+    """kappa(Z^T Z)^(-1/2), pseudo-inverse, from unit anchors ``(m, p)``; ``(m, m)``, float64, symmetric.
+
+    >>> from stability.kernels import Linear
+    >>> inverse_root(Linear(), torch.eye(2, dtype=torch.float64))
+    tensor([[1., 0.],
+            [0., 1.]], dtype=torch.float64)
+    """
+    anchors = anchors.to(torch.float64)
+    gram = kernel((anchors @ anchors.T).clamp(-1.0, 1.0))
+    gram.fill_diagonal_(1.0)
+    values, vectors = torch.linalg.eigh(gram)
+    keep = values > RANK_TOLERANCE * values[-1]
+    scaled = vectors[:, keep] / values[keep].sqrt().sqrt()
+    return scaled @ scaled.T
+
+
+def kernel_map(kernel: Kernel, anchors: Tensor, root: Tensor, patches: Tensor) -> Tensor:
+    """psi(z) for patches along the channel axis.
+
+    Args:
+        kernel: kappa.
+        anchors: ``(m, p)``, unit rows.
+        root: ``inverse_root(kernel, anchors)``.
+        patches: ``(B, p, N)``.
+
+    Returns:
+        Tensor ``(B, m, N)``.
+    """
+    norms = patches.norm(dim=1, keepdim=True)  # (B, 1, N)
+    cosine = torch.matmul(anchors, patches) / norms.clamp_min(torch.finfo(patches.dtype).tiny)
+    return torch.matmul(root, kernel.evaluate_(cosine.clamp_(-1.0, 1.0)).mul_(norms))

@@ -1,0 +1,78 @@
+"""Spherical k-means: unit anchors for a Nystroem kernel map."""
+
+import torch
+from torch import Tensor
+
+ITERATIONS = 50
+TOLERANCE = 1e-5
+CHUNK = 2**14
+"""Points compared with all anchors at a time."""
+
+
+def spherical_kmeans(points: Tensor, count: int, *, generator: torch.Generator) -> Tensor:
+    """Unit vectors z_1 ... z_m that locally maximise sum_i max_j <x_i, z_j>.
+
+    Started by k-means++ (each next anchor is drawn with probability proportional to 1 - max_j <x, z_j>); a cluster
+    that runs empty is started again at the point that is worst represented.
+
+    Args:
+        points: ``(N, p)``, unit rows.
+        count: m, between 1 and N.
+        generator: source of randomness.
+
+    Returns:
+        Tensor ``(m, p)`` with unit rows, in the points' dtype.
+
+    Raises:
+        ValueError: if there are fewer points than anchors.
+
+    Reference: Hornik, Feinerer, Kober & Buchta 2012; Arthur & Vassilvitskii 2007 for the start.
+
+    >>> points = torch.eye(3, dtype=torch.float64).repeat(5, 1)
+    >>> anchors = spherical_kmeans(points, 3, generator=torch.Generator().manual_seed(0))
+    >>> torch.allclose(anchors.sum(0), torch.ones(3, dtype=torch.float64))
+    True
+    """
+    if not 1 <= count <= len(points):
+        raise ValueError(
+            f"the number of filters must be between 1 and the number of training patches {len(points)}, got {count}; "
+            "give more images or ask for fewer filters"
+        )
+    anchors = _start(points, count, generator)
+    before = -float("inf")
+    for _ in range(ITERATIONS):
+        similarity, nearest = _assign(points, anchors)
+        sums = torch.zeros_like(anchors).index_add_(0, nearest, points)
+        sizes = torch.bincount(nearest, minlength=count)
+        worst = iter(similarity.argsort().tolist())
+        for j in torch.nonzero(sizes == 0).flatten().tolist():
+            sums[j] = points[next(worst)]
+        anchors = sums / sums.norm(dim=1, keepdim=True).clamp_min(torch.finfo(points.dtype).tiny)
+        value = float(similarity.mean())
+        if value - before <= TOLERANCE * abs(value):
+            break
+        before = value
+    return anchors
+
+
+def _start(points: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    def draw(weights: Tensor) -> int:
+        return int(torch.multinomial(weights.to(generator.device), 1, generator=generator))
+
+    chosen = [draw(torch.ones(len(points), dtype=points.dtype))]
+    similarity = points @ points[chosen[0]]
+    while len(chosen) < count:
+        far = (1.0 - similarity).clamp_min(0.0)
+        far[chosen] = 0.0
+        if float(far.sum()) <= 0.0:  # only copies of the anchors are left
+            far = torch.ones_like(far)
+            far[chosen] = 0.0
+        chosen.append(draw(far))
+        similarity = torch.maximum(similarity, points @ points[chosen[-1]])
+    return points[chosen]
+
+
+def _assign(points: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosine of each point with its nearest anchor, and which one that is."""
+    best = [(part @ anchors.T).max(dim=1) for part in points.split(CHUNK)]
+    return torch.cat([part.values for part in best]), torch.cat([part.indices for part in best])

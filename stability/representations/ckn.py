@@ -1,0 +1,174 @@
+r"""``CKN``: the finite-dimensional convolutional kernel network of any ``Architecture`` (Nystroem, unsupervised)."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from stability.architecture import Architecture
+from stability.grid import check_images, spatial_size
+from stability.operators.kernel_map import inverse_root, kernel_map
+from stability.operators.patches import extract_patches
+from stability.operators.pooling import pool, pooling_matrices
+from stability.operators.spherical_kmeans import spherical_kmeans
+from stability.representations.explicit import BATCH, ExplicitRepresentation
+
+TRAINING_PATCHES = 100_000
+"""Patches per layer that k-means sees."""
+
+
+class CKN(ExplicitRepresentation):
+    r"""Phi_n with every kernel map phi replaced by its projection psi on the span of finitely many phi(z_i).
+
+    psi(z) = |z| kappa(Z^T Z)^(-1/2) kappa(Z^T z / |z|) is rho-Lipschitz, psi(0) = 0 and |psi(z)| <= |z|, so that the
+    theorem and every bound of ``Architecture`` hold as they stand. What the projection loses is
+    ``captured_energy``. A single layer's distances never exceed the exact ones; of several layers that is not a
+    theorem.
+
+    Args:
+        architecture: patches, kernels, scales, strides.
+        anchors: one tensor ``(m_k, p_k)`` with unit rows for each layer, p_1 = C e^d, p_{k+1} = m_k e^d; use ``fit``.
+        refinement: as in ``GramCKN``.
+
+    Reference: Mairal 2016; Bietti & Mairal 2019, section 2.3.
+
+    >>> from stability.images import load
+    >>> x = load("fashion", count=4, size=(16, 16))
+    >>> rng = torch.Generator().manual_seed(0)
+    >>> ckn = CKN.fit(Architecture.dyadic(depth=2), x, filters=(8, 16), generator=rng)
+    >>> ckn(x).shape, bool((ckn.captured_energy(x) > 0.9).all())
+    (torch.Size([4, 16, 4, 4]), True)
+    """
+
+    architecture: Architecture
+
+    def __init__(self, architecture: Architecture, anchors: Sequence[Tensor], refinement: int = 1) -> None:
+        super().__init__()
+        if len(anchors) != architecture.depth:
+            raise ValueError(
+                f"anchors must be one tensor per layer ({architecture.depth}), got {len(anchors)}; use CKN.fit"
+            )
+        self.architecture, self.refinement = architecture, refinement
+        self.anchors = nn.ParameterList([nn.Parameter(z, requires_grad=False) for z in anchors])
+        roots = (inverse_root(la.kernel, z).to(z) for la, z in zip(architecture.layers, anchors, strict=True))
+        for k, root in enumerate(roots):
+            self.register_buffer(f"root_{k}", root)
+
+    @classmethod
+    def fit(
+        cls, architecture: Architecture, images: Tensor, *, filters: Sequence[int], generator: torch.Generator
+    ) -> "CKN":
+        """Anchors by spherical k-means on patches of the images, layer after layer.
+
+        Args:
+            architecture: the network.
+            images: ``(B, C, *size)``, floating point; the network computes in their dtype.
+            filters: number of anchors of every layer.
+            generator: source of randomness: which patches, and the start of k-means.
+
+        Raises:
+            ValueError: if ``filters`` has another length than the network, or there are fewer patches than anchors.
+        """
+        d = len(spatial_size(check_images(images)))
+        architecture.check_size(spatial_size(images))
+        if len(filters) != architecture.depth:
+            raise ValueError(
+                f"filters must have one number per layer ({architecture.depth}), got {tuple(filters)}; "
+                "use for example filters=(64, 128)"
+            )
+        anchors: list[Tensor] = []
+        maps = _input(architecture, images, 1)
+        for k, (layer, count) in enumerate(zip(architecture.layers, filters, strict=True)):
+            if isinstance(count, bool) or not isinstance(count, int):
+                raise ValueError(f"filters must be integers, got {count!r}; use for example 64")
+            anchors.append(_anchors(maps, layer.patch_size, d, count, generator))
+            root = inverse_root(layer.kernel, anchors[-1]).to(maps)
+            maps = torch.cat([_layer(architecture, k, anchors[-1], root, part, d, 1) for part in maps.split(BATCH)])
+        return cls(architecture, anchors)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of the anchors."""
+        return self.anchors[0].dtype
+
+    @property
+    def filters(self) -> tuple[int, ...]:
+        """m_1, ..., m_n."""
+        return tuple(len(z) for z in self.anchors)
+
+    def cell_area(self, size: tuple[int, ...], features: Tensor) -> float:
+        """H W / (H' W') in pixels of the unrefined grid."""
+        d = len(size)
+        return math.prod(size) / math.prod(features.shape[-d:]) / self.refinement**d
+
+    def refined(self, factor: int) -> "CKN":
+        """The same network on grids ``factor`` times as fine."""
+        return CKN(self.architecture, list(self.anchors), self.refinement * factor)
+
+    def layers(self, images: Tensor) -> list[Tensor]:
+        """The pooled maps A_k z_k of every layer, ``(B, m_k, *size_k)``."""
+        size = spatial_size(check_images(images))
+        self.architecture.check_size(tuple(n // self.refinement for n in size))
+        maps = [_input(self.architecture, images, self.refinement)]
+        for k, z in enumerate(self.anchors):
+            root = self.get_buffer(f"root_{k}")
+            maps.append(_layer(self.architecture, k, z, root, maps[-1], len(size), self.refinement))
+        return maps[1:]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """A_n z_n, ``(B, m_n, *size')`` for images ``(B, C, *size)``."""
+        return self.layers(images)[-1]
+
+    def captured_energy(self, images: Tensor) -> Tensor:
+        """||psi(P y)|| / ||P y|| of every layer, y its own input: 1 where the projection loses nothing, ``(B, n)``."""
+        d = len(spatial_size(check_images(images)))
+        shares = []
+        for part in images.to(self.dtype).split(BATCH):
+            inputs = [_input(self.architecture, part, self.refinement), *self.layers(part)[:-1]]
+            columns = []
+            for k, (y, z) in enumerate(zip(inputs, self.anchors, strict=True)):
+                layer, root = self.architecture.layers[k], self.get_buffer(f"root_{k}")
+                patches = extract_patches(y, layer.patch_size, d, self.refinement).flatten(2)
+                captured = kernel_map(layer.kernel, z, root, patches).flatten(1).norm(dim=1)
+                columns.append(captured / y.flatten(1).norm(dim=1))
+            shares.append(torch.stack(columns, dim=1))
+        return torch.cat(shares)
+
+
+def _input(architecture: Architecture, images: Tensor, refinement: int) -> Tensor:
+    """A_0 F x."""
+    d = len(spatial_size(images))
+    if architecture.front_end is not None:
+        images = architecture.front_end.apply(images, d)
+    sigma = (architecture.antialiasing or 0.0) * refinement
+    matrices = pooling_matrices(images.shape[-d:], sigma, device=images.device)
+    return pool(images, [matrix.to(images.dtype) for matrix in matrices])
+
+
+def _layer(
+    architecture: Architecture, k: int, anchors: Tensor, root: Tensor, maps: Tensor, d: int, refinement: int
+) -> Tensor:
+    """A_k M_k P_k y for maps ``(B, K, *size)``."""
+    layer, spacing = architecture.layers[k], architecture.spacings[k]
+    size = maps.shape[-d:]
+    patches = extract_patches(maps, layer.patch_size, d, refinement).flatten(2)  # (B, p, N)
+    mapped = kernel_map(layer.kernel, anchors, root, patches).unflatten(2, size)
+    matrices = pooling_matrices(size, layer.pooling_scale * refinement / spacing, layer.subsampling, device=maps.device)
+    return pool(mapped, [matrix.to(maps.dtype) for matrix in matrices])
+
+
+def _anchors(maps: Tensor, patch_size: int, d: int, count: int, generator: torch.Generator) -> Tensor:
+    """k-means on at most ``TRAINING_PATCHES`` unit patches drawn from the maps; zero patches are left out."""
+    per_image = maps[0, 0].numel()
+    total = len(maps) * per_image
+    chosen = torch.randperm(total, generator=generator, device=generator.device)[:TRAINING_PATCHES].to(maps.device)
+    found = []
+    for start in range(0, len(maps), BATCH):
+        patches = extract_patches(maps[start : start + BATCH], patch_size, d).flatten(2).movedim(1, 2).flatten(0, 1)
+        inside = chosen[(chosen >= start * per_image) & (chosen < start * per_image + len(patches))]
+        found.append(patches[inside - start * per_image])
+    patches = torch.cat(found)
+    norms = patches.norm(dim=1, keepdim=True)
+    patches = (patches / norms.clamp_min(torch.finfo(patches.dtype).tiny))[norms[:, 0] > 1e-6 * norms.max()]
+    return spherical_kmeans(patches, count, generator=generator)

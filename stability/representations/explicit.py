@@ -1,0 +1,70 @@
+"""``ExplicitRepresentation``: one with a feature map, known through ``forward``."""
+
+import abc
+import math
+
+import torch
+from torch import Tensor
+
+from stability.grid import check_images, spatial_size
+from stability.representations.base import KernelRepresentation, Reference, paired
+
+BATCH = 16
+"""Images encoded at a time."""
+
+
+class ExplicitReference(Reference):
+    """Phi(x) held fixed: the features themselves."""
+
+    def __init__(self, representation: "ExplicitRepresentation", images: Tensor) -> None:
+        self._representation, self._images = representation, images
+        self._features = representation.vectors(images)
+        self.norm = self._features.norm(dim=1)
+        self.floor = 10.0 * torch.finfo(representation.dtype).eps * self.norm
+
+    def distance(self, others: Tensor) -> Tensor:
+        """||Phi(x_i) - Phi(y_i...)||, ``(B,)`` or ``(B, ...)``."""
+        d = len(spatial_size(self._images))
+        extra = paired(self._images, check_images(others, d), d)
+        rows = [
+            (self._representation.vectors(row.reshape(-1, *row.shape[-d - 1 :])) - features).norm(dim=1)
+            for row, features in zip(others, self._features, strict=True)
+        ]
+        return torch.stack(rows).view(-1, *extra)
+
+
+class ExplicitRepresentation(KernelRepresentation):
+    """A representation with a feature map; ``forward`` gives raw features, ``norm`` and ``distance`` carry the area."""
+
+    @abc.abstractmethod
+    def forward(self, images: Tensor) -> Tensor:
+        """Phi(x), ``(B, K, *size')`` for images ``(B, C, *size)``, in the module's dtype."""
+
+    @property
+    @abc.abstractmethod
+    def dtype(self) -> torch.dtype:
+        """In what the features are computed."""
+
+    @abc.abstractmethod
+    def cell_area(self, size: tuple[int, ...], features: Tensor) -> float:
+        """Area of an output position in input pixels, for images of a size and their features."""
+
+    def vectors(self, images: Tensor) -> Tensor:
+        """sqrt(cell area) Phi(x) as rows, ``(B, K')``, float64, encoded a few images at a time."""
+        size = spatial_size(check_images(images))
+        parts = []
+        with torch.no_grad():
+            for part in images.split(BATCH):
+                features = self(part.to(self.dtype))
+                area = math.sqrt(self.cell_area(size, features))
+                parts.append(features.flatten(1).to(torch.float64) * area)
+        return torch.cat(parts)
+
+    def reference(self, images: Tensor) -> ExplicitReference:
+        """The features of the images."""
+        return ExplicitReference(self, images)
+
+    def kernel_matrix(self, images: Tensor, others: Tensor | None = None) -> Tensor:
+        """<Phi(x_i), Phi(y_j)>, ``(Bx, By)``, float64."""
+        left = self.vectors(images)
+        return left @ (left if others is None else self.vectors(others)).T
