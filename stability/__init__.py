@@ -20,6 +20,7 @@ _EXPORTS = {
     # warps
     "Warp": "stability.warps.base",
     "BandLimitedWarp": "stability.warps.band_limited",
+    "SplineWarp": "stability.warps.spline",
     "BilinearWarp": "stability.warps.bilinear",
     "IndexWarp": "stability.warps.index",
     # representations
@@ -44,6 +45,7 @@ _EXPORTS = {
     "LinearSpec": "stability.sweeps.spec",
     "CKNSpec": "stability.sweeps.spec",
     "BandLimitedWarpSpec": "stability.sweeps.spec",
+    "SplineWarpSpec": "stability.sweeps.spec",
     "BilinearWarpSpec": "stability.sweeps.spec",
     "IndexWarpSpec": "stability.sweeps.spec",
     "sweep": "stability.sweeps.run",
@@ -95,9 +97,11 @@ if TYPE_CHECKING:
     from stability.sweeps.spec import ImagesSpec as ImagesSpec
     from stability.sweeps.spec import IndexWarpSpec as IndexWarpSpec
     from stability.sweeps.spec import LinearSpec as LinearSpec
+    from stability.sweeps.spec import SplineWarpSpec as SplineWarpSpec
     from stability.sweeps.spec import SweepSpec as SweepSpec
     from stability.sweeps.spec import TranslationSpec as TranslationSpec
     from stability.warps.band_limited import BandLimitedWarp as BandLimitedWarp
     from stability.warps.base import Warp as Warp
     from stability.warps.bilinear import BilinearWarp as BilinearWarp
     from stability.warps.index import IndexWarp as IndexWarp
+    from stability.warps.spline import SplineWarp as SplineWarp

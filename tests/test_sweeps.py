@@ -168,6 +168,11 @@ def test_signals_and_inexact_warps():
         )
     )
     assert set(line.status_closed_form) == {"estimate"}
+    spline = st.sweep(spec(vary={}, warp=st.SplineWarpSpec(), deformations=[st.TranslationSpec(displacement_norm=0.5)]))
+    bilinear = st.sweep(
+        spec(vary={}, warp={"kind": "bilinear"}, deformations=[st.TranslationSpec(displacement_norm=0.5)])
+    )
+    assert (spline.interpolation_error < 0.5 * bilinear.interpolation_error).mean() > 0.9
     assert sorted(line[line.family == "translation"].field_seed.unique()) == [0, 1]
     assert (line.label == 0).all()
 

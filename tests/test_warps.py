@@ -9,7 +9,13 @@ import stability as st
 from stability.warps.band_limited import basis, evaluate, refine
 from stability.warps.error import interpolation_error
 
-WARPS = [st.BandLimitedWarp(), st.BandLimitedWarp(oversample=1), st.BilinearWarp(), st.IndexWarp()]
+WARPS = [
+    st.BandLimitedWarp(),
+    st.BandLimitedWarp(oversample=1),
+    st.BilinearWarp(),
+    st.IndexWarp(),
+    st.SplineWarp(),
+]
 EXACT = 1e-12
 
 

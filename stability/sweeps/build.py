@@ -24,6 +24,7 @@ from stability.sweeps.spec import (
     GramSpec,
     IndexWarpSpec,
     LinearSpec,
+    SplineWarpSpec,
     SweepSpec,
     TranslationSpec,
 )
@@ -31,6 +32,7 @@ from stability.warps.band_limited import BandLimitedWarp
 from stability.warps.base import Warp
 from stability.warps.bilinear import BilinearWarp
 from stability.warps.index import IndexWarp
+from stability.warps.spline import SplineWarp
 
 SEEDS_PER_SWEEP = 100_000
 
@@ -57,11 +59,13 @@ class Measure:
     representation: KernelRepresentation
 
 
-def build_warp(spec: BandLimitedWarpSpec | BilinearWarpSpec | IndexWarpSpec) -> Warp:
+def build_warp(spec: BandLimitedWarpSpec | SplineWarpSpec | BilinearWarpSpec | IndexWarpSpec) -> Warp:
     """The warp that a spec names."""
     match spec:
         case BandLimitedWarpSpec():
             return BandLimitedWarp(spec.oversample)
+        case SplineWarpSpec():
+            return SplineWarp()
         case BilinearWarpSpec():
             return BilinearWarp()
         case IndexWarpSpec():

@@ -154,6 +154,12 @@ class BandLimitedWarpSpec(Spec):
     oversample: Annotated[int, Field(ge=1)] = 4
 
 
+class SplineWarpSpec(Spec):
+    """``SplineWarp()``: cubic, twice differentiable."""
+
+    kind: Literal["spline"] = "spline"
+
+
 class BilinearWarpSpec(Spec):
     """``BilinearWarp()``: what deep-learning pipelines do."""
 
@@ -168,7 +174,9 @@ class IndexWarpSpec(Spec):
 
 RepresentationSpec = Annotated[GramSpec | LinearSpec | CKNSpec, Field(discriminator="kind")]
 DeformationSpec = Annotated[FourierSpec | TranslationSpec, Field(discriminator="kind")]
-WarpSpec = Annotated[BandLimitedWarpSpec | BilinearWarpSpec | IndexWarpSpec, Field(discriminator="kind")]
+WarpSpec = Annotated[
+    BandLimitedWarpSpec | SplineWarpSpec | BilinearWarpSpec | IndexWarpSpec, Field(discriminator="kind")
+]
 
 
 class SweepSpec(Spec):
