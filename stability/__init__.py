@@ -59,7 +59,11 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"stability.{name}")
     if name in _EXPORTS:
         return getattr(importlib.import_module(_EXPORTS[name]), name)
-    raise AttributeError(f"module 'stability' has no attribute {name!r}")
+    import difflib
+
+    nearest = difflib.get_close_matches(name, __all__, n=1)
+    advice = f"; did you mean {nearest[0]!r}?" if nearest else ""
+    raise AttributeError(f"module 'stability' has no attribute {name!r}{advice}")
 
 
 def __dir__() -> list[str]:

@@ -86,9 +86,10 @@ class Architecture:
     front_end: front_ends.FrontEnd | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "layers", tuple(self.layers))
+        given = self.layers
+        object.__setattr__(self, "layers", tuple(given) if isinstance(given, list | tuple) else ())
         if not self.layers or not all(isinstance(layer, Layer) for layer in self.layers):
-            raise ValueError(f"layers must be one or more Layer, got {self.layers!r}; use (Layer(3, 2.0),)")
+            raise ValueError(f"layers must be a tuple of one or more Layer, got {given!r}; use (Layer(3, 2.0),)")
         sigma = 0.0 if self.antialiasing is None else self.antialiasing
         if isinstance(sigma, bool) or not isinstance(sigma, int | float) or not (math.isfinite(sigma) and sigma >= 0):
             raise ValueError(f"antialiasing must be None or >= 0 input pixels, got {sigma!r}; the default is 1.0")
@@ -234,9 +235,15 @@ class Architecture:
         if values.get("front_end") is not None:
             values["front_end"] = _build("front_end", values["front_end"], FRONT_ENDS)
         layers = []
-        for entry in values.get("layers", ()):
+        entries = values.get("layers", ())
+        if not isinstance(entries, list | tuple) or not all(isinstance(entry, Mapping) for entry in entries):
+            raise ValueError(f"layers must be a list of mappings, got {entries!r}; give patch_size, pooling_scale, ...")
+        for entry in entries:
             layer = dict(entry)
             _check_keys("layer", layer, [field.name for field in dataclasses.fields(Layer)])
+            missing = [name for name in ("patch_size", "pooling_scale") if name not in layer]
+            if missing:
+                raise ValueError(f"a layer must have {' and '.join(missing)}, got only {sorted(layer)}; add it")
             if "kernel" in layer:
                 layer["kernel"] = _build("kernel", layer["kernel"], KERNELS)
             layers.append(Layer(**layer))
@@ -251,6 +258,19 @@ def plain(value: Any) -> dict[str, Any]:
     """A kernel or a front end as data: its ``kind`` and its fields."""
     names = {kind: name for table in (KERNELS, FRONT_ENDS) for name, kind in table.items()}
     return {"kind": names[type(value)], **dataclasses.asdict(value)}
+
+
+def describe(value: kernels.Kernel | front_ends.FrontEnd) -> str:
+    """A kernel or front end in one word, with the parameters that are not the default ones.
+
+    >>> describe(kernels.Exponential()), describe(kernels.Exponential(4)), describe(kernels.ArcCosine(degree=0))
+    ('exponential', 'exponential(alpha=4)', 'arc_cosine(degree=0)')
+    """
+    data = plain(value)
+    kind = data.pop("kind")
+    usual = plain(type(value)())
+    changed = [f"{name}={number:g}" for name, number in data.items() if number != usual[name]]
+    return f"{kind}({', '.join(changed)})" if changed else str(kind)
 
 
 def _check_keys(what: str, data: Mapping[str, Any], known: list[str]) -> None:
@@ -273,7 +293,7 @@ def _build(what: str, data: Any, table: Mapping[str, type]) -> Any:
 
 def from_plain(name: str, value: Any) -> Any:
     """The kernel or front end that plain data under the field ``name`` stands for; other values pass through."""
-    if isinstance(value, Mapping) and name in ("kernel", "front_end"):
+    if isinstance(value, Mapping | str) and name in ("kernel", "front_end"):
         return _build(name, value, KERNELS if name == "kernel" else FRONT_ENDS)
     return value
 

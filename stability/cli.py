@@ -3,7 +3,10 @@
 This module imports neither torch nor matplotlib: ``--help`` and ``bound`` start in a fraction of a second.
 """
 
+import re
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -31,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 done, 2 wrong input (nothing was written)."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     parser, commands = _parser()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _interrupt)  # a polite kill ends the workers too
     try:
         _check_options(given, commands)
         options = parser.parse_args(given)
@@ -38,16 +43,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(f"stability: {' '.join(str(error).split())}", file=sys.stderr)
         return WRONG_INPUT
+    except OSError as error:
+        print(f"stability: {error}; what was there before is as it was", file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
-        print("stability: interrupted; nothing was written", file=sys.stderr)
+        print("stability: interrupted; what was there before is as it was", file=sys.stderr)
         return 130
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 class _Parser(ArgumentParser):
     """Errors become ``ValueError``, so that every wrong input is told in the same way."""
 
     def error(self, message: str, ex: Exception | None = None) -> Any:
-        raise ValueError(" ".join(message.split()) + "; see stability --help") from ex
+        told = re.sub(r'Parser key "(\w+)"|\b(?:bound|run|quickstart)\.(\w+)', _as_option, " ".join(message.split()))
+        raise ValueError(told + "; see stability --help") from ex
+
+
+def _as_option(match: re.Match[str]) -> str:
+    return "--" + (match[1] or match[2]).replace("_", "-")
 
 
 def _parser() -> "tuple[_Parser, dict[str, _Parser]]":
@@ -63,7 +80,7 @@ def _parser() -> "tuple[_Parser, dict[str, _Parser]]":
     quickstart.add_argument("-j", "--jobs", type=int, default=-1, help="worker processes; -1: one per core")
 
     run = _Parser(description="Run the sweep of a JSON or YAML file: rows.parquet and run.json.")
-    run.add_argument("spec", help="file with a SweepSpec")
+    run.add_argument("spec", help="file with a SweepSpec; docs/spec.md has an example")
     run.add_argument("--store", required=True, help="folder for the rows")
     run.add_argument("-j", "--jobs", type=int, default=1, help="worker processes; -1: one per core")
 
@@ -110,24 +127,32 @@ def _check_options(given: Sequence[str], commands: dict[str, _Parser]) -> None:
 def _quickstart(options: Namespace) -> int:
     from pathlib import Path
 
-    folder = Path(options.out)
-    if options.jobs == 0:
-        raise ValueError("jobs must be a positive integer, or -1 for one per core, got 0; use -j 2")
+    folder = Path(_given("out", options.out))
+    if options.jobs == 0 or options.jobs < -1:
+        raise ValueError(f"jobs must be a positive integer, or -1 for one per core, got {options.jobs}; use -j 2")
     from stability import quickstart  # loads torch
 
     quickstart.check_folder(folder)
     specification = quickstart.specification()
     frame = quickstart.run(specification, jobs=options.jobs)
-    quickstart.write(folder, specification, frame)
 
     from stability import plots, report
+    from stability.report.page import PAGE
 
-    plots.draw_all(folder)
-    page = report.write_page(folder)
+    with quickstart.replaced(folder) as new:  # the folder changes as a whole or not at all
+        quickstart.write(new, specification, frame)
+        plots.draw_all(new)
+        report.write_page(new)
     for line in report.summary(plots.read(folder)):
         print(line)
-    print(f"page: {page}")
+    print(f"page: {folder / PAGE}")
     return DONE
+
+
+def _given(name: str, folder: str) -> str:
+    if not folder.strip():
+        raise ValueError(f"{name} must be the name of a folder, got {folder!r}; use for example reports/mine")
+    return folder
 
 
 def _run(options: Namespace) -> int:
@@ -146,16 +171,28 @@ def _run(options: Namespace) -> int:
     except (yaml.YAMLError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"spec must be valid {path.suffix[1:] or 'YAML'}, got {path.name}: {error}; mend it") from None
     if not isinstance(data, dict):
-        raise ValueError(
-            f"spec must be a mapping of keys, got {type(data).__name__} in {path.name}; see docs/columns.md"
-        )
+        raise ValueError(f"spec must be a mapping of keys, got {type(data).__name__} in {path.name}; see docs/spec.md")
+    folder = _given("store", options.store)
+    _check_keys(data)
     spec = SweepSpec(**data)
 
     from stability.sweeps.run import sweep  # loads torch
 
-    frame = sweep(spec, jobs=options.jobs, out=options.store, progress=True)
-    print(f"{len(frame)} rows: {Path(options.store, 'rows.parquet')}")
+    frame = sweep(spec, jobs=options.jobs, out=folder, progress=True)
+    print(f"{len(frame)} rows: {Path(folder, 'rows.parquet')}")
     return DONE
+
+
+def _check_keys(data: object) -> None:
+    """Keys of a specification are names: YAML also reads numbers as keys."""
+    if isinstance(data, dict):
+        for key, value in data.items():
+            if not isinstance(key, str):
+                raise ValueError(f"a key of the spec must be a name, got {key!r}; see docs/spec.md")
+            _check_keys(value)
+    elif isinstance(data, list):
+        for value in data:
+            _check_keys(value)
 
 
 def _bound(options: Namespace) -> int:

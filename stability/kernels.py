@@ -48,6 +48,11 @@ class Kernel(abc.ABC):
         return self.evaluate_(cosine.clone())
 
 
+def _is_number(value: object) -> bool:
+    """Whether a parameter is a finite number (and no string that looks like one)."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
 @dataclass(frozen=True)
 class Exponential(Kernel):
     """kappa(u) = exp(alpha (u - 1)): the Gaussian kernel of bandwidth alpha^(-1/2) on the unit sphere.
@@ -65,7 +70,7 @@ class Exponential(Kernel):
     alpha: float = 1.0
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.alpha) and self.alpha > 0):
+        if not (_is_number(self.alpha) and self.alpha > 0):
             raise ValueError(f"alpha must be positive, got {self.alpha!r}; use alpha=1.0 for a non-expansive kernel")
         object.__setattr__(self, "alpha", float(self.alpha))  # equal kernels are written equally
 
@@ -119,9 +124,9 @@ class Polynomial(Kernel):
     offset: float = 1.0
 
     def __post_init__(self) -> None:
-        if int(self.degree) != self.degree or self.degree < 1:
+        if not _is_number(self.degree) or int(self.degree) != self.degree or self.degree < 1:
             raise ValueError(f"degree must be an integer >= 1, got {self.degree!r}; use degree=2")
-        if not (math.isfinite(self.offset) and self.offset >= 0):
+        if not (_is_number(self.offset) and self.offset >= 0):
             raise ValueError(f"offset must be >= 0, got {self.offset!r}; use offset=degree - 1 for rho = 1")
         object.__setattr__(self, "offset", float(self.offset))
 

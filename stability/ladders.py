@@ -39,7 +39,7 @@ ALLOWANCES = ("interpolation_error", "remaining_error", "refinement", "aliasing"
 THIS, EVERY = Scope(every_image=False, every_field=False), Scope(every_image=True, every_field=True)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Ladder:
     """Observed distance, allowances and rungs, one row per image, all in units of ||x||.
 
@@ -102,6 +102,10 @@ class Ladder:
             violated |= self.observed > (rung.value + allowance) * (1.0 + 1e-12)
         return violated
 
+    def __repr__(self) -> str:
+        columns = ["observed", *(f"bound_{rung.name}" for rung in self.rungs), *ALLOWANCES, "violation"]
+        return f"Ladder, in units of ||x||:\n{self.to_frame()[columns].to_string()}"
+
     def to_frame(self) -> pd.DataFrame:
         """One row per image: observed, bounds with their status and scope, allowances."""
         columns: dict[str, object] = {"observed": self.observed.tolist(), "trivial": self.trivial.tolist()}
@@ -143,10 +147,16 @@ def ladder(
     Reference: docs/theory.md; Bietti & Mairal 2019, theorem 7.
     """
     warp = warp if warp is not None else BandLimitedWarp()
+    if not isinstance(representation, Representation):
+        raise ValueError(
+            f"representation must be a Representation, got {type(representation).__name__}; use GramCKN(architecture)"
+        )
     architecture = representation.architecture
     if architecture is None:
         raise ValueError("representation must have an architecture for bounds, got None; measure its distance instead")
     check_images(images, deformation.d)
+    if images.ndim != deformation.d + 2:
+        raise ValueError(f"images must have shape (B, C, *size), got {tuple(images.shape)}; add the batch axis")
     check_band_limited(images, deformation.d)
     images, deformation = _paired(band_limit(images.double(), deformation.d), deformation)
     rows, exact = len(images), is_projection(warp)

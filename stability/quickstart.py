@@ -5,7 +5,10 @@ scales, three patch sizes); raw and mean-removed inputs; the linear kernel of ev
 distances once more on a grid twice as fine.
 """
 
+import contextlib
 import json
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,7 @@ from stability.deformations.base import Deformation
 from stability.front_ends import MeanRemoval
 from stability.grid import coordinates
 from stability.sweeps.build import build_fields
-from stability.sweeps.result import ROWS, RUN, image_digest, provenance, replacing
+from stability.sweeps.result import ROWS, RUN, check_writable, image_digest, provenance, replacing
 from stability.sweeps.run import sweep
 from stability.sweeps.spec import FourierSpec, GramSpec, ImagesSpec, SweepSpec, TranslationSpec
 from stability.warps.band_limited import BandLimitedWarp
@@ -116,8 +119,7 @@ def run(quickstart: Quickstart, *, jobs: int = -1, progress: bool = True) -> pd.
 
 def check_folder(folder: Path) -> None:
     """Raise ``ValueError`` if the folder holds anything that a quickstart did not write."""
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"out must be a folder, got the file {str(folder)!r}; choose another name")
+    check_writable(folder)
     if folder.is_dir() and any(folder.iterdir()):
         try:
             mine = json.loads((folder / RUN).read_text()).get("kind") == SPECIFICATION
@@ -125,6 +127,19 @@ def check_folder(folder: Path) -> None:
             mine = False
         if not mine:
             raise ValueError(f"out must be empty or an earlier quickstart, got {str(folder)!r}; choose another folder")
+
+
+@contextlib.contextmanager
+def replaced(folder: Path) -> Iterator[Path]:
+    """A new folder beside ``folder`` that takes its place if the block succeeds and vanishes if it does not."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as room:
+        new, old = Path(room, "new"), Path(room, "old")
+        new.mkdir()
+        yield new
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
 
 
 def write(folder: Path, quickstart: Quickstart, frame: pd.DataFrame) -> None:
@@ -164,7 +179,7 @@ def strip(spec: SweepSpec, images: torch.Tensor) -> dict[str, Any]:
         update={
             "deformations": (
                 FourierSpec(cutoff=3, displacement_norm=STRIP_SIZES),
-                TranslationSpec(displacement_norm=(4.0,), angles=1),
+                TranslationSpec(displacement_norm=(3.0,), angles=1),
             ),
             "fields": 1,
         }

@@ -164,3 +164,5 @@ def test_exports_are_lazy_and_complete():
     assert set(st.__all__) <= set(dir(st))
     with pytest.raises(AttributeError, match="nonsense"):
         _ = st.nonsense
+    with pytest.raises(AttributeError, match="did you mean 'FourierField'"):
+        _ = st.FourierFeild

@@ -49,8 +49,12 @@ def test_bound_takes_every_option(capsys):
             "bound --patch-sizes 3 --pooling-scales 2 --displacement 2 --jacobian .2 --kernels arc:2",
             "exponential:ALPHA",
         ),
-        ("bound --patch-sizes three --pooling-scales 2 --displacement 2 --jacobian .2", "patch_sizes"),
-        ("bound", "required"),
+        ("bound --patch-sizes three --pooling-scales 2 --displacement 2 --jacobian .2", "--patch-sizes"),
+        ("bound", "--jacobian"),
+        ("quickstart -j -3", "jobs"),
+        ("quickstart --out /dev/null/x", "a file is in the way"),
+        ("run {spec} --store /dev/null/x", "a file is in the way"),
+        ("run {spec} --store=", "name of a folder"),
         ("", "command"),
         ("--bogus", "bogus"),
         ("quickstart -j 0", "jobs"),
@@ -59,13 +63,16 @@ def test_bound_takes_every_option(capsys):
     ],
 )
 def test_wrong_input_gets_one_line_and_exit_code_2(line, message, capsys, tmp_path, monkeypatch):
+    spec = tmp_path / "spec.yaml"
+    if "{spec}" in line:
+        spec.write_text(SPEC)
     monkeypatch.chdir(tmp_path)
-    assert cli.main(line.split()) == 2
+    assert cli.main(line.format(spec=spec).split()) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("\n") == 1
     assert message in captured.err
-    assert list(tmp_path.iterdir()) == []
+    assert [path for path in tmp_path.iterdir() if path != spec] == []
 
 
 SPEC = """
@@ -95,6 +102,16 @@ UNREACHABLE = "fourier, displacement_norm: 0.01, jacobian_norm: 0.9"
         (SPEC.replace("images", "imagse"), "did you mean 'images'"),
         (SPEC.replace("translation, displacement_norm: [1, 2], angles: 2", UNREACHABLE), "must lie in"),
         ("- 1", "mapping"),
+        ("1: 2", "must be a name"),
+        (SPEC.replace("[{patch_size: 3, pooling_scale: 2}]", "3"), "list of mappings"),
+        (SPEC.replace(", pooling_scale: 2", ""), "must have pooling_scale"),
+        (SPEC.replace("pooling_scale: 2}", "pooling_scale: 2, kernel: {kind: exponential, alpha: 'x'}}"), "alpha"),
+        (SPEC.replace("count: 2", "count: 10000000"), "ask for fewer"),
+        (SPEC.replace("size: [12, 12]", "size: 12"), "must be a list"),
+        (SPEC.replace("size: [12, 12]", "size: [0, 12]"), "ImagesSpec.size"),
+        (SPEC.replace("kind: translation", "kin: translation"), "'kind'"),
+        (SPEC + "vary: {layers.0.pooling_scale: []}", "at least one"),
+        (SPEC + "vary: {layers.0.kernel: [exponential]}", "'kind'"),
         ("a: [", "valid yaml"),
     ],
 )  # fmt: skip
@@ -148,10 +165,27 @@ def test_quickstart_touches_no_foreign_folder(small, tmp_path, capsys):
     assert "another folder" in capsys.readouterr().err
 
 
+def test_a_failed_quickstart_leaves_the_earlier_one_whole(small, tmp_path, monkeypatch, capsys):
+    from stability import plots
+
+    folder = tmp_path / "quick"
+    folder.mkdir()
+    (folder / "run.json").write_text('{"kind": "quickstart"}')
+
+    def fail(where):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(plots, "draw_all", fail)
+    assert cli.main(["quickstart", "--out", str(folder), "-j", "1"]) == 1
+    assert "no space left" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["quick"]
+    assert [path.name for path in folder.iterdir()] == ["run.json"]
+
+
 def test_interrupt_is_told(monkeypatch, capsys):
     def interrupt(options):
         raise KeyboardInterrupt
 
     monkeypatch.setitem(cli._COMMANDS, "bound", interrupt)
     assert cli.main(BOUND) == 130
-    assert "nothing was written" in capsys.readouterr().err
+    assert "as it was" in capsys.readouterr().err

@@ -278,6 +278,11 @@ def test_one_image_goes_with_many_fields_and_wrong_batches_are_told(generator):
     assert st.ladder(phi, x[:1], shifts_of_four).observed.shape == (4,)
     with pytest.raises(ValueError, match="batch of fields"):
         st.ladder(phi, x, shifts_of_four)
+    with pytest.raises(ValueError, match="GramCKN"):
+        st.ladder(phi.architecture, x, shifts_of_four[0])
+    with pytest.raises(ValueError, match="batch axis"):
+        st.ladder(phi, x[0], shifts_of_four[0])
+    assert "bound_closed_form" in repr(st.ladder(phi, x, shifts_of_four[0], refinement=False))
     with pytest.raises(KeyError, match="closed_form"):
         st.ladder(phi, x, shifts_of_four[0])["closed"]
 

@@ -36,3 +36,17 @@ def test_every_constraint_is_pinned_and_covers_the_dependencies():
     ]
     assert {name.partition(">")[0].lower() for name in wanted} <= pinned
     assert "torch==2.13.0" in lines
+
+
+def test_the_documented_specification_is_one_and_mentions_every_key():
+    import yaml
+
+    from stability.sweeps.spec import CKNSpec, FourierSpec, SweepSpec, TranslationSpec
+
+    text = (ROOT / "docs" / "spec.md").read_text()
+    data = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
+    spec = SweepSpec(**data)
+    assert len(spec.architectures()) == 6
+    assert set(data) == set(SweepSpec.model_fields)
+    for part in (CKNSpec, FourierSpec, TranslationSpec):
+        assert all(name in text for name in part.model_fields)

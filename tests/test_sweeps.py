@@ -223,6 +223,16 @@ def test_finite_networks_stand_beside_the_exact_one():
         spec(representations=[st.CKNSpec(filters=(8,))])
 
 
+def test_varied_kernels_keep_their_parameters_apart():
+    small = spec(
+        vary={"layers.*.kernel": [{"kind": "exponential", "alpha": 1}, {"kind": "exponential", "alpha": 4}]},
+        deformations=[st.TranslationSpec(displacement_norm=1, angles=1)],
+        representations=[st.GramSpec()],
+    )
+    frame = st.sweep(small)
+    assert set(frame["layers.*.kernel"]) == {"exponential", "exponential(alpha=4)"} == set(frame.kernel)
+
+
 def test_unreachable_pairs_are_refused_or_recorded():
     far = st.FourierSpec(cutoff=2, displacement_norm=[0.01, 1.0], jacobian_norm=0.4)
     with pytest.raises(ValueError, match=r"jacobian_norm / displacement_norm must .* on_unreachable"):

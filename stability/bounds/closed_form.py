@@ -58,12 +58,14 @@ class ClosedForm:
     def to_text(self) -> str:
         """A table to read: value, terms, combinations, constants."""
         lines = [f"||Phi(L_tau x) - Phi(x)|| / ||x||  <=  {self.value:.6g}", f"  {self.status}; {self.scope}"]
-        lines += [f"  {'the norms alone allow':<28} {self.trivial_norms:.6g}"]
+        less = ", which is less: use it" if self.trivial_norms < self.value else ""
+        lines += [f"  {'the norms alone allow':<28} {self.trivial_norms:.6g}{less}"]
         if self.hoelder is not None:
             lines.append(f"  {'by square-root moduli':<28} {self.hoelder:.6g}")
         lines += [f"  note: {note}" for note in self.notes]
         if self.terms:
-            lines.append(f"terms ({self.combination})")
+            shares = ": shares, square / root" if self.combination.startswith("quadrature") else ""
+            lines.append(f"terms ({self.combination}{shares})")
             lines += [f"  {term.name:<28} {term.value:.6g}" for term in self.terms]
         if self.alternatives:
             lines.append("combinations")

@@ -54,10 +54,8 @@ class Interval:
         return self.map(lambda value: factor.abs().to(value) * value)
 
     def __repr__(self) -> str:
-        def show(name: str) -> str:
-            return str(self.__dict__.get(name, "not computed"))
-
-        return f"Interval(lower={show('lower')}, upper={show('upper')})"
+        upper = self.__dict__.get("upper", "not computed")
+        return f"Interval(lower={self.lower}, upper={upper})"
 
 
 @final

@@ -1,5 +1,6 @@
 """Image sets by name: ``dataset`` gives the pictures, ``load`` the prepared images."""
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ FASHION_CLASSES = (
 FASHION_LICENCE = "Fashion-MNIST, (c) 2017 Zalando SE, MIT (Expat) licence; text in stability/images/data/COPYRIGHT"
 DATASET_SIZE = (256, 256)
 """Size at which ``dataset("photographs")`` hands out its pictures; ``load`` reads them at any size."""
+
+MOST_PIXELS = 2**28
+"""Pixels that ``load`` hands out at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +103,10 @@ def load(
     size = check_size(size)
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         raise ValueError(f"count must be an integer >= 1, got {count!r}; ask for at least one image")
+    if count * channels * math.prod(size) > MOST_PIXELS:
+        raise ValueError(
+            f"count x size must be at most {MOST_PIXELS} pixels (2 GB), got {count} images of {size}; ask for fewer"
+        )
     if channels not in ((1, 3) if name == "photographs" else (1,)):
         raise ValueError(f"channels of {name!r} must be 1 (or 3 for 'photographs'), got {channels!r}")
     return loader(count, size, channels, margin, root)

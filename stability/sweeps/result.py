@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,8 +32,8 @@ def check_folder(folder: Path, spec: SweepSpec) -> None:
     run = folder / RUN
     if run.is_file():
         try:
-            there = json.loads(run.read_text()).get("hash")
-        except (OSError, json.JSONDecodeError):
+            there = json.loads(run.read_text())["hash"]
+        except (OSError, ValueError, TypeError, KeyError):
             there = "unreadable"
         if there != spec.hash:
             raise ValueError(
@@ -41,10 +42,7 @@ def check_folder(folder: Path, spec: SweepSpec) -> None:
             )
     elif (folder / ROWS).exists():
         raise ValueError(f"out must not hold rows without their {RUN}, got {str(folder)!r}; choose another folder")
-    elif folder.exists() and not folder.is_dir():
-        raise ValueError(f"out must be a folder, got the file {str(folder)!r}; choose another name")
-    if not os.access(_existing_parent(folder), os.W_OK):
-        raise ValueError(f"out must be writable, got {str(folder)!r}; choose another folder")
+    check_writable(folder)
 
 
 def write_run(folder: Path, frame: pd.DataFrame, spec: SweepSpec, extra: dict[str, Any]) -> None:
@@ -123,8 +121,14 @@ def replacing(path: Path) -> "Iterator[Path]":
         temporary.unlink(missing_ok=True)
 
 
-def _existing_parent(folder: Path) -> Path:
-    folder = folder.absolute()
-    while not folder.exists():
-        folder = folder.parent
-    return folder
+def check_writable(folder: Path) -> None:
+    """Raise ``ValueError`` unless files can be written into a folder that is there or can be made."""
+    there = folder.absolute()
+    while not there.exists():
+        there = there.parent
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        reason = "a file is in the way" if not there.is_dir() else error.strerror
+        raise ValueError(f"out must be a writable folder, got {str(folder)!r} ({reason}); choose another") from None

@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from stability import images as image_sets
 from stability.allowances import divides, is_projection, sampling_gains
-from stability.architecture import Architecture, plain
+from stability.architecture import Architecture, describe
 from stability.bounds.closed_form import ClosedForm
 from stability.bounds.hoelder import through_network
 from stability.bounds.rung import Status
@@ -48,7 +48,7 @@ def sweep(spec: SweepSpec, *, jobs: int = 1, out: str | Path | None = None, prog
         ValueError: before any work, if the spec cannot be run: a pair of norms out of reach, a size that the strides
             do not divide, a folder that holds another run.
     """
-    if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs == 0:
+    if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs == 0 or jobs < -1:
         raise ValueError(f"jobs must be a positive integer, or -1 for one per core, got {jobs!r}; use jobs=1")
     if out is not None:
         check_folder(Path(out), spec)
@@ -78,8 +78,9 @@ def sweep(spec: SweepSpec, *, jobs: int = 1, out: str | Path | None = None, prog
         for i, measurement in enumerate(measures)
     ]
     results: dict[int, Any] = {}
-    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
-    with tqdm(total=len(tasks), unit="chunk", disable=not progress, leave=False) as bar:
+    workers = joblib.cpu_count() if jobs == -1 else jobs
+    parallel = joblib.Parallel(n_jobs=min(workers, len(tasks)), return_as="generator_unordered", batch_size=1)
+    with tqdm(total=len(tasks), unit="chunk", disable=None if progress else True, leave=False) as bar:
         for index, result in parallel(tasks):
             results[index] = result
             bar.update()
@@ -152,7 +153,7 @@ def _identity(spec: SweepSpec, image: int, label: int, group: Group, m: Measure)
         "patch_size": last.patch_size,
         "pooling_scale": last.pooling_scale,
         "subsampling": last.subsampling,
-        "kernel": architecture.to_dict()["layers"][-1]["kernel"]["kind"],
+        "kernel": describe(last.kernel),
         "architecture": architecture.to_json(),
         "search": False,
         **{path: _cell(value) for path, value in m.point.items()},
@@ -163,7 +164,7 @@ def _cell(value: Any) -> Any:
     """A varied value as a table can hold it: numbers stay, objects become their names."""
     if value is None or isinstance(value, int | float | str):
         return "none" if value is None else value
-    return plain(value)["kind"]
+    return describe(value)
 
 
 def _norm_columns(group: Group) -> list[dict[str, float]]:

@@ -27,6 +27,7 @@ from stability.architecture import Architecture, from_plain, plain
 from stability.front_ends import FrontEnd
 from stability.kernels import Kernel
 from stability.names import unknown
+from stability.sweeps.messages import one_line
 
 RUNGS = ("closed_form", "trivial")
 IMAGE_SETS = ("blobs", "fashion", "photographs")
@@ -59,7 +60,7 @@ class Spec(BaseModel):
         try:
             super().__init__(**data)
         except ValidationError as error:
-            raise ValueError(_one_line(type(self).__name__, error)) from None
+            raise ValueError(one_line(type(self).__name__, error)) from None
 
 
 class ImagesSpec(Spec):
@@ -67,7 +68,7 @@ class ImagesSpec(Spec):
 
     name: str = "fashion"
     count: Annotated[int, Field(ge=1)] = 8
-    size: tuple[int, ...] = (32, 32)
+    size: Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(min_length=1, max_length=2)] = (32, 32)
     channels: Literal[1, 3] = 1
 
     @field_validator("name")
@@ -123,6 +124,8 @@ class FourierSpec(Spec):
             raise ValueError("displacement_norm or jacobian_norm must be given, got neither; ask for at least one size")
         if self.shift is not None and (self.displacement_norm is None or self.jacobian_norm is None):
             raise ValueError("shift must come with both norms, got one; give displacement_norm and jacobian_norm")
+        if self.shift is not None and not any(self.shift):
+            raise ValueError(f"shift must be a direction, got {self.shift}; use for example (1.0, 0.0)")
         return self
 
     @property
@@ -136,7 +139,7 @@ class TranslationSpec(Spec):
 
     kind: Literal["translation"] = "translation"
     displacement_norm: Norms
-    angles: Annotated[int, Field(ge=1)] = 8
+    angles: Annotated[int, Field(ge=1, le=3600)] = 8
 
     def directions(self, d: int) -> list[tuple[float, ...]]:
         """Unit vectors (x, y); in 1-D at most two of them."""
@@ -211,12 +214,12 @@ class SweepSpec(Spec):
     vary: dict[str, tuple[Any, ...]] = {}
     representations: Annotated[tuple[RepresentationSpec, ...], Field(min_length=1)] = (GramSpec(), LinearSpec())
     deformations: Annotated[tuple[DeformationSpec, ...], Field(min_length=1)]
-    fields: Annotated[int, Field(ge=1)] = 8
+    fields: Annotated[int, Field(ge=1, le=100_000)] = 8
     warp: WarpSpec = BandLimitedWarpSpec()
     rungs: tuple[str, ...] = RUNGS
     refinement: bool = False
     on_unreachable: Literal["refuse", "record"] = "refuse"
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, le=10**12)] = 0
 
     @field_validator("rungs")
     @classmethod
@@ -237,6 +240,9 @@ class SweepSpec(Spec):
             value = from_plain(path.rpartition(".")[2], value)
             return int(value) if isinstance(value, float) and value.is_integer() else value
 
+        for path, values in vary.items():
+            if isinstance(values, list | tuple) and not values:
+                raise ValueError(f"the values of {path!r} must be at least one, got none; drop the path or give values")
         return {
             path: tuple(canonical(path, value) for value in (values if isinstance(values, list | tuple) else [values]))
             for path, values in vary.items()
@@ -286,17 +292,3 @@ class SweepSpec(Spec):
     def hash(self) -> str:
         """SHA-256 of ``to_json``."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
-
-
-def _one_line(name: str, error: ValidationError) -> str:
-    """The first mistake of a validation in one line: where, what, what was given."""
-    first = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "union_tag_invalid":
-        known = [kind.strip("' ") for kind in first["ctx"]["expected_tags"].split(",")]
-        return f"{where}: {unknown('kind', first['ctx']['tag'], known)}"
-    if first["type"] == "value_error":
-        return f"{where or name}: {message}" if where else message
-    given = f", got {first['input']!r}" if first["type"] != "missing" else ""
-    return f"{name}.{where} must be valid{given}: {message}"

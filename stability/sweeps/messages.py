@@ -1,0 +1,24 @@
+"""What a specification says when it is wrong: one line."""
+
+from pydantic import ValidationError
+
+from stability.names import unknown
+
+
+def one_line(name: str, error: ValidationError) -> str:
+    """The first mistake of a validation in one line: where, what, what was given."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "union_tag_invalid":
+        known = [kind.strip("' ") for kind in first["ctx"]["expected_tags"].split(",")]
+        return f"{where}: {unknown('kind', first['ctx']['tag'], known)}"
+    if first["type"] == "union_tag_not_found":
+        return f"{where} must be a mapping with a key 'kind', got {first['input']!r}; see docs/spec.md"
+    if first["type"] in ("tuple_type", "model_type", "model_attributes_type", "dict_type"):
+        wanted = "a list" if first["type"] == "tuple_type" else "a mapping"
+        return f"{where} must be {wanted}, got {first['input']!r}; see docs/spec.md"
+    if first["type"] == "value_error":
+        return f"{where or name}: {message}" if where else message
+    given = f", got {first['input']!r}" if first["type"] != "missing" else ""
+    return f"{name}.{where} must be valid{given}: {message}"
