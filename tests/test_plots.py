@@ -16,6 +16,7 @@ from stability.architecture import Architecture, Layer
 from stability.bounds.closed_form import closed_form
 from stability.front_ends import MeanRemoval
 from stability.plots import files
+from stability.plots.captions import closing
 from stability.plots.drawing import CKN_MARK, LINEAR_MARK, PAIRS_MARK, panels, triangle
 from stability.plots.reading import DISTANCE, measured, spread, two_images
 
@@ -214,6 +215,27 @@ def test_the_reference_is_the_distance_of_two_images_in_units_of_the_image(run, 
         assert two_images(rows[rows["front_end"] == front_end]) == pytest.approx(expected)
         (line,) = lines_of(drawn["distance_versus_deformation"].figure.axes[column], PAIRS_MARK)
         np.testing.assert_allclose(line.get_ydata(), expected)
+
+
+@pytest.mark.parametrize("name", ["pooling_scale", "patch_size"])
+def test_a_marker_tells_the_field_and_nothing_else(drawn, name):
+    figure = drawn[name].figure
+    words = [text.get_text() for text in figure.legends[0].get_texts()]
+    for key in ("circles: translation, 2 px", "squares: smooth field, 1 px"):
+        assert key in words
+    assert "circles: translation of 2 px, squares: smooth field of 1 px" in drawn[name].caption
+    for axes in figure.axes:
+        marked = [line for line in axes.get_lines() if line.get_marker() not in ("", "None")]
+        assert {line.get_marker() for line in marked} == {"o", "s"}
+        assert len({line.get_markersize() for line in marked}) == 1
+        assert all(line.get_markerfacecolor() == line.get_color() for line in marked)
+
+
+def test_the_error_of_the_warp_is_rounded_up_over_every_drawn_representation(run):
+    rows = run.rows[run.rows["sweep"] == "curves"]
+    rows = rows.assign(interpolation_error=rows[DISTANCE] * np.where(rows["representation"] == "linear", 0.1041, 0.01))
+    assert "the warp adds at most 11 % of the distance" in closing(rows)
+    assert "at most 1.1 % of" in closing(rows.assign(interpolation_error=rows[DISTANCE] * 0.0101))
 
 
 @pytest.mark.parametrize("name", CKN_FIGURES)

@@ -1,6 +1,7 @@
 """Claims about the page: its numbers are those of the rows, it asks nothing of the network, it tells of violations."""
 
 import builtins
+import html
 import html.parser
 import importlib.util
 import re
@@ -90,6 +91,30 @@ def test_distance_from_linear_is_the_factor_that_was_put_in(run):
         assert percent(1 - 1 / factor) in report.summary(run)[2]
 
 
+def test_only_a_kernel_of_slope_one_is_said_to_be_nearly_linear(run):
+    line = report.summary(run)[2]
+    assert "hardly see a kernel with kappa'(1) = 1 (here: exponential, alpha = 1): over the curves" in line
+    assert "kappa'(1) > 1 is further away" in line
+    assert "a kernel with κ′(1) = 1 is nearly linear" in html.unescape(parts.linear(run))
+    ckn = run.rows["representation"] == "gram"
+    steep = run.rows["architecture"].str.replace('"alpha":1.0}},', '"alpha":2.37}},')  # the first layer only
+    steeper = plots.Run(run.rows.assign(architecture=steep.where(ckn, run.rows["architecture"])), run.record, run.strip)
+    line = report.summary(steeper)[2]
+    assert "kappa'(1)" not in line
+    assert "exponential, alpha = 2.37 or exponential, alpha = 1" in line
+    assert "κ′" not in parts.linear(steeper)
+    assert "Over the curves" in parts.linear(steeper)
+
+
+def test_the_page_says_how_to_do_it_again_from_a_clone(run, bare):
+    text = page_module.page(run)
+    assert "In a checkout of the repository" in text
+    assert "pip install deformation-stability" not in text
+    for commit, words in (("ab12", "ab12</code>:"), ("ab12+changes", "ab12</code> (the run itself had changes")):
+        text = page_module.page(plots.Run(run.rows, dict(run.record) | {"commit": commit}, run.strip))
+        assert f"In a clone of the repository at commit <code>{words}" in text
+
+
 def test_pooling_line_divides_medians(run):
     """The synthetic distance is proportional to 1 / sigma_n."""
     assert "sigma_n = 1 to 8 px" in report.summary(run)[3]
@@ -149,12 +174,16 @@ def test_the_interactive_chart_is_inlined(run, quick):
     assert all(address.startswith("data:") for address in reader.asked)
     assert "chosen_representation" in text
     assert "default-src 'none'" in text
-    assert "pip install &quot;deformation-stability[report]&quot;" not in text
+    assert "An interactive chart of the rows appears here" not in text
+    assert re.search(
+        r'"scale": ?\{"domain": ?\["smooth field", "translation"\], "range": ?\["square", "circle"\]\}', text
+    )
 
 
 def test_without_altair_the_page_says_what_to_install(run, bare):
     text = page_module.page(run)
-    assert "pip install &quot;deformation-stability[report]&quot;" in text
+    assert "An interactive chart of the rows appears here" in text
+    assert ".venv/bin/pip install -c constraints.txt -e &quot;.[report]&quot;</code>" in text
     assert "<script" not in text
     assert "script-src 'none'" in text
 

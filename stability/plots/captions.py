@@ -1,8 +1,10 @@
 """The sentences that every caption ends with: what is proof, what is estimate, what the sample is."""
 
+import decimal
+
 import pandas as pd
 
-from stability.plots.reading import CKN, architecture_words, measured
+from stability.plots.reading import CKN, DISTANCE, LINEAR, architecture_words, measured
 
 
 def sample_words(rows: pd.DataFrame) -> str:
@@ -22,6 +24,16 @@ def status_words(rows: pd.DataFrame) -> str:
     return ", ".join(f"{status} ({count} rows)" for status, count in counts.items())
 
 
+def percent_up(share: float) -> str:
+    """A share in per cent, rounded up to two significant digits: for words like "at most".
+
+    >>> percent_up(0.0926), percent_up(0.10401), percent_up(0.0)
+    ('9.3 %', '11 %', '0 %')
+    """
+    up = decimal.Context(prec=2, rounding=decimal.ROUND_CEILING).create_decimal(100 * share)
+    return f"{up.normalize():f} %"
+
+
 def closing(rows: pd.DataFrame, *, statuses: bool = True) -> str:
     """What is measured on what, and how far each kind of number can be trusted.
 
@@ -30,12 +42,11 @@ def closing(rows: pd.DataFrame, *, statuses: bool = True) -> str:
         statuses: list the statuses of the closed form.
     """
     there = measured(rows)
-    ckn = there[there["representation"] == CKN]
-    moved = ckn[ckn["distance_over_input_norm"] > 0]
-    share = float((moved["interpolation_error"] / moved["distance_over_input_norm"]).max()) if len(moved) else 0.0
+    moved = there[there["representation"].isin((CKN, LINEAR)) & (there[DISTANCE] > 0)]
+    share = float((moved["interpolation_error"] / moved[DISTANCE]).max()) if len(moved) else 0.0
     sentences = [
         f"Measured: exact kernel computation ({architecture_words(rows)}; {sample_words(rows)}); medians describe this "
-        f"sample, they are no worst case; the warp adds at most {100 * share:.1g} % of the distance.",
+        f"sample, they are no worst case; the warp adds at most {percent_up(share)} of the distance.",
         "The linear kernel of the same architecture is the control; the reference 'two different images' is the CKN's "
         "own median distance between two images of the set, in the same unit.",
     ]

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -44,6 +43,7 @@ from stability.plots.reading import (
 )
 
 MARKERS = {"translation": "o", "fourier": "s"}
+PLURAL = {"o": "circles", "s": "squares"}
 
 
 @dataclass(frozen=True)
@@ -110,24 +110,28 @@ def _figure(run: Run, knob: Knob, words: str) -> Drawn:
     grid[0, 0].set_ylabel(RELATIVE)
     grid[1, 0].set_ylabel(IN_PAIRS)
     keys = [
-        handle(Mark(f"{FIELD[family]}, {sizes[family]:g} px", "#333333", "none", marker))
+        handle(Mark(f"{PLURAL[marker]}: {FIELD[family]}, {sizes[family]:g} px", "#333333", "none", marker))
         for family, marker in MARKERS.items()
         if family in sizes
     ]
     marks = [CKN_MARK, LINEAR_MARK, BOUND_MARK, TRIVIAL_MARK, PAIRS_MARK]
     lines = [handle(mark, marker="") for mark in marks]
     legend_below(figure, [*lines, band_handle(CKN_MARK, "exact CKN, 10\N{EN DASH}90 %"), *keys], 4)
-    fields = ", ".join(f"{FIELD[family]} of {sizes[family]:g} px" for family in MARKERS if family in sizes)
+    fields = ", ".join(
+        f"{PLURAL[marker]}: {FIELD[family]} of {sizes[family]:g} px"
+        for family, marker in MARKERS.items()
+        if family in sizes
+    )
     caption = (
-        f"Distance against the {knob.column.replace('_', ' ')} with everything else held fixed ({fields}); medians, "
-        f"bands 10-90 %. {words}{closing(rows)}"
+        f"Distance against the {knob.column.replace('_', ' ')} with everything else held fixed; medians, bands "
+        f"10-90 %. Colour and line style tell what is drawn, the marker only the field ({fields}); where CKN and "
+        f"control agree, the control's dashes and markers cover the CKN's. {words}{closing(rows)}"
     )
     return Drawn(figure, caption)
 
 
 def _panel(axes: Axes, rows: pd.DataFrame, knob: Knob, value: str) -> None:
     axes.set(xscale="log" if knob.log else "linear", yscale="log")
-    ring = {"markerfacecolor": "none", "markersize": 1.6 * float(mpl.rcParams["lines.markersize"])}
     settings = np.unique(rows[knob.column].to_numpy(dtype=float))
     ckn, linear = (rows[rows["representation"] == name] for name in (CKN, LINEAR))
     line(axes, settings, _reference(ckn, knob, settings, value), PAIRS_MARK)
@@ -138,12 +142,12 @@ def _panel(axes: Axes, rows: pd.DataFrame, knob: Knob, value: str) -> None:
         if value == DISTANCE:
             for column, mark in (("bound_closed_form", BOUND_MARK), ("trivial", TRIVIAL_MARK)):
                 allowed = spread(own, knob.column, column)["median"]
-                line(axes, allowed.index, allowed, mark, marker=marker, markerfacecolor="white")
+                line(axes, allowed.index, allowed, mark, marker=marker, zorder=1.9)  # below what is measured
         found = spread(own, knob.column, value)
         band(axes, found.index, found, CKN_MARK)
         line(axes, found.index, found["median"], CKN_MARK, marker=marker)
         medians = spread(control, knob.column, value)["median"]
-        line(axes, medians.index, medians, LINEAR_MARK, **ring, marker=marker)
+        line(axes, medians.index, medians, LINEAR_MARK, marker=marker)
     if knob.inverse and value == DISTANCE and len(settings) > 1 and len(ckn):
         lows = [spread(part, knob.column, value)["low"].iloc[0] for _, part in ckn.groupby("family")]
         _slope(axes, settings, float(min(lows)))

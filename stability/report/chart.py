@@ -8,9 +8,11 @@ import numpy as np
 
 from stability.plots.reading import CKN, DISTANCE, FIELD, LINEAR, PAIRS, Run, input_name, measured, of_sweep
 
-INSTALL = 'pip install "deformation-stability[report]"'
+INSTALL = '.venv/bin/pip install -c constraints.txt -e ".[report]"'
 NAMES = {CKN: "exact CKN", LINEAR: "linear kernel"}
 COLORS = {"exact CKN": "#0072B2", "linear kernel": "#D55E00"}
+SHAPES = {FIELD["translation"]: "circle", FIELD["fourier"]: "square"}
+"""The marks of the figures."""
 COLUMNS = {
     DISTANCE: "distance", PAIRS: "in_pairs", "bound_closed_form": "bound", "trivial": "trivial",
     "displacement_norm": "displacement", "jacobian_norm": "jacobian", "status_closed_form": "status",
@@ -59,6 +61,7 @@ def interactive(run: Run) -> str:
         choice = altair.selection_point(fields=[column], bind=menu, name=f"chosen_{column}")
         filters.append(choice)
     names = sorted({row["representation"] for row in data})
+    families = sorted({row["family"] for row in data})
     chart = (
         altair.Chart(altair.InlineData(values=data))
         .mark_point(filled=True, size=34, opacity=0.45)
@@ -71,7 +74,11 @@ def interactive(run: Run) -> str:
                 scale=altair.Scale(domain=names, range=[COLORS.get(name, "#666666") for name in names]),
                 legend=altair.Legend(orient="bottom", title=None),
             ),
-            shape=altair.Shape("family:N", legend=altair.Legend(orient="bottom", title=None)),
+            shape=altair.Shape(
+                "family:N",
+                scale=altair.Scale(domain=families, range=[SHAPES.get(name, "triangle-up") for name in families]),
+                legend=altair.Legend(orient="bottom", title=None),
+            ),
             tooltip=[
                 altair.Tooltip(f"{name}:{kind}")
                 for name, kind in (

@@ -3,7 +3,17 @@
 import pandas as pd
 
 from stability.plots.reading import CKN, DISTANCE, PAIRS, Run, measured, of_sweep
-from stability.report.numbers import NEARLY_LINEAR, apart_from_linear, nearest, paired, percent, table, violations
+from stability.report.numbers import (
+    NEARLY_LINEAR,
+    apart_from_linear,
+    kernel_words,
+    nearest,
+    paired,
+    percent,
+    table,
+    unit_slope,
+    violations,
+)
 
 SIZE = 1.0
 """The size in px that the first two lines speak of (the nearest one in the rows)."""
@@ -69,17 +79,20 @@ def _linear(run: Run) -> str:
     both = paired(rows)
     mean = both[both["front_end"] == "mean_removal"]
     factor = float((mean["ckn"] / mean["linear"]).median()) if len(mean) else 1.0
+    hardly = raw <= NEARLY_LINEAR and unit_slope(rows)
     words = (
-        f"Raw grey images hardly see the kernel: at depth {depths} the CKN's distance lies within {percent(raw)} "
-        "(median) of the linear kernel's, a Gaussian blur"
+        f"Over the curves, at depth {depths} and with the kernel {kernel_words(rows)}, the CKN's distance on raw grey "
+        f"images is {percent(raw)} (median) away from the linear kernel's, a Gaussian blur"
     )
-    if raw > NEARLY_LINEAR:
+    if hardly:
         words = (
-            f"At depth {depths} the CKN's distance on raw images is {percent(raw)} (median) away from a Gaussian blur's"
+            f"Raw grey images hardly see a kernel with kappa'(1) = 1 (here: {kernel_words(rows)}): over the curves, at "
+            f"depth {depths}, the CKN's distance is {percent(raw)} (median) away from the linear kernel's, a Gaussian "
+            "blur"
         )
-    if removed is None:
-        return words + "."
-    return words + f"; with the mean removed it is {percent(removed)} away ({factor:.2f} times the linear one)."
+    if removed is not None:
+        words += f"; with the mean removed it is {percent(removed)} away ({factor:.2f} times the linear one)"
+    return words + (". A kernel with kappa'(1) > 1 is further away, on raw images too." if hardly else ".")
 
 
 def _pooling(run: Run) -> str:

@@ -1,11 +1,13 @@
 """What a page says, computed from the rows: medians, violations, distance from linear. No torch."""
 
+import json
 import math
 from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 
+from stability.architecture import Architecture
 from stability.bounds.rung import Status
 from stability.plots.reading import CKN, DISTANCE, LINEAR, PAIRS, measured
 
@@ -73,6 +75,28 @@ def apart_from_linear(rows: pd.DataFrame) -> dict[str, float]:
     """Front end -> median of |d_CKN - d_linear| / d_linear over images, fields and sizes."""
     medians = paired(rows).groupby("front_end")["apart"].median()
     return {str(name): float(value) for name, value in medians.items()}
+
+
+def unit_slope(rows: pd.DataFrame) -> bool:
+    """Whether kappa'(1) = 1 in every layer of the exact CKN: nearly parallel patches then keep their distance."""
+    layers = (layer for architecture in _architectures(rows) for layer in architecture.layers)
+    return all(math.isclose(layer.kernel.derivative_at_one, 1.0) for layer in layers)
+
+
+def kernel_words(rows: pd.DataFrame) -> str:
+    """The kernels of the exact CKN's layers with all their parameters."""
+    found: dict[str, None] = {}
+    for architecture in _architectures(rows):
+        for layer in architecture.to_dict()["layers"]:
+            data = dict(layer["kernel"])
+            kind = str(data.pop("kind")).replace("_", " ")
+            found[", ".join([kind, *(f"{name} = {value:g}" for name, value in data.items())])] = None
+    return " or ".join(found)
+
+
+def _architectures(rows: pd.DataFrame) -> list[Architecture]:
+    texts = rows.loc[rows["representation"] == CKN, "architecture"].unique()
+    return [Architecture.from_dict(json.loads(text)) for text in texts]
 
 
 def table(rows: pd.DataFrame) -> pd.DataFrame:

@@ -56,6 +56,7 @@ def page(run: Run) -> str:
         refinement=parts.refinement_part(run),
         glossary=parts.glossary(run),
         provenance=parts.provenance(run.record),
+        again=parts.again(run.record),
     )
 
 

@@ -17,9 +17,11 @@ from stability.report.numbers import (
     NEARLY_LINEAR,
     SAFE_ANTIALIASING,
     apart_from_linear,
+    kernel_words,
     paired,
     percent,
     table,
+    unit_slope,
     violations,
 )
 
@@ -30,6 +32,8 @@ SYMBOLS = {
     r"\bL_tau\b": "Lτ",
     r"\btau\b": "τ",
     r"\bPhi\b": "Φ",
+    r"\bkappa'": "κ′",
+    r"\balpha\b": "α",
     r">=": "≥",
     r" - (?=\S)": " − ",
     r"(?<=\d)-(?=\d+ %)": "–",
@@ -99,13 +103,19 @@ def linear(run: Run) -> str:
             + [f"{value:.2f}" for value in ratio]
         )
     depths = " or ".join(map(str, sorted(rows["depth"].unique().tolist())))
-    words = [f"Depth {depths}. The linear kernel of the same architecture is a Gaussian blur of the image."]
+    words = [
+        f"Over the curves, at depth {depths}, with the kernel {kernel_words(rows)}. The linear kernel of the same "
+        "architecture is a Gaussian blur of the image."
+    ]
     if "none" in apart:
-        words.append(f"On raw grey images the exact CKN moves within {percent(apart['none'])} of it (median).")
-        if apart["none"] <= NEARLY_LINEAR:
+        words.append(
+            f"On raw grey images the exact CKN's distance is {percent(apart['none'])} (median) away from the blur's."
+        )
+        if apart["none"] <= NEARLY_LINEAR and unit_slope(rows):
             words.append(
-                "Smooth non-negative patches are nearly parallel, and there every kernel that preserves norms is "
-                "nearly linear: what raw images show is the stability of the blur."
+                "Smooth non-negative patches are nearly parallel, and there a kernel with kappa'(1) = 1 is nearly "
+                "linear: what raw images show with this kernel is the stability of the blur. A kernel with "
+                "kappa'(1) > 1 is further away, on raw images too."
             )
     if "mean_removal" in apart:
         words.append(f"With the mean removed the two are {percent(apart['mean_removal'])} apart.")
@@ -206,6 +216,15 @@ def glossary(run: Run) -> str:
     return grid(["status", "rows", "meaning"], body, words=(2,)) + grid(
         ["scope", "rows", "meaning"], [*scope_rows, trivial], words=(2,)
     )
+
+
+def again(record: Mapping[str, Any]) -> str:
+    """Where the code of the run is, in words, before the commands that do it again."""
+    commit, _, changes = str(record.get("commit") or "").partition("+")
+    if not commit:
+        return "<p>In a checkout of the repository:</p>"
+    beside = " (the run itself had changes that were not committed)" if changes else ""
+    return f"<p>In a clone of the repository at commit <code>{escape(commit)}</code>{beside}:</p>"
 
 
 def provenance(record: Mapping[str, Any]) -> str:
