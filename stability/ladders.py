@@ -1,6 +1,6 @@
 r"""``ladder``: for each image and field, what is observed and every bound that stands above it.
 
-    observed <= rung + (remaining error + refinement + floor),    all in units of ||x||,
+    observed <= rung + (defect + refinement + floor),    all in units of ||x||,
 
 where a rung is the theorem in closed form or a trivial bound, and the allowances are what the grid and the warp add:
 each is computed and printed. On a grid twice as fine the exact warp loses next to nothing, so that the change from one
@@ -35,7 +35,7 @@ from stability.warps.band_limited import BandLimitedWarp, check_band_limited
 from stability.warps.base import Warp
 from stability.warps.error import interpolation_error
 
-ALLOWANCES = ("interpolation_error", "remaining_error", "refinement", "aliasing", "floor")
+ALLOWANCES = ("interpolation_error", "defect", "refinement", "aliasing", "floor")
 THIS, EVERY = Scope(every_image=False, every_field=False), Scope(every_image=True, every_field=True)
 
 
@@ -47,7 +47,7 @@ class Ladder:
         observed: ||Phi(W x) - Phi(x)|| / ||x||, ``(B,)``; NaN for a zero image.
         rungs: the bounds, from the sharpest scope to the widest.
         interpolation_error: prod rho ||A_0 (W x - L_tau x)|| / ||x||: the most that the warp can add.
-        remaining_error: the part of it that the refinement does not show: for the exact warp the same quantity on the
+        defect: the part of it that the refinement does not show: for the exact warp the same quantity on the
             finer grid, otherwise (or without refinement) all of it.
         refinement: |observed on this grid - observed on the grid twice as fine|: an estimate of what sampling adds
             between the layers (kernel maps are not band-limited); NaN if it was not evaluated.
@@ -61,7 +61,7 @@ class Ladder:
     observed: Tensor
     rungs: tuple[Rung, ...]
     interpolation_error: Tensor
-    remaining_error: Tensor
+    defect: Tensor
     refinement: Tensor
     aliasing: Tensor
     floor: Tensor
@@ -76,8 +76,8 @@ class Ladder:
 
     @property
     def allowance(self) -> Tensor:
-        """remaining_error + refinement (0 where not evaluated) + floor, ``(B,)``."""
-        return self.remaining_error + self.refinement.nan_to_num(0.0) + self.floor
+        """defect + refinement (0 where not evaluated) + floor, ``(B,)``."""
+        return self.defect + self.refinement.nan_to_num(0.0) + self.floor
 
     @property
     def trivial(self) -> Tensor:
@@ -200,7 +200,7 @@ def ladder(
         observed=observed / norm_x,
         rungs=rungs,
         interpolation_error=allowance(error),
-        remaining_error=allowance(remaining),
+        defect=allowance(remaining),
         refinement=change / norm_x,
         aliasing=norm_x.new_tensor([aliasing_part(form) for form in forms]),
         floor=reference.floor / norm_x,

@@ -99,7 +99,7 @@ def test_allowances_are_small_beside_what_is_observed(generator):
         ladder = st.ladder(st.GramCKN(st.Architecture((st.Layer(3, 2.0, 2), st.Layer(3, 4.0, 2)))), x, tau)
         assert (ladder.allowance <= 0.02 * ladder.observed).all()
         assert (ladder.refinement > 0).all()
-        assert (ladder.remaining_error <= 0.01 * ladder.interpolation_error + 1e-14).all()
+        assert (ladder.defect <= 0.01 * ladder.interpolation_error + 1e-14).all()
 
 
 def wave(n: int) -> torch.Tensor:
