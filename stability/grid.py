@@ -78,14 +78,6 @@ def frequencies(n: int, *, dtype: torch.dtype = torch.float64, device: torch.dev
     return 2 * math.pi * torch.fft.fftfreq(n, dtype=dtype, device=device)
 
 
-def squared_frequencies(
-    size: Sequence[int], *, dtype: torch.dtype = torch.float64, device: torch.device | str | None = None
-) -> Tensor:
-    """|omega|^2 in (radians per pixel)^2, in FFT order. Returns a tensor of shape ``size``."""
-    axes = torch.meshgrid(*(frequencies(n, dtype=dtype, device=device) for n in size), indexing="ij")
-    return torch.stack(axes).square().sum(0)
-
-
 def coordinates(
     size: Sequence[int],
     *,

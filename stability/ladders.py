@@ -134,7 +134,7 @@ def ladder(
         deformation: batch shape ``()``, ``(1,)`` or ``(B,)``; or any ``(F,)`` for a single image.
         warp: how the images are deformed; by default ``BandLimitedWarp()``.
         refinement: evaluate the distance on a grid twice as fine as well (16 times the work in 2-D). By default
-            where that fits into 0.3 GB a layer. Without it ``refinement`` is NaN, and the closed form of an inexact
+            where it takes seconds and at most 0.8 GB. Without it ``refinement`` is NaN and the closed form of an inexact
             warp is an estimate.
 
     Returns:

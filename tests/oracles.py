@@ -6,7 +6,19 @@ import math
 import torch
 from torch import Tensor
 
+from stability import kernels
 from stability.architecture import Architecture
+
+KERNELS = [
+    kernels.Exponential(),
+    kernels.Exponential(2.37),
+    kernels.InversePolynomial(),
+    kernels.Polynomial(2, 1.0),
+    kernels.ArcCosine(1),
+    kernels.ArcCosine(0),
+    kernels.Linear(),
+]
+LIPSCHITZ = [kernel for kernel in KERNELS if math.isfinite(kernel.lipschitz)]
 
 
 def circulant(n: int, sigma: float) -> Tensor:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from oracles import brute_force
+from oracles import KERNELS, brute_force
 
 import stability as st
 from stability import kernels
@@ -10,15 +10,6 @@ from stability.representations import pair_program
 from stability.warps.band_limited import refine
 
 ROUND_OFF = 1e-12
-KERNELS = [
-    kernels.Exponential(),
-    kernels.Exponential(2.37),
-    kernels.InversePolynomial(),
-    kernels.Polynomial(2, 1.0),
-    kernels.ArcCosine(1),
-    kernels.ArcCosine(0),
-    kernels.Linear(),
-]
 
 
 def network(kernel: kernels.Kernel, depth: int, stride: int, patch: int = 3, front_end=None) -> st.Architecture:

@@ -42,10 +42,8 @@ def test_five_axes_with_given_dimension(generator):
     assert torch.equal(grid.band_limit(x, 2)[:, 0], grid.band_limit(x[:, 0]))
 
 
-def test_squared_frequencies_are_radians_per_pixel():
-    w = grid.squared_frequencies((4, 6))
-    assert w[1, 0].item() == pytest.approx((2 * math.pi / 4) ** 2)
-    assert w[0, 2].item() == pytest.approx((4 * math.pi / 6) ** 2)
+def test_frequencies_are_radians_per_pixel_in_fft_order():
+    assert grid.frequencies(4).tolist() == pytest.approx([0.0, math.pi / 2, -math.pi, -math.pi / 2])
 
 
 @pytest.mark.parametrize("size", [(8, 8, 8), (1,), (8.5, 8), "32", (), None, (0, 4)], ids=repr)

@@ -7,21 +7,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as some
-from oracles import first_gram, layer_gram, pooling, shifts
+from oracles import LIPSCHITZ, first_gram, layer_gram, pooling, shifts
 
 import stability as st
 from stability import kernels
 from stability.allowances import sampling_gains
 from stability.bounds import translation
 
-LIPSCHITZ = [
-    kernels.Exponential(),
-    kernels.Exponential(2.37),
-    kernels.InversePolynomial(),
-    kernels.Polynomial(2, 0.0),
-    kernels.ArcCosine(1),
-    kernels.Linear(),
-]
 ROUND_OFF = 1e-9
 
 

@@ -108,6 +108,7 @@ def _assemble(
     pairs: Sequence[float],
 ) -> pd.DataFrame:
     norm_x = images.flatten(1).norm(dim=1).tolist()
+    exact = is_projection(build_warp(spec.warp))
     gains = {m.architecture: sampling_gains(m.architecture, spec.images.size) for m in measures}
     norms: dict[int, list[dict[str, float]]] = {}
     bounds: dict[tuple[int, Architecture], list[ClosedForm]] = {}
@@ -128,7 +129,7 @@ def _assemble(
             row |= dict(zip(("asked_displacement_norm", "asked_jacobian_norm"), asked, strict=True))
             row |= norms[id(group)][k] if measured else {}
             row |= _numbers(measured, j, f, norm_x[i], pairs[j], m, gains[m.architecture]) if measured else {}
-            row |= _bounds(spec, form, m, measured, j, f, norm_x[i], gains[m.architecture])
+            row |= _bounds(spec, exact, form, m, measured, j, f, norm_x[i], gains[m.architecture])
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -205,6 +206,7 @@ def _numbers(measured: Measured, j: int, f: int, norm_x: float, pair: float, m: 
 
 def _bounds(
     spec: SweepSpec,
+    exact: bool,
     form: ClosedForm | None,
     m: Measure,
     measured: Measured | None,
@@ -217,7 +219,7 @@ def _bounds(
     row: Row = {}
     if "closed_form" in spec.rungs:
         row["bound_closed_form"] = form.value if form else math.nan
-        row["status_closed_form"] = str(_status(spec, form, m)) if form else OUT_OF_REACH
+        row["status_closed_form"] = str(_status(spec, exact, form, m)) if form else OUT_OF_REACH
         row["scope_closed_form"] = str(form.scope) if form else ""
     if "trivial" in spec.rungs:
         row["trivial"] = row["trivial_norms"] = math.nan
@@ -225,15 +227,15 @@ def _bounds(
             warped = measured.warped_norm[f]
             difference = through_network(m.architecture, measured.low_pass[j][f], math.sqrt(norm_x * warped), gains)
             row["trivial"] = _ratio(difference, norm_x)
-            by_norms = form.trivial_norms if is_projection(build_warp(spec.warp)) else math.inf
+            by_norms = form.trivial_norms if exact else math.inf
             longest = by_norms if math.isfinite(by_norms) else 1.0 + _ratio(warped, norm_x)
             row["trivial_norms"] = math.prod(gains) * longest
     return row
 
 
-def _status(spec: SweepSpec, form: ClosedForm, m: Measure) -> Status:
-    """A closed form is an estimate under an inexact warp (no refinement in a sweep) or where a stride leaves a rest."""
-    if spec.warp.kind != "band_limited" or not divides(m.architecture, spec.images.size):
+def _status(spec: SweepSpec, exact: bool, form: ClosedForm, m: Measure) -> Status:
+    """A closed form is an estimate under an inexact warp or where a stride leaves a rest."""
+    if not exact or not divides(m.architecture, spec.images.size):
         return Status.weakest(form.status, Status.ESTIMATE)
     return form.status
 

@@ -59,6 +59,22 @@ class Warp(abc.ABC):
         return self.sample(images, u - deformation.displacement(u))
 
 
+def one_to_one(images: Tensor, points: Tensor) -> tuple[Tensor, Tensor, torch.Size]:
+    """Leading dimensions broadcast and flattened, so that image i goes with the points i.
+
+    Args:
+        images: ``(..., C, *size)``.
+        points: ``(..., P, d)``.
+
+    Returns:
+        Images ``(B, C, *size)``, points ``(B, P, d)`` and the broadcast leading shape, of B elements.
+    """
+    d = points.shape[-1]
+    lead = torch.broadcast_shapes(images.shape[: -d - 1], points.shape[:-2])
+    images = images.expand(*lead, *images.shape[-d - 1 :]).reshape(-1, *images.shape[-d - 1 :])
+    return images, points.expand(*lead, *points.shape[-2:]).reshape(-1, *points.shape[-2:]), lead
+
+
 def wrap(points: Tensor, size: tuple[int, ...]) -> Tensor:
     """Points moved into the fundamental domain [0, W) x [0, H) of the torus, ``(..., d)``."""
     period = sides(size, dtype=points.dtype, device=points.device)

@@ -4,7 +4,7 @@ import torch
 from kornia.geometry.transform import remap
 from torch import Tensor
 
-from stability.warps.base import Warp, wrap
+from stability.warps.base import Warp, one_to_one, wrap
 
 
 class BilinearWarp(Warp):
@@ -26,9 +26,8 @@ class BilinearWarp(Warp):
         """Bilinear values, ``(..., C, *size)``."""
         d = points.shape[-1]
         size = tuple(images.shape[-d:])
-        lead = torch.broadcast_shapes(images.shape[: -d - 1], points.shape[:-2])
-        points = wrap(points, size).expand(*lead, *points.shape[-2:]).reshape(-1, *size, d)
-        images = images.expand(*lead, *images.shape[-d - 1 :]).reshape(-1, *images.shape[-d - 1 :])
+        images, points, lead = one_to_one(images, wrap(points, size))
+        points = points.unflatten(1, size)  # (B, *size, d)
         if d == 1:
             images, points = images.unsqueeze(-2), points.unsqueeze(-3)  # (B, C, 1, N), (B, 1, N, 1)
         padded = torch.cat([images, images[..., :1]], -1)  # one more column and row: the first ones again

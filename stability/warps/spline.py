@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from stability.grid import frequencies
-from stability.warps.base import Warp, wrap
+from stability.warps.base import Warp, one_to_one, wrap
 
 CHUNK_ENTRIES = 2**18
 """Numbers of the output computed at a time: one or two megabytes stay in the cache."""
@@ -95,10 +95,7 @@ class SplineWarp(Warp):
         size = tuple(images.shape[-d:])
         precise = images.to(torch.promote_types(images.dtype, torch.float32))
         coefficients = _pad(spline_coefficients(precise, d), d)
-        lead = torch.broadcast_shapes(images.shape[: -d - 1], points.shape[:-2])
-        points = wrap(points, size).expand(*lead, *points.shape[-2:]).reshape(-1, *points.shape[-2:])
-        coefficients = coefficients.expand(*lead, *coefficients.shape[-d - 1 :])
-        coefficients = coefficients.reshape(-1, *coefficients.shape[-d - 1 :])
+        coefficients, points, lead = one_to_one(coefficients, wrap(points, size))
         step = max(1, CHUNK_ENTRIES // max(1, coefficients.shape[1] * points.shape[1]))
         parts = zip(coefficients.split(step), points.split(step), strict=True)
         values = torch.cat([_evaluate(part, where) for part, where in parts])
