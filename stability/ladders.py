@@ -134,8 +134,8 @@ def ladder(
         deformation: batch shape ``()``, ``(1,)`` or ``(B,)``; or any ``(F,)`` for a single image.
         warp: how the images are deformed; by default ``BandLimitedWarp()``.
         refinement: evaluate the distance on a grid twice as fine as well (16 times the work in 2-D). By default
-            where it takes seconds and at most 0.8 GB. Without it ``refinement`` is NaN and the closed form of an inexact
-            warp is an estimate.
+            where it takes seconds and at most 0.8 GB. Without it ``refinement`` is NaN and the closed form of an
+            inexact warp is an estimate.
 
     Returns:
         A ``Ladder`` with the rungs ``trivial`` (this image, this field), ``closed_form`` and ``trivial_norms`` (every

@@ -165,6 +165,15 @@ def test_quickstart_touches_no_foreign_folder(small, tmp_path, capsys):
     assert "another folder" in capsys.readouterr().err
 
 
+def test_a_folder_is_replaced_as_a_whole(tmp_path):
+    folder = tmp_path / "quick"
+    for content in ("first", "second"):
+        with quickstart.replaced(folder) as new:
+            (new / content).write_text("")
+        assert [path.name for path in folder.iterdir()] == [content]
+        assert [path.name for path in tmp_path.iterdir()] == ["quick"]
+
+
 def test_a_failed_quickstart_leaves_the_earlier_one_whole(small, tmp_path, monkeypatch, capsys):
     from stability import plots
 

@@ -13,6 +13,7 @@ import stability as st
 from stability import kernels
 from stability.allowances import sampling_gains
 from stability.bounds import translation
+from stability.ladders import closed_forms
 
 ROUND_OFF = 1e-9
 
@@ -64,6 +65,32 @@ def test_every_rung_stands_above_the_observed_distance(case):
     finite = torch.isfinite(ladder["closed_form"].value)
     if finite.all():
         assert torch.allclose(torch.as_tensor(total), ladder["closed_form"].value, rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["shift mode", "sum"])
+def test_the_theorem_is_given_the_norms_of_the_field_and_no_smaller_ones(kind, generator):
+    """Second route: suprema over a dense grid; the closed form must have seen at least them, and little more."""
+    field = st.FourierField.sample((16, 16), cutoff=2, batch_shape=(2,), generator=generator)
+    tau = st.control(field, displacement_norm=3.0, jacobian_norm=0.2, shift=(1.0, 1.0))
+    if kind == "sum":
+        tau = st.control(field, jacobian_norm=0.2) + st.Translation((1.5, -2.0), size=(16, 16))
+    u = st.grid.coordinates((16, 16), oversample=16)
+    v, jacobian, hessian = tau.displacement(u), tau.jacobian(u), tau.hessian(u)
+    angles = torch.linspace(0, math.pi, 64, dtype=torch.float64)
+    e = torch.stack([angles.cos(), angles.sin()], -1)
+    seen = {
+        "a": v.norm(dim=-1).amax((1, 2)),
+        "b": torch.linalg.matrix_norm(jacobian, ord=2).amax((1, 2)),
+        "H": torch.einsum("bxyijk,tj,tk->bxyti", hessian, e, e).norm(dim=-1).amax((1, 2, 3)),
+        "divergence": jacobian.diagonal(dim1=-2, dim2=-1).sum(-1).abs().amax((1, 2)),
+        "mean": v.mean((1, 2)).norm(dim=-1),
+        "residual": (v - v.mean((1, 2), keepdim=True)).norm(dim=-1).amax((1, 2)),
+    }
+    forms = closed_forms(st.Architecture((st.Layer(3, 2.0),)), tau, 2)
+    for name, values in seen.items():
+        for form, value in zip(forms, values.tolist(), strict=True):
+            slack = 1.25 if (kind, name) == ("sum", "a") else 1.02  # a sum's own upper norm is a triangle inequality
+            assert value * (1 - 1e-9) <= form.constants[name] <= slack * value
 
 
 @pytest.mark.parametrize("stride", [1, 2])

@@ -97,6 +97,11 @@ def test_rows_of_another_spec_are_never_overwritten(tmp_path, frame):
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     target = tmp_path / "rows.parquet"
     target.write_text("old")
+    with result.replacing(tmp_path / "other") as temporary:
+        temporary.write_text("whole")
+        written = temporary.stat().st_ino
+    assert (tmp_path / "other").stat().st_ino == written  # moved into place, not copied
+    (tmp_path / "other").unlink()
     with pytest.raises(RuntimeError), result.replacing(target) as temporary:
         temporary.write_text("half")
         raise RuntimeError

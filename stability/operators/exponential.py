@@ -8,8 +8,8 @@ from torch import Tensor
 def exponential_(values: Tensor) -> Tensor:
     """exp(values) in place, by the fastest implementation at hand.
 
-    With AVX-512 numpy's vectorised double-precision exponential is two to three times as fast as torch's; without it
-    numpy has none, and on other devices only torch will do. Both are accurate to a unit in the last place.
+    With AVX-512 numpy's vectorised double-precision exponential is faster than torch's; without it numpy has none,
+    and on other devices only torch will do. Both are accurate to a unit in the last place.
 
     Args:
         values: any shape.

@@ -10,9 +10,9 @@ from stability.warps.base import Warp, one_to_one, wrap
 class BilinearWarp(Warp):
     """Bilinear interpolation of x at u - tau(u), by ``kornia.geometry.transform.remap(align_corners=True)``.
 
-    The warp that deep-learning pipelines use. Its own error is 3 to 31 per cent of the image (the more, the finer
-    the image), so that for small fields a sweep measures the interpolation and not the representation; and it has no
-    derivative at tau = 0.
+    The warp that deep-learning pipelines use. Its own error grows with the detail of the image and hardly falls with
+    the size of the field (see ``interpolation_error``), so that for small fields a sweep measures the interpolation
+    and not the representation; and it has no derivative at tau = 0.
 
     Convention: periodic; ``align_corners=True`` (kornia's default moves even an identity map).
     """
