@@ -1,4 +1,4 @@
-"""``Deformation``: a batch of smooth displacement fields tau on the torus, d in {1, 2}. Functions, not arrays."""
+"""``Deformation``: a batch of smooth displacement fields tau, d in {1, 2}. Functions, not arrays."""
 
 import abc
 from dataclasses import dataclass
@@ -21,6 +21,24 @@ class Torus:
     """
 
     size: tuple[int, ...]
+
+    @property
+    def d(self) -> int:
+        """Number of axes, 1 or 2."""
+        return len(self.size)
+
+
+@dataclass(frozen=True)
+class Window:
+    """The window [-edge, N - edge] per axis, by default the cells of all pixels; a field on it vanishes at its border.
+
+    Args:
+        size: ``(N,)`` or ``(H, W)`` in pixels.
+        edge: how far the border lies before the centre of the first pixel, in pixels.
+    """
+
+    size: tuple[int, ...]
+    edge: float = 0.5
 
     @property
     def d(self) -> int:
@@ -105,8 +123,8 @@ class Deformation(abc.ABC):
         return len(self.size)
 
     @property
-    def domain(self) -> Torus:
-        """Where the field lives and its norms are taken."""
+    def domain(self) -> Torus | Window:
+        """Where the field lives and its norms are taken; a torus unless the family says otherwise."""
         return Torus(self.size)
 
     @property

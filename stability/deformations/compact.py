@@ -1,0 +1,240 @@
+r"""Fields that vanish at the border of a window: a smooth taper times a band-limited field."""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Self, final
+
+import torch
+from torch import Tensor
+
+from stability.deformations import lengths
+from stability.deformations.base import Deformation, Scalar, Window, check_factor, check_points
+from stability.deformations.enclosure import Enclosure
+from stability.deformations.fourier import FourierField
+from stability.deformations.norms import Index, Interval, Norms
+from stability.deformations.taper import Taper
+from stability.deformations.tapered import TaperedLengths, directional_bounds, divergence_bounds, product_rule
+from stability.deformations.trigonometric import TrigonometricBatch
+from stability.grid import sides
+
+NODES_PER_WAVELENGTH = 18
+"""Nodes of the first grid per shortest wavelength of f and axis."""
+
+NODES_PER_RISE = 12
+"""Nodes of the first grid per rise of the taper, at least."""
+
+
+@final
+class CompactField(Deformation):
+    r"""tau(u) = w(u) f(u): w a smooth taper, f a ``FourierField``; tau and its derivatives vanish at the border.
+
+    w = prod_a s(t_a), s the smoothstep of degree 7, t_a = (distance from the border of axis a - border) / rise clipped
+    to [0, 1]: w = 0 exactly on the margin, 1 exactly inside, three times continuously differentiable. tau vanishes
+    at the window's border with its first three derivatives. So, continued by zero over the border and repeated with
+    the image's period, it is a smooth field of the torus with the same norms: theorems for the torus and their
+    proofs cover it under a periodic warp too.
+
+    Args:
+        inner: f, with or without a mean.
+        border: width of the margin where tau = 0, in pixels, >= 0.
+        rise: width on which w climbs, in pixels, >= 1; None: a quarter of each side. border + rise <= half a side.
+        edge: distance from the border to the centre of the first pixel, in pixels; 0.5: the border of its cell.
+
+    Raises:
+        ValueError: if a width is out of range or does not fit.
+
+    Convention: the window is [-edge, N - edge] on each axis, pixel centres at 0 ... N - 1. Points outside are taken
+    modulo the sides, as on the torus.
+
+    >>> inner = FourierField.sample((16, 16), cutoff=2, generator=torch.Generator().manual_seed(0))
+    >>> field = CompactField(inner, border=2.0)
+    >>> field.displacement(torch.tensor([[-0.5, 3.0], [1.0, 8.0], [15.5, 15.5]])).abs().max()
+    tensor(0., dtype=torch.float64)
+    """
+
+    def __init__(
+        self, inner: FourierField, *, border: float = 0.0, rise: float | None = None, edge: float = 0.5
+    ) -> None:
+        if not isinstance(inner, FourierField):
+            raise ValueError(f"inner must be a FourierField, got {type(inner).__name__}; use CompactField.sample")
+        self.inner = inner
+        self.taper = Taper(inner.size, border, rise, edge)
+        self._norms: Norms | None = None
+
+    @classmethod
+    def sample(
+        cls,
+        size: Sequence[int],
+        *,
+        cutoff: float,
+        batch_shape: Sequence[int] = (),
+        generator: torch.Generator,
+        border: float = 0.0,
+        rise: float | None = None,
+        edge: float = 0.5,
+        dtype: torch.dtype = torch.float64,
+        device: torch.device | str | None = None,
+    ) -> Self:
+        """w times the field that ``FourierField.sample`` draws with the same arguments.
+
+        The same field at every resolution: ``sample((2 H, 2 W), border=2 border, rise=2 rise, edge=2 edge)`` with an
+        equal generator is ``sample((H, W), ...).refined(2)``, tau_2(2 u) = 2 tau_1(u). With ``edge=0.5`` in both, the
+        finer window follows the finer pixels' cells and w (not f) lies half a fine pixel further right and down.
+
+        Args:
+            size: ``(N,)`` or ``(H, W)``.
+            cutoff: of f, in cycles per shorter side, see ``FourierField.sample``.
+            batch_shape: shape of the batch of fields.
+            generator: where the random numbers come from.
+            border: see the class.
+            rise: see the class.
+            edge: see the class.
+            dtype: floating-point type of the field.
+            device: where the field is put, by default the generator's device.
+
+        Raises:
+            ValueError: if the cutoff or a width is out of range.
+
+        >>> rng = torch.Generator().manual_seed(0)
+        >>> CompactField.sample((28, 28), cutoff=3, batch_shape=(8,), generator=rng, border=2.0)
+        CompactField(size=(28, 28), batch_shape=(8,))
+        """
+        inner = FourierField.sample(
+            size, cutoff=cutoff, batch_shape=batch_shape, generator=generator, dtype=dtype, device=device
+        )
+        return cls(inner, border=border, rise=rise, edge=edge)
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """``(N,)`` or ``(H, W)`` in pixels."""
+        return self.inner.size
+
+    @property
+    def domain(self) -> Window:
+        """[-edge, N - edge] on each axis."""
+        return Window(self.size, self.taper.edge)
+
+    @property
+    def mean(self) -> Tensor:
+        """0, ``(*batch_shape, d)``: no constant can be split off a field that vanishes somewhere."""
+        return torch.zeros_like(self.inner.mean)
+
+    def displacement(self, points: Tensor) -> Tensor:
+        """w(u) f(u), ``(*batch_shape, ..., d)`` for points ``(..., d)``."""
+        return self._derivative(points, self.inner.displacement)
+
+    def jacobian(self, points: Tensor) -> Tensor:
+        """w grad f + f (x) grad w, ``(*batch_shape, ..., d, d)``."""
+        return self._derivative(points, self.inner.displacement, self.inner.jacobian)
+
+    def hessian(self, points: Tensor) -> Tensor:
+        """Second derivatives by the product rule, ``(*batch_shape, ..., d, d, d)``."""
+        return self._derivative(points, self.inner.displacement, self.inner.jacobian, self.inner.hessian)
+
+    def norms(self) -> Norms:
+        """Suprema over the window: lower by local search, upper by the product rule and branch and bound.
+
+        The product rule bounds tau and its derivatives by the certified norms of f, and the second derivatives of
+        tau's lengths in turn: what lies between nodes (see ``tapered`` and ``enclosure``).
+        """
+        if self._norms is None:
+            directional = functools.cache(self._directional)
+            divergence = functools.cache(
+                lambda: divergence_bounds(self.taper, self._flat_norms(), self._batch(0).bandwidths)
+            )
+            self._norms = Norms(
+                self._interval(0, lengths.euclidean, lambda: (directional()[0], directional()[2])),
+                self._interval(1, lengths.spectral, lambda: (directional()[1], directional()[3])),
+                self._interval(2, lengths.bilinear, lambda: (directional()[2], directional()[4])),
+                self._interval(1, lengths.trace, divergence),
+            )
+        return self._norms
+
+    def scaled(self, factor: Scalar) -> Self:
+        """factor * tau; the norms are |factor| times those of tau, at no cost."""
+        value = torch.as_tensor(factor, dtype=self.dtype, device=self.device)
+        return self._with(self.inner.scaled(value), self.norms().scaled(value))
+
+    def __getitem__(self, index: Index) -> Self:
+        return self._with(self.inner[index], self.norms()[index])
+
+    def refined(self, factor: int) -> Self:
+        """The same field with ``factor`` times as many pixels per side: tau_f(f u) = f tau(u).
+
+        Pixel centres stay multiples of each other as on the torus, so the window's border moves from 1/2 to factor / 2
+        pixels before the first one: ``edge`` is multiplied too.
+        """
+        check_factor(factor)
+        taper = self.taper.refined(factor)
+        inner = self.inner.refined(factor)
+        result = type(self)(inner, border=taper.border, rise=taper.rise, edge=taper.edge)
+        result._norms = self.norms().refined(factor)
+        return result
+
+    def without_mean(self) -> Self:
+        """The field itself."""
+        return self
+
+    def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Self:
+        """The same field with another floating-point type or on another device; its norms are kept."""
+        inner = self.inner.to(dtype=dtype, device=device)
+        norms = self.norms().map(lambda interval: interval.map(lambda value: value.to(inner.device)))
+        return self._with(inner, norms)
+
+    def plus(self, other: Deformation) -> Self | None:
+        """w (f + f') for two fields with one taper; None otherwise."""
+        if not isinstance(other, CompactField) or other.taper != self.taper:
+            return None
+        inner = self.inner.plus(other.inner)
+        return None if inner is None else self._with(inner, None)
+
+    def _with(self, inner: FourierField, norms: Norms | None) -> Self:
+        result = object.__new__(type(self))  # the taper was checked before
+        result.inner, result.taper, result._norms = inner, self.taper, norms
+        return result
+
+    def _derivative(self, points: Tensor, *evaluations: Callable[[Tensor], Tensor]) -> Tensor:
+        points = check_points(points, self.d).to(self.dtype)
+        taper = self.taper.derivatives(points, len(evaluations) - 1)
+        return product_rule(taper, [evaluate(points) for evaluate in evaluations])
+
+    def _interval(self, order: int, length: lengths.Length, bounds: Callable[[], tuple[Tensor, Tensor]]) -> Interval:
+        """Of the length of the derivative of the given order; ``bounds``: of that length and its second derivative."""
+
+        @functools.cache
+        def enclosure() -> Enclosure:
+            batch = self._batch(order)
+            functions = TaperedLengths(self.taper, batch, order, length)
+            return Enclosure(functions, self._counts(batch), lambda: bounds()[1], lambda: bounds()[0])
+
+        shape = self.batch_shape
+        return Interval(lambda: enclosure().lower.reshape(shape), lambda: enclosure().upper.reshape(shape))
+
+    def _directional(self) -> list[Tensor]:
+        return directional_bounds(self.taper, self._flat_norms(), self._batch(0).bandwidths)
+
+    def _flat_norms(self) -> Norms:
+        return self.inner.norms().map(lambda interval: interval.map(torch.flatten))
+
+    def _counts(self, batch: TrigonometricBatch) -> tuple[int, ...]:
+        """Nodes of the first grid, in the order of ``size``: enough for the waves and for the rise."""
+        waves = float(batch.bandwidths.max()) / (2 * math.pi) if len(batch) else 0.0
+        return tuple(
+            math.ceil(max(NODES_PER_WAVELENGTH * waves, NODES_PER_RISE / rise) * side - 1e-9)
+            for side, rise in zip(self.size, self.taper.rises[::-1], strict=True)
+        )
+
+    def _batch(self, order: int) -> TrigonometricBatch:
+        """f and its derivatives up to the order as components of one flat batch, in double precision."""
+        omega = self.inner.frequencies
+        z = torch.complex(self.inner.cosine.detach().to(torch.float64), -self.inner.sine.detach().to(torch.float64))
+        z = z.reshape(-1, *self.inner.modes.shape)  # (n, M, d)
+        mean = self.inner.mean.detach().to(torch.float64).reshape(-1, 1, self.d)
+        z = torch.cat([z, torch.complex(mean, torch.zeros_like(mean))], dim=1)
+        omega = torch.cat([omega, omega.new_zeros(1, self.d)])
+        parts = [z]
+        for _ in range(order):
+            z = (z[..., None] * (1j * omega[:, None])).flatten(2)  # derivatives along the last axis
+            parts.append(z)
+        return TrigonometricBatch(omega, torch.cat(parts, dim=-1), sides(self.size, device=self.device))
