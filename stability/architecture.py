@@ -11,21 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from stability import front_ends, kernels
-from stability.names import resolve, unknown
-
-KERNELS: dict[str, type[kernels.Kernel]] = {
-    "exponential": kernels.Exponential,
-    "inverse_polynomial": kernels.InversePolynomial,
-    "polynomial": kernels.Polynomial,
-    "arc_cosine": kernels.ArcCosine,
-    "linear": kernels.Linear,
-}
-FRONT_ENDS: dict[str, type[front_ends.FrontEnd]] = {"mean_removal": front_ends.MeanRemoval}
-
-
-@dataclass(frozen=True)
-class Periodic:
-    """The torus: the setting in which the theorems hold for sampled images without a caveat."""
+from stability.boundaries import Periodic as Periodic
+from stability.boundaries import Reflect as Reflect
+from stability.names import unknown
+from stability.plain_data import FRONT_ENDS, KERNELS, build, check_keys, from_plain, plain
 
 
 @dataclass(frozen=True)
@@ -229,73 +218,29 @@ class Architecture:
         True
         """
         values = dict(data)
-        _check_keys("architecture", values, [field.name for field in dataclasses.fields(cls)])
+        check_keys("architecture", values, [field.name for field in dataclasses.fields(cls)])
         if "boundary" in values:
-            values["boundary"] = _build("boundary", values["boundary"], {"periodic": Periodic})
+            values["boundary"] = build("boundary", values["boundary"], {"periodic": Periodic})
         if values.get("front_end") is not None:
-            values["front_end"] = _build("front_end", values["front_end"], FRONT_ENDS)
+            values["front_end"] = build("front_end", values["front_end"], FRONT_ENDS)
         layers = []
         entries = values.get("layers", ())
         if not isinstance(entries, list | tuple) or not all(isinstance(entry, Mapping) for entry in entries):
             raise ValueError(f"layers must be a list of mappings, got {entries!r}; give patch_size, pooling_scale, ...")
         for entry in entries:
             layer = dict(entry)
-            _check_keys("layer", layer, [field.name for field in dataclasses.fields(Layer)])
+            check_keys("layer", layer, [field.name for field in dataclasses.fields(Layer)])
             missing = [name for name in ("patch_size", "pooling_scale") if name not in layer]
             if missing:
                 raise ValueError(f"a layer must have {' and '.join(missing)}, got only {sorted(layer)}; add it")
             if "kernel" in layer:
-                layer["kernel"] = _build("kernel", layer["kernel"], KERNELS)
+                layer["kernel"] = build("kernel", layer["kernel"], KERNELS)
             layers.append(Layer(**layer))
         return cls(**{**values, "layers": tuple(layers)})
 
     def to_json(self) -> str:
         """``to_dict`` as compact JSON: the column ``architecture`` of a sweep's rows."""
         return json.dumps(self.to_dict(), separators=(",", ":"))
-
-
-def plain(value: Any) -> dict[str, Any]:
-    """A kernel or a front end as data: its ``kind`` and its fields."""
-    names = {kind: name for table in (KERNELS, FRONT_ENDS) for name, kind in table.items()}
-    return {"kind": names[type(value)], **dataclasses.asdict(value)}
-
-
-def describe(value: kernels.Kernel | front_ends.FrontEnd) -> str:
-    """A kernel or front end in one word, with the parameters that are not the default ones.
-
-    >>> describe(kernels.Exponential()), describe(kernels.Exponential(4)), describe(kernels.ArcCosine(degree=0))
-    ('exponential', 'exponential(alpha=4)', 'arc_cosine(degree=0)')
-    """
-    data = plain(value)
-    kind = data.pop("kind")
-    usual = plain(type(value)())
-    changed = [f"{name}={number:g}" for name, number in data.items() if number != usual[name]]
-    return f"{kind}({', '.join(changed)})" if changed else str(kind)
-
-
-def _check_keys(what: str, data: Mapping[str, Any], known: list[str]) -> None:
-    for key in data:
-        if key not in known:
-            raise ValueError(unknown(f"a key of the {what}", key, known))
-
-
-def _build(what: str, data: Any, table: Mapping[str, type]) -> Any:
-    """An instance of the class that ``data`` names; instances pass through."""
-    if isinstance(data, tuple(table.values())):
-        return data
-    if not isinstance(data, Mapping) or "kind" not in data:
-        raise ValueError(f"{what} must be a mapping with a key 'kind', got {data!r}; known kinds: {', '.join(table)}")
-    values = dict(data)
-    kind = resolve(f"the kind of the {what}", values.pop("kind"), table)
-    _check_keys(what, values, [field.name for field in dataclasses.fields(kind)])
-    return kind(**values)
-
-
-def from_plain(name: str, value: Any) -> Any:
-    """The kernel or front end that plain data under the field ``name`` stands for; other values pass through."""
-    if isinstance(value, Mapping | str) and name in ("kernel", "front_end"):
-        return _build(name, value, KERNELS if name == "kernel" else FRONT_ENDS)
-    return value
 
 
 def _replace_field(owner: Any, name: str, value: Any) -> Any:

@@ -1,4 +1,4 @@
-r"""``Warp``: L_tau x(u) = x(u - tau(u)) on the torus, batches of images against batches of fields.
+r"""``Warp``: L_tau x(u) = x(u - tau(u)), batches of images against batches of fields.
 
 Convention: tau = (3, 0) moves the content 3 px to the RIGHT.
 """
@@ -8,12 +8,18 @@ import abc
 import torch
 from torch import Tensor
 
+from stability.boundaries import Boundary, Periodic, Reflect
 from stability.deformations.base import Deformation
 from stability.grid import check_images, coordinates, sides
 
 
 class Warp(abc.ABC):
-    """L_tau x(u) = x(u - tau(u)); image i with field i, leading dimensions broadcast."""
+    """L_tau x(u) = x(u - tau(u)); image i with field i, leading dimensions broadcast.
+
+    Convention: ``boundary`` continues x: ``Periodic()`` on the torus, ``Reflect()`` evenly about the window's border.
+    """
+
+    boundary: Boundary = Periodic()
 
     @abc.abstractmethod
     def sample(self, images: Tensor, points: Tensor) -> Tensor:
@@ -22,7 +28,7 @@ class Warp(abc.ABC):
         Args:
             images: ``(..., C, *size)``, floating point.
             points: ``(..., P, d)`` in pixels; leading dimensions broadcast against those of the images. P runs over
-                the grid of ``points_per_pixel`` nodes per pixel and axis.
+                the grid of ``points_per_pixel`` nodes per pixel and axis, see ``nodes``.
 
         Returns:
             ``(..., C, *size)``.
@@ -39,7 +45,8 @@ class Warp(abc.ABC):
         Args:
             images: ``(..., C, *size)``: floating point, on the deformation's grid. All images with all fields:
                 ``images[:, None]`` ``(B, 1, C, H, W)`` against a batch ``(F,)`` of fields.
-            deformation: batch shape broadcasts against the leading dimensions of the images.
+            deformation: batch shape broadcasts against the leading dimensions of the images; a field of a torus or
+                of a window under either boundary rule.
 
         Returns:
             ``(..., C, *size)`` in the images' dtype and on their device.
@@ -54,9 +61,45 @@ class Warp(abc.ABC):
                 f"images must live on the deformation's grid {size}, got {tuple(images.shape[-d:])}; "
                 "sample the field with the images' size"
             )
-        u = coordinates(size, oversample=self.points_per_pixel, dtype=torch.float64, device=images.device)
-        u = u.flatten(0, -2)  # (P, d)
+        u = nodes(size, self.points_per_pixel, self.boundary, device=images.device)
         return self.sample(images, u - deformation.displacement(u))
+
+
+def nodes(
+    size: tuple[int, ...], per_pixel: int, boundary: Boundary, *, device: torch.device | str | None = None
+) -> Tensor:
+    """The grid on which a warp looks an image up, ``(P, d)`` in pixels, float64, first axis of ``size`` slowest.
+
+    Args:
+        size: ``(N,)`` or ``(H, W)``.
+        per_pixel: nodes per pixel and axis.
+        boundary: ``Periodic()``: 0, 1 / per_pixel, ...: equispaced on the torus. ``Reflect()``: the centres of
+            ``per_pixel`` equal parts of every pixel's cell: equispaced on the window and on its mirror image.
+        device: where the nodes are put.
+
+    >>> nodes((2,), 2, Periodic()).flatten().tolist(), nodes((2,), 2, Reflect()).flatten().tolist()
+    ([0.0, 0.5, 1.0, 1.5], [-0.25, 0.25, 0.75, 1.25])
+    """
+    u = coordinates(size, oversample=per_pixel, dtype=torch.float64, device=device).flatten(0, -2)
+    return u + (1 / per_pixel - 1) / 2 if isinstance(boundary, Reflect) and per_pixel > 1 else u
+
+
+def unfold(images: Tensor, d: int, boundary: Boundary) -> Tensor:
+    """The images on the torus where the boundary rule is periodicity.
+
+    Args:
+        images: ``(..., C, *size)``.
+        d: number of spatial axes.
+        boundary: ``Periodic()``: the images themselves. ``Reflect()``: they and their mirror images side by side,
+            ``(..., C, *(2 size))``; pixel u of the window is pixel u of that torus.
+
+    >>> unfold(torch.tensor([[1.0, 2.0, 3.0]]), 1, Reflect())
+    tensor([[1., 2., 3., 3., 2., 1.]])
+    """
+    if isinstance(boundary, Reflect):
+        for axis in range(-d, 0):
+            images = torch.cat([images, images.flip(axis)], axis)
+    return images
 
 
 def one_to_one(images: Tensor, points: Tensor) -> tuple[Tensor, Tensor, torch.Size]:

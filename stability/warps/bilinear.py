@@ -1,12 +1,16 @@
-"""``BilinearWarp``: kornia's bilinear look-up on the torus."""
+"""``BilinearWarp``: kornia's bilinear look-up."""
+
+from dataclasses import dataclass
 
 import torch
 from kornia.geometry.transform import remap
 from torch import Tensor
 
-from stability.warps.base import Warp, one_to_one, wrap
+from stability.boundaries import Boundary, Periodic, check_boundary
+from stability.warps.base import Warp, one_to_one, unfold, wrap
 
 
+@dataclass(frozen=True)
 class BilinearWarp(Warp):
     """Bilinear interpolation of x at u - tau(u), by ``kornia.geometry.transform.remap(align_corners=True)``.
 
@@ -14,8 +18,16 @@ class BilinearWarp(Warp):
     the size of the field (see ``interpolation_error``), so that for small fields a sweep measures the interpolation
     and not the representation; and it has no derivative at tau = 0.
 
-    Convention: periodic; ``align_corners=True`` (kornia's default moves even an identity map).
+    Args:
+        boundary: ``Periodic()`` or ``Reflect()`` (then ``scipy.ndimage.map_coordinates(order=1, mode="reflect")``).
+
+    Convention: ``align_corners=True`` (kornia's default moves even an identity map).
     """
+
+    boundary: Boundary = Periodic()
+
+    def __post_init__(self) -> None:
+        check_boundary(self.boundary)
 
     @property
     def points_per_pixel(self) -> int:
@@ -26,7 +38,8 @@ class BilinearWarp(Warp):
         """Bilinear values, ``(..., C, *size)``."""
         d = points.shape[-1]
         size = tuple(images.shape[-d:])
-        images, points, lead = one_to_one(images, wrap(points, size))
+        images = unfold(images, d, self.boundary)
+        images, points, lead = one_to_one(images, wrap(points, tuple(images.shape[-d:])))
         points = points.unflatten(1, size)  # (B, *size, d)
         if d == 1:
             images, points = images.unsqueeze(-2), points.unsqueeze(-3)  # (B, C, 1, N), (B, 1, N, 1)

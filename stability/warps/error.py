@@ -2,10 +2,10 @@ r"""``interpolation_error``: what a warp gets wrong, seen through A_0."""
 
 from torch import Tensor
 
+from stability.boundaries import Periodic
 from stability.deformations.base import Deformation
-from stability.grid import coordinates
 from stability.warps.band_limited import check_band_limited, evaluate, low_pass_norm, project, refine
-from stability.warps.base import Warp
+from stability.warps.base import Warp, nodes
 
 QUADRATURE = 4
 """Nodes per pixel and axis at which the exact L_tau x is compared."""
@@ -25,8 +25,11 @@ def interpolation_error(
     can hold (the two are orthogonal), and all that is left for ``BandLimitedWarp``. Times prod rho it bounds how much
     of a distance belongs to the warp and not to the deformation, because Phi is prod rho-Lipschitz after A_0.
 
+    If the warp reflects, L_tau x is that of the mirrored image, Q the projection on the cosine polynomials of the
+    window and A_0 the Gaussian of the mirrored torus.
+
     Args:
-        images: ``(..., C, *size)``, band-limited.
+        images: ``(..., C, *size)``, band-limited if the warp is periodic.
         deformation: batch shape broadcasts against the leading dimensions.
         warp: the warp in question.
         antialiasing: sigma_0 in pixels; None: no A_0.
@@ -34,13 +37,17 @@ def interpolation_error(
 
     Returns:
         ``(...)``, float64, in the unit of ||x||.
+
+    Raises:
+        ValueError: if the warp is periodic and the images are not band-limited.
     """
-    d = deformation.d
-    check_band_limited(images, d)
+    d, boundary = deformation.d, warp.boundary
+    if isinstance(boundary, Periodic):
+        check_band_limited(images, d)
     warped = warp(images, deformation) if warped is None else warped
-    u = coordinates(deformation.size, oversample=QUADRATURE, device=images.device).flatten(0, -2)
-    exact = evaluate(images.double(), u - deformation.displacement(u).double())
+    u = nodes(deformation.size, QUADRATURE, boundary, device=images.device)
+    exact = evaluate(images.double(), u - deformation.displacement(u).double(), boundary)
     exact = exact.unflatten(-1, tuple(n * QUADRATURE for n in deformation.size))  # (..., C, *(4 size))
-    projected = project(exact, deformation.size)
-    lost = low_pass_norm(exact - refine(projected, QUADRATURE, d), antialiasing, QUADRATURE, d)
-    return lost.hypot(low_pass_norm(warped.double() - projected, antialiasing, 1, d))
+    projected = project(exact, deformation.size, boundary)
+    lost = low_pass_norm(exact - refine(projected, QUADRATURE, d, boundary), antialiasing, QUADRATURE, d, boundary)
+    return lost.hypot(low_pass_norm(warped.double() - projected, antialiasing, 1, d, boundary))

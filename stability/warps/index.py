@@ -1,20 +1,30 @@
 """``IndexWarp``: the nearest pixel, the exact discrete theorem."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
+from stability.boundaries import Boundary, Periodic, check_boundary
 from stability.grid import sides
-from stability.warps.base import Warp
+from stability.warps.base import Warp, unfold
 
 
+@dataclass(frozen=True)
 class IndexWarp(Warp):
     """L_pi x(u) = x(pi(u)), pi(u) = the pixel nearest to u - tau(u) (halves round up).
 
     An index map commutes exactly with everything pointwise, so that without subsampling the discrete theorem holds
     to round-off. On the pixel grid a field below half a pixel is the identity: use it to check, not to measure.
 
-    Convention: pixels wrap around periodically.
+    Args:
+        boundary: ``Periodic()`` or ``Reflect()``: how pixels beyond the border are found.
     """
+
+    boundary: Boundary = Periodic()
+
+    def __post_init__(self) -> None:
+        check_boundary(self.boundary)
 
     @property
     def points_per_pixel(self) -> int:
@@ -25,9 +35,11 @@ class IndexWarp(Warp):
         """Values at the nearest pixels, ``(..., C, *size)``."""
         d = points.shape[-1]
         size = images.shape[-d:]
-        period = sides(size, device=points.device).long()
+        images = unfold(images, d, self.boundary)
+        torus = images.shape[-d:]
+        period = sides(torus, device=points.device).long()
         index = torch.floor(points + 0.5).long() % period  # (..., P, d)
-        flat = index[..., 0] if d == 1 else index[..., 1] * size[1] + index[..., 0]  # (..., P)
+        flat = index[..., 0] if d == 1 else index[..., 1] * torus[1] + index[..., 0]  # (..., P)
         values = images.flatten(-d)  # (..., C, P)
         lead = torch.broadcast_shapes(values.shape[:-2], flat.shape[:-1])
         values = values.expand(*lead, *values.shape[-2:])

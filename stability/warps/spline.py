@@ -1,4 +1,4 @@
-r"""``SplineWarp``: periodic cubic B-splines, twice continuously differentiable in the points.
+r"""``SplineWarp``: cubic B-splines, twice continuously differentiable in the points.
 
 x(u) = sum_k c_k beta(u - k) per axis, beta the cubic B-spline and c = x / ((4 + 2 cos w) / 6) in the Fourier domain:
 the only coefficients for which x(k) is the image again.
@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from stability.boundaries import Boundary, Periodic, check_boundary
 from stability.grid import frequencies
-from stability.warps.base import Warp, one_to_one, wrap
+from stability.warps.base import Warp, one_to_one, unfold, wrap
 
 CHUNK_ENTRIES = 2**18
 """Numbers of the output computed at a time: one or two megabytes stay in the cache."""
@@ -67,13 +68,16 @@ class SplineWarp(Warp):
 
     For any image, band-limited or not: where ``BandLimitedWarp`` is exact and dear, and ``BilinearWarp`` is cheap and
     has no derivative at tau = 0, this is the warp for gradients, Jacobian-vector products and slopes at zero. It is
-    what ``scipy.ndimage.map_coordinates(order=3, mode="grid-wrap")`` computes.
+    what ``scipy.ndimage.map_coordinates(order=3, mode="grid-wrap")`` computes, or ``mode="reflect"``.
 
     The 4^d taps are gathered one by one. Merging them into 2^d bilinear look-ups (``grid_sample``) takes about as long
     on a CPU, is a hundred times less exact, has no forward-mode derivative, and close to whole pixels, where a search
     from tau = 0 starts, loses half the digits of the second derivative to the round-off of the look-up's own floor.
 
-    Convention: periodic, sides >= 2 px. Differentiable in the image and in the points, forwards and backwards, twice in
+    Args:
+        boundary: ``Periodic()`` or ``Reflect()``.
+
+    Convention: sides >= 2 px. Differentiable in the image and in the points, forwards and backwards, twice in
     the points (the third derivative is the one from the right). Half precision is computed in float32. A point that is
     not finite gives NaN.
 
@@ -83,6 +87,11 @@ class SplineWarp(Warp):
     >>> torch.allclose(y, x.roll(3, -1))
     True
     """
+
+    boundary: Boundary = Periodic()
+
+    def __post_init__(self) -> None:
+        check_boundary(self.boundary)
 
     @property
     def points_per_pixel(self) -> int:
@@ -94,8 +103,9 @@ class SplineWarp(Warp):
         d = points.shape[-1]
         size = tuple(images.shape[-d:])
         precise = images.to(torch.promote_types(images.dtype, torch.float32))
-        coefficients = _pad(spline_coefficients(precise, d), d)
-        coefficients, points, lead = one_to_one(coefficients, wrap(points, size))
+        coefficients = spline_coefficients(unfold(precise, d, self.boundary), d)
+        points = wrap(points, tuple(coefficients.shape[-d:]))
+        coefficients, points, lead = one_to_one(_pad(coefficients, d), points)
         step = max(1, CHUNK_ENTRIES // max(1, coefficients.shape[1] * points.shape[1]))
         parts = zip(coefficients.split(step), points.split(step), strict=True)
         values = torch.cat([_evaluate(part, where) for part, where in parts])

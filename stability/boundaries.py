@@ -1,0 +1,37 @@
+"""What lies beyond the image's border: the rule by which a window's image is continued. Frozen values, no tensors."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Periodic:
+    """The torus: the setting in which the theorems hold for sampled images without a caveat."""
+
+
+@dataclass(frozen=True)
+class Reflect:
+    """Half-sample symmetric: x is continued evenly about -1/2 and N - 1/2, the borders of the first and last pixel.
+
+    The continued image lives on the torus of twice the side, is continuous and has no Nyquist mode there: exactly the
+    cosine polynomials of the type-II discrete cosine transform.
+
+    Convention: ``mode="reflect"`` of ``scipy.ndimage``, ``mode="symmetric"`` of ``numpy.pad``: (d c b a | a b c d).
+    """
+
+
+Boundary = Periodic | Reflect
+"""A boundary rule of a warp."""
+
+PERIODIC = Periodic()
+"""The default of functions that take a rule."""
+
+
+def check_boundary(boundary: Boundary) -> Boundary:
+    """The rule, if it is one.
+
+    Raises:
+        ValueError: for anything but ``Periodic()`` and ``Reflect()``.
+    """
+    if not isinstance(boundary, Periodic | Reflect):
+        raise ValueError(f"boundary must be Periodic() or Reflect(), got {boundary!r}; use stability.Reflect()")
+    return boundary
