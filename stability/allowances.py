@@ -5,6 +5,7 @@ bound of the grid's error: ``refined_distance`` shows it by evaluating the same 
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -52,7 +53,13 @@ def sampling_gains(architecture: Architecture, size: tuple[int, ...]) -> tuple[f
     return tuple(gains)
 
 
-def pushed(architecture: Architecture, gains: tuple[float, ...], errors: Tensor, sizes: Tensor) -> Tensor:
+def pushed(
+    architecture: Architecture,
+    gains: tuple[float, ...],
+    errors: Tensor,
+    sizes: Tensor,
+    lipschitz: Sequence[float] | None = None,
+) -> Tensor:
     """The most that errors after A_0 can become at the output: prod rho_k gain_k times, or by the moduli if rho = inf.
 
     Args:
@@ -60,12 +67,13 @@ def pushed(architecture: Architecture, gains: tuple[float, ...], errors: Tensor,
         gains: ``sampling_gains``.
         errors: ``(B,)``, distances after A_0.
         sizes: ``(B,)``, square roots of the products of the two norms.
+        lipschitz: rho_k of layers that take the place of the kernel maps.
 
     Returns:
         ``(B,)``.
     """
     pairs = zip(errors.tolist(), sizes.tolist(), strict=True)
-    return errors.new_tensor([through_network(architecture, error, size, gains) for error, size in pairs])
+    return errors.new_tensor([through_network(architecture, error, size, gains, lipschitz) for error, size in pairs])
 
 
 def low_pass_difference(architecture: Architecture, images: Tensor, warped: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from stability.allowances import (
     sampling_gains,
 )
 from stability.architecture import Architecture
+from stability.boundaries import Periodic
 from stability.bounds.closed_form import ClosedForm, closed_form
 from stability.bounds.rung import Rung, Scope, Status, Term
 from stability.deformations.base import Deformation
@@ -129,7 +130,7 @@ def ladder(
     """Observed distance and every bound above it, for image i and field i.
 
     Args:
-        representation: one with an ``architecture`` (``GramCKN``, ``LinearGram``).
+        representation: one with an ``architecture`` (``GramCKN``, ``LinearGram``, ``CKN``, ``CNN``).
         images: ``(B, C, *size)``, band-limited.
         deformation: batch shape ``()``, ``(1,)`` or ``(B,)``; or any ``(F,)`` for a single image.
         warp: how the images are deformed; by default ``BandLimitedWarp()``.
@@ -151,6 +152,11 @@ def ladder(
         raise ValueError(
             f"representation must be a Representation, got {type(representation).__name__}; use GramCKN(architecture)"
         )
+    if not isinstance(warp.boundary, Periodic):
+        raise ValueError(
+            f"warp must be periodic for bounds on the torus, got {warp.boundary!r}; "
+            "a field that vanishes at the border needs no other one"
+        )
     architecture = representation.architecture
     if architecture is None:
         raise ValueError("representation must have an architecture for bounds, got None; measure its distance instead")
@@ -165,7 +171,8 @@ def ladder(
     norm_warped = warped.flatten(1).norm(dim=1)
     reference = representation.reference(images)
     observed = reference.distance(warped)
-    forms = closed_forms(architecture, deformation, rows)
+    lipschitz = None if representation.keeps_norms else representation.lipschitz
+    forms = closed_forms(architecture, deformation, rows, lipschitz)
     gains = sampling_gains(architecture, deformation.size)
     error = interpolation_error(images, deformation, warp, antialiasing=architecture.antialiasing, warped=warped)
     change, remaining = torch.full_like(observed, math.nan), error
@@ -181,20 +188,19 @@ def ladder(
             warped=fine_warped,
         ).div(REFINEMENT ** (deformation.d / 2))
         remaining = fine_error if exact else error + fine_error
-    trivial = pushed(
-        architecture, gains, low_pass_difference(architecture, images, warped), (norm_x * norm_warped).sqrt()
-    )
+    difference = low_pass_difference(architecture, images, warped)
+    trivial = pushed(architecture, gains, difference, (norm_x * norm_warped).sqrt(), lipschitz)
     status = Status.weakest(*(form.status for form in forms))
     if not (exact or change.isfinite().all()) or not divides(architecture, deformation.size):
         status = Status.weakest(status, Status.ESTIMATE)
     rungs = (
         Rung("trivial", trivial / norm_x, Status.PROOF, THIS),
         Rung("closed_form", _column(forms, "value", norm_x), status, EVERY, _terms(forms, norm_x)),
-        _trivial_norms(forms, math.prod(gains), norm_warped / norm_x, exact),
+        _trivial_norms(forms, math.prod(gains), math.prod(lipschitz or ()), norm_warped / norm_x, exact),
     )
 
     def allowance(errors: Tensor) -> Tensor:
-        return pushed(architecture, gains, errors, norm_warped + errors) / norm_x
+        return pushed(architecture, gains, errors, norm_warped + errors, lipschitz) / norm_x
 
     return Ladder(
         observed=observed / norm_x,
@@ -209,8 +215,10 @@ def ladder(
     )
 
 
-def closed_forms(architecture: Architecture, deformation: Deformation, rows: int) -> list[ClosedForm]:
-    """The theorem in closed form for each field, from its certified norms; one entry per row."""
+def closed_forms(
+    architecture: Architecture, deformation: Deformation, rows: int, lipschitz: Sequence[float] | None = None
+) -> list[ClosedForm]:
+    """The theorem in closed form for each field, from its certified norms; one entry per row; rho_k if given."""
     norms = deformation.norms()
     residual = deformation.without_mean().norms().displacement.upper
     columns = torch.broadcast_tensors(
@@ -232,22 +240,24 @@ def closed_forms(architecture: Architecture, deformation: Deformation, rows: int
             mean_displacement=mean,
             residual_displacement=rest,
             d=deformation.d,
+            lipschitz=lipschitz,
         )
         for a, b, h, divergence, mean, rest in values
     ]
     return forms if len(forms) == rows else forms * rows
 
 
-def _trivial_norms(forms: Sequence[ClosedForm], gain: float, ratio: Tensor, exact: bool) -> Rung:
+def _trivial_norms(forms: Sequence[ClosedForm], gain: float, rho: float, ratio: Tensor, exact: bool) -> Rung:
     """gain (1 + (1-b)^(-d/2)): both representations are at most as long as their images (gain: what strides add).
 
-    The kernel maps preserve norms, so that prod rho does not enter. Beyond b = 1, and for a warp that is no projection
-    of L_tau x, the measured ||W x|| / ||x|| stands for (1-b)^(-d/2), for this image and this field.
+    Kernel maps preserve norms, so that prod rho does not enter (rho = 1); of other layers it does (``trivial_norms``
+    has it already). Beyond b = 1, and for a warp that is no projection of L_tau x, the measured ||W x|| / ||x|| stands
+    for (1-b)^(-d/2), for this image and this field.
     """
     by_norms = _column(forms, "trivial_norms", ratio)
     if exact and bool(by_norms.isfinite().all()):
         return Rung("trivial_norms", gain * by_norms, Status.PROOF, EVERY)
-    return Rung("trivial_norms", gain * (1.0 + ratio), Status.PROOF, THIS)
+    return Rung("trivial_norms", gain * rho * (1.0 + ratio), Status.PROOF, THIS)
 
 
 def aliasing_part(form: ClosedForm) -> float:

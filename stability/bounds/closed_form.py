@@ -10,18 +10,19 @@ Reference: Bietti & Mairal 2019, stability theorem (the sum, without numerical c
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from stability.architecture import Architecture
-from stability.bounds.constants import COMMUTATOR, c2, mean_removal, translation
+from stability.bounds.constants import mean_removal
 from stability.bounds.field import FieldNorms, dimension, non_negative
-from stability.bounds.forms import Part, last_pooling, patch_commutator, patch_energy, pooling_commutator, split_pooling
-from stability.bounds.hoelder import hoelder_bound
-from stability.bounds.patches import joint, joint_energy, patch_shift
+from stability.bounds.forms import last_pooling, patch_commutator, patch_energy, split_pooling
+from stability.bounds.hoelder import given_lipschitz, hoelder_bound
 from stability.bounds.rung import Scope, Status, Term
 from stability.bounds.sampling import aliasing, interpolation_gain
+from stability.bounds.table import constants
+from stability.kernels import Linear
 
 EVERY = Scope(every_image=True, every_field=True)
 
@@ -39,7 +40,8 @@ class ClosedForm:
             root are shares, square / root, so that the terms add up to the value all the same.
         alternatives: the value of every combination.
         constants: every constant that entered; ``constants["layers"]`` has one mapping per layer.
-        trivial_norms: 1 + ||L_tau|| <= 1 + (1-b)^(-d/2), what the two norms alone allow. Not folded into ``value``.
+        trivial_norms: 1 + ||L_tau|| <= 1 + (1-b)^(-d/2), what the two norms alone allow (times prod rho where the
+            layers do not preserve norms). Not folded into ``value``.
         hoelder: if some rho is infinite (step kernels): the bound by the kernels' square-root moduli; otherwise None.
         notes: in words, what is not covered and why.
     """
@@ -91,11 +93,12 @@ def closed_form(
     divergence_norm: float | None = None,
     volume_preserving: bool = False,
     d: int = 2,
+    lipschitz: Sequence[float] | None = None,
 ) -> ClosedForm:
     """||Phi(L_tau x) - Phi(x)|| / ||x|| from the norms of tau alone.
 
     Args:
-        architecture: the network; its kernels must preserve norms, as all of ``stability.kernels`` do.
+        architecture: the network; its kernels preserve norms, as all of ``stability.kernels`` do.
         displacement_norm: a = sup |tau| in pixels.
         jacobian_norm: b = sup of the spectral norm of grad tau; >= 1 is not covered (value infinity).
         hessian_norm: H per pixel, or None if unknown.
@@ -104,6 +107,8 @@ def closed_form(
         divergence_norm: sup |div tau|, or None if unknown.
         volume_preserving: whether det(I - grad tau) = 1 everywhere.
         d: 1 or 2.
+        lipschitz: rho_1, ..., rho_n >= 0 of pointwise layers that take the place of the kernel maps and need not
+            preserve norms (spectral norms of a ``CNN``). The bound is then prod rho times that for rho = 1.
 
     Raises:
         ValueError: if a norm is negative, NaN or no number, or the architecture is none.
@@ -114,6 +119,9 @@ def closed_form(
     (0.384, 'quadrature', 'proof, numerically evaluated')
     >>> round(closed_form(Architecture.dyadic(depth=2), displacement_norm=4.0, jacobian_norm=0.0).terms[-1].value, 4)
     0.0203
+    >>> arch = Architecture.dyadic(depth=2, subsampling=1)
+    >>> round(closed_form(arch, displacement_norm=1.0, jacobian_norm=0.1, lipschitz=(2.0, 0.5)).value, 4)
+    0.384
     """
     if not isinstance(architecture, Architecture):
         raise ValueError(
@@ -121,6 +129,7 @@ def closed_form(
         )
     if not isinstance(volume_preserving, bool):
         raise ValueError(f"volume_preserving must be True or False, got {volume_preserving!r}; the default is False")
+    given = None if lipschitz is None else given_lipschitz(architecture, lipschitz)
     d, b = dimension(d), non_negative("jacobian_norm", jacobian_norm)
     divergence = None if divergence_norm is None else non_negative("divergence_norm", divergence_norm)
     if d == 1:  # div tau = tau', and only constants preserve length
@@ -141,7 +150,27 @@ def closed_form(
         note = f"jacobian_norm = {b:g} >= 1: id - tau need not be a diffeomorphism; scale the field down"
         constants = {"a": norms.displacement, "b": b, "d": d}
         return ClosedForm(math.inf, "none", Status.NOT_COVERED, math.inf, constants=constants, notes=(note,))
+    if given is not None:
+        return _scaled(_combine(architecture.replace("layers.*.kernel", Linear()), norms), given)
     return _combine(architecture, norms)
+
+
+def _scaled(form: ClosedForm, rho: tuple[float, ...]) -> ClosedForm:
+    """prod rho times a bound for rho = 1: Phi / prod rho is a network of the maps y -> M_k(R y) / (R rho_k).
+
+    R = rho_1 ... rho_{k-1}; these maps are 1-Lipschitz and vanish at 0, all that the theorem asks. For rho_k < 1 the
+    factor of the terms before layer k is less than 1 as well: ||z_{k-1}|| <= R ||x||.
+    """
+    gain = math.prod(rho)
+    rows = [row | {"rho": own, "R": gain} for row, own in zip(form.constants["layers"], rho, strict=True)]
+    return replace(
+        form,
+        value=_times(form.value, gain),  # gain = 0: the network is constant, whatever else is infinite
+        trivial_norms=gain * form.trivial_norms,
+        terms=tuple(Term(term.name, _times(float(term.value), gain)) for term in form.terms),
+        alternatives={name: _times(value, gain) for name, value in form.alternatives.items()},
+        constants={**form.constants, "layers": tuple(rows)},
+    )
 
 
 class _Row(NamedTuple):
@@ -199,7 +228,7 @@ def _combine(architecture: Architecture, norms: FieldNorms) -> ClosedForm:
         trivial_norms=1 + norms.warp,
         terms=tuple(terms[winner]) if smooth else (),
         alternatives=alternatives,
-        constants=_constants(architecture, norms, layers, energies, last),
+        constants=constants(architecture, norms, layers, energies, last),
         hoelder=hoelder,
         notes=tuple(notes),
     )
@@ -238,54 +267,6 @@ def _extra_rows(architecture: Architecture, norms: FieldNorms) -> list[_Row]:
         status = Status.NUMERICAL if sigma >= spacing else Status.ESTIMATE
         rows.append(_Row(f"aliasing {k}", _times(gain, aliasing(sigma, spacing, norms.d)), status))
     return rows
-
-
-def _constants(
-    architecture: Architecture,
-    norms: FieldNorms,
-    layers: list[Part],
-    energies: list[Part | None],
-    last: Mapping[str, Part],
-) -> dict[str, Any]:
-    """Every constant that entered: of the field, of the last pooling, of each layer."""
-    b, d, sigma = norms.jacobian, norms.d, architecture.scales[-1]
-    rows = []
-    for k, (part, energy) in enumerate(zip(layers, energies, strict=True), start=1):
-        scale, offset = architecture.scales[k - 1], architecture.patch_radius(k, d)
-        kappa = offset / scale if scale else (math.inf if offset else 0.0)
-        rows.append({
-            "layer": k,
-            "rho": architecture.lipschitz[k - 1],
-            "R": math.prod(architecture.lipschitz[k - 1 :]),
-            "sigma": scale,
-            "kappa_rms": kappa,
-            "C": pooling_commutator(norms, scale).value if scale else norms.warp,
-            "S": patch_shift(kappa, b, d) if b else 0.0,
-            "J": joint(kappa, d),
-            "j": joint_energy(kappa, d),
-            "bound": part.value,
-            "form": part.form,
-            "energy": energy.value if energy else math.nan,
-            "energy_form": energy.form if energy else "none",
-        })  # fmt: skip
-    return {
-        "a": norms.displacement,
-        "b": b,
-        "d": d,
-        "H": norms.hessian,
-        "mean": norms.mean,
-        "residual": norms.residual,
-        "divergence": math.nan if norms.divergence is None else norms.divergence,
-        "volume_preserving": norms.volume_preserving,
-        "L": norms.warp,
-        "b_weighted": norms.weighted_jacobian,
-        "c_d": COMMUTATOR[d],
-        "C2": c2(b, d),
-        "T": translation(norms.displacement / sigma) if sigma else math.nan,
-        **{f"last{suffix}": part.value for suffix, part in last.items()},
-        **{f"last{suffix}, form": part.form for suffix, part in last.items()},
-        "layers": tuple(rows),
-    }
 
 
 def _times(gain: float, value: float) -> float:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 
 from stability.architecture import Architecture
-from stability.bounds.field import FieldNorms
+from stability.bounds.field import FieldNorms, non_negative
 from stability.bounds.sampling import aliasing, interpolation_gain
 from stability.kernels import ArcCosine, Kernel
 
@@ -35,7 +35,24 @@ def modulus(kernel: Kernel, delta: float, size: float) -> float:
     return math.inf
 
 
-def through_network(architecture: Architecture, error: float, size: float, gains: Sequence[float]) -> float:
+def given_lipschitz(architecture: Architecture, lipschitz: Sequence[float]) -> tuple[float, ...]:
+    """rho_1, ..., rho_n as they were given, checked: one finite number >= 0 per layer."""
+    values = tuple(non_negative("lipschitz", value) for value in lipschitz)
+    if len(values) != architecture.depth or not all(map(math.isfinite, values)):
+        raise ValueError(
+            f"lipschitz must be one finite number >= 0 per layer ({architecture.depth}), got {values}; "
+            "use representation.lipschitz"
+        )
+    return values
+
+
+def through_network(
+    architecture: Architecture,
+    error: float,
+    size: float,
+    gains: Sequence[float],
+    lipschitz: Sequence[float] | None = None,
+) -> float:
     """How far apart two inputs of the layers can come out: omega_n(... omega_1(error)), prod rho * error if Lipschitz.
 
     Args:
@@ -43,11 +60,16 @@ def through_network(architecture: Architecture, error: float, size: float, gains
         error: distance of the two inputs after A_0.
         size: square root of the product of their norms.
         gains: Lipschitz constant of "pool, then subsample" of every layer.
+        lipschitz: rho_k of layers that take the place of the kernel maps; None: the kernels' own moduli.
 
     >>> arch = Architecture.dyadic(depth=2)
     >>> through_network(arch, 0.5, 1.0, [1.0, 1.0])
     0.5
+    >>> through_network(arch, 0.5, 1.0, [1.0, 1.0], lipschitz=[2.0, 3.0])
+    3.0
     """
+    if lipschitz is not None:
+        return math.prod(given_lipschitz(architecture, lipschitz)) * math.prod(gains) * error
     for layer, gain in zip(architecture.layers, gains, strict=True):
         error = modulus(layer.kernel, error, size) * gain
         size *= gain
