@@ -194,3 +194,14 @@ def test_unpaired_batches_are_refused(generator):
         gram.distance(x, torch.cat([x, x]))
     with pytest.raises(ValueError, match="refinement"):
         st.GramCKN(gram.architecture, refinement=0)
+
+
+def test_threads_may_share_one_representation(generator):
+    from concurrent.futures import ThreadPoolExecutor
+
+    x = st.grid.band_limit(torch.rand(12, 1, 12, 12, dtype=torch.float64, generator=generator))
+    gram = st.GramCKN(st.Architecture((st.Layer(3, 1.0), st.Layer(3, 2.0))))
+    alone = [gram.distance(x[i : i + 1], x[i + 1 : i + 2]) for i in range(11)]
+    with ThreadPoolExecutor(4) as pool:
+        shared = pool.map(lambda i: gram.distance(x[i : i + 1], x[i + 1 : i + 2]), list(range(11)) * 3)
+        assert torch.equal(torch.cat(list(shared)), torch.cat(alone * 3))

@@ -8,6 +8,7 @@ Signals (d = 1) are images with one row; the axes then have patches and pooling 
 """
 
 import math
+import threading
 from dataclasses import dataclass
 
 import torch
@@ -80,7 +81,7 @@ class PairProgram:
         self, architecture: Architecture, size: tuple[int, ...], refinement: int, device: torch.device
     ) -> None:
         self.architecture, self.d, self.refinement, self.device = architecture, len(size), refinement, device
-        self._memory: dict[str, Tensor] = {}
+        self._memory: dict[tuple[int, str], Tensor] = {}
         grid = (1,) * (2 - self.d) + tuple(size)
         sigma = (architecture.antialiasing or 0.0) * refinement
         self.antialiasing = _two_axes(pooling_matrices(size, sigma, device=device))
@@ -259,11 +260,18 @@ class PairProgram:
         return (along_x * rows[start : start + count, first // w :]).sum()
 
     def _buffer(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        """Uninitialised memory under a name, kept between pairs: fresh pages cost as much as the arithmetic."""
-        count = math.prod(shape)
-        if name not in self._memory or self._memory[name].numel() < count:
-            self._memory[name] = torch.empty(count, dtype=torch.float64, device=self.device)
-        return self._memory[name][:count].view(shape)
+        """Uninitialised memory under a name, kept between pairs: fresh pages cost as much as the arithmetic.
+
+        Each thread has its own: a program may be shared by several.
+        """
+        count, key = math.prod(shape), (threading.get_ident(), name)
+        if key not in self._memory or self._memory[key].numel() < count:
+            self._memory[key] = torch.empty(count, dtype=torch.float64, device=self.device)
+        return self._memory[key][:count].view(shape)
+
+    def __getstate__(self) -> dict[str, object]:
+        """Pickled without the memory that it works in."""
+        return {**vars(self), "_memory": {}}
 
 
 def _two_axes(matrices: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
