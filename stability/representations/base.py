@@ -31,12 +31,38 @@ class Reference(abc.ABC):
             ``(B,)`` or ``(B, ...)``, float64.
         """
 
+    def distances(self, others: Tensor) -> Tensor:
+        """``distance`` of every layer in ``Representation.layer_names``, ``(L, B)`` or ``(L, B, ...)``."""
+        return self.distance(others)[None]
+
+    @property
+    def norms(self) -> Tensor:
+        """``norm`` of every layer, ``(L, B)``."""
+        return self.norm[None]
+
+    @property
+    def floors(self) -> Tensor:
+        """``floor`` of every layer, ``(L, B)``."""
+        return self.floor[None]
+
 
 class Representation(nn.Module, abc.ABC):
     """A map Phi of images into a Hilbert space, known through norms and distances."""
 
     architecture: Architecture | None
     """What the theory sees; None: the theory says nothing about it."""
+    keeps_norms: bool = True
+    """Whether |phi_k(z)| <= |z| whatever rho_k is, as for kernel maps and their projections; a CNN says False."""
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """Names of the L layers whose distances ``Reference.distances`` gives: by default the last layer's number."""
+        return ("output",) if self.architecture is None else (str(self.architecture.depth),)
+
+    @property
+    def lipschitz(self) -> tuple[float, ...] | None:
+        """rho_1, ..., rho_n of the layers as they are; None without an architecture."""
+        return None if self.architecture is None else self.architecture.lipschitz
 
     @abc.abstractmethod
     def reference(self, images: Tensor) -> Reference:
@@ -58,6 +84,14 @@ class Representation(nn.Module, abc.ABC):
         """||Phi(x_i) - Phi(y_i)||, ``(B,)``, float64."""
         return self.reference(images).distance(others)
 
+    def distance_matrices(self, images: Tensor) -> Tensor:
+        """||Phi(x_i) - Phi(x_j)|| for all pairs and every layer, ``(L, B, B)``, float64, symmetric.
+
+        Args:
+            images: ``(B, C, *size)``.
+        """
+        return self.reference(images).distances(images.expand(len(images), *images.shape))
+
 
 class KernelRepresentation(Representation):
     """A representation known through its kernel K(x, y) = <Phi(x), Phi(y)>."""
@@ -65,6 +99,13 @@ class KernelRepresentation(Representation):
     @abc.abstractmethod
     def kernel_matrix(self, images: Tensor, others: Tensor | None = None) -> Tensor:
         """K(x_i, y_j) for all pairs, ``(Bx, By)``, float64; ``others=None``: the symmetric matrix of the images."""
+
+    def distance_matrices(self, images: Tensor) -> Tensor:
+        """(K(x_i, x_i) + K(x_j, x_j) - 2 K(x_i, x_j))^(1/2), ``(1, B, B)``."""
+        gram = self.kernel_matrix(images)
+        squared = gram.diagonal()[:, None] + gram.diagonal() - 2.0 * gram
+        upper = squared.clamp_min(0.0).sqrt().triu(1)  # K comes from products that are symmetric up to round-off only
+        return (upper + upper.T)[None]
 
 
 def paired(images: Tensor, others: Tensor, d: int) -> tuple[int, ...]:

@@ -1,0 +1,71 @@
+"""``LeNet``: a small ordinary convolutional network, to be measured beside the networks that the theory covers."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import skip_init
+
+from stability.grid import check_size
+
+FILTERS, KERNEL, HIDDEN = (6, 16), 5, 120
+
+
+class LeNet(nn.Module):
+    """Class scores: 5 x 5 convolution, ReLU, 2 x 2 maximum; the same again; 120 hidden units, ReLU, linear.
+
+    Submodules, for ``ModuleRepresentation``: ``conv1``, ``pool1``, ``conv2``, ``pool2``, ``hidden``, ``classifier``
+    (the ReLUs stand between them: ``conv1``, ``conv2``, ``hidden`` are outputs before, ``pool1``, ``pool2`` after the
+    ReLU). Convolutions without padding; weights are Gaussian with variance 2 / inputs, biases zero.
+
+    Args:
+        channels: C of the images, >= 1.
+        classes: number of scores, >= 1.
+        size: ``(H, W)`` of the images in pixels, each at least 16.
+        seed: of the weights' own generator; no global one is touched.
+
+    Raises:
+        ValueError: for a size below 16 pixels, or a number that is no integer in range.
+
+    Reference: LeCun, Bottou, Bengio & Haffner 1998; He, Zhang, Ren & Sun 2015 for the weights.
+
+    >>> LeNet()(torch.zeros(2, 1, 28, 28)).shape
+    torch.Size([2, 10])
+    """
+
+    def __init__(self, channels: int = 1, classes: int = 10, size: tuple[int, int] = (28, 28), seed: int = 0) -> None:
+        super().__init__()
+        for name, value, least in (("channels", channels, 1), ("classes", classes, 1), ("seed", seed, 0)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"{name} must be an integer >= {least}, got {value!r}; use for example {name}=1")
+        sides = check_size(size)
+        if len(sides) != 2 or min(sides) < 16:
+            raise ValueError(f"size must be (H, W) with sides of at least 16 pixels, got {size!r}; use (28, 28)")
+        flat = FILTERS[1] * math.prod(((n - KERNEL + 1) // 2 - KERNEL + 1) // 2 for n in sides)
+        self.size = sides
+        # skip_init: the layers' own initialisation would draw from the global generator
+        self.conv1 = skip_init(nn.Conv2d, channels, FILTERS[0], KERNEL)
+        self.pool1 = nn.MaxPool2d(2)
+        self.conv2 = skip_init(nn.Conv2d, FILTERS[0], FILTERS[1], KERNEL)
+        self.pool2 = nn.MaxPool2d(2)
+        self.hidden = skip_init(nn.Linear, flat, HIDDEN)
+        self.classifier = skip_init(nn.Linear, HIDDEN, classes)
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for parameter in self.parameters():
+                if parameter.ndim == 1:
+                    parameter.zero_()
+                else:
+                    deviation = math.sqrt(2.0 / parameter[0].numel())
+                    parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64) * deviation)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Scores ``(B, classes)`` for images ``(B, C, H, W)`` of the given size, in the weights' dtype."""
+        if tuple(images.shape[-2:]) != self.size:
+            raise ValueError(
+                f"images must have the size {self.size} of the network, got {tuple(images.shape[-2:])}; "
+                "build it with LeNet(size=...)"
+            )
+        maps = self.pool1(self.conv1(images).relu())
+        maps = self.pool2(self.conv2(maps).relu())
+        return self.classifier(self.hidden(maps.flatten(1)).relu())
