@@ -52,6 +52,27 @@ def embed(images: Tensor, size: Sequence[int], *, margin: int | None = None) -> 
     Raises:
         ValueError: for non-finite images, a wrong shape or a margin beyond half the side.
     """
+    framed = frame(images, size)
+    d = len(framed.shape) - 2
+    return band_limit(fade(framed, min(framed.shape[2:]) // 8 if margin is None else margin, d), d)
+
+
+def frame(images: Tensor, size: Sequence[int]) -> Tensor:
+    """Pictures in a window, as they are: shrunk to fit if they are larger, centred on black if they are smaller.
+
+    Args:
+        images: ``(B, C, h, w)`` in [0, 1], or signals ``(B, C, n)``.
+        size: ``(H, W)`` or ``(N,)`` of the window in pixels.
+
+    Returns:
+        Tensor ``(B, C, *size)``, float64, in [0, 1].
+
+    Raises:
+        ValueError: for non-finite images or a wrong shape.
+
+    >>> frame(torch.ones(1, 1, 2, 2), (4, 4)).sum()
+    tensor(4., dtype=torch.float64)
+    """
     size = check_size(size)
     d = len(size)
     check_images(images, d)
@@ -64,8 +85,7 @@ def embed(images: Tensor, size: Sequence[int], *, margin: int | None = None) -> 
     padding: list[int] = []
     for n, m in zip(size[::-1], images.shape[:1:-1], strict=True):
         padding += [(n - m) // 2, n - m - (n - m) // 2]
-    images = functional.pad(images, padding)
-    return band_limit(fade(images, min(size) // 8 if margin is None else margin, d), d)
+    return functional.pad(images, padding)
 
 
 def resize(images: Tensor, size: tuple[int, ...]) -> Tensor:

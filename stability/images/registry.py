@@ -15,7 +15,7 @@ from stability.grid import band_limit, check_size
 from stability.images import photographs
 from stability.images.blobs import Blobs
 from stability.images.formats import find_idx, read_idx
-from stability.images.preparation import embed
+from stability.images.preparation import embed, frame
 from stability.names import resolve
 
 FASHION_CLASSES = (
@@ -78,8 +78,9 @@ def load(
     channels: int = 1,
     margin: int | None = None,
     root: str | Path | None = None,
+    torus: bool = True,
 ) -> Tensor:
-    """Prepared images on a torus: embedded, margin faded, then band-limited.
+    """Prepared images on a torus (embedded, margin faded, then band-limited), or pictures in a window as they are.
 
     Args:
         name: "fashion", "photographs" or "blobs".
@@ -89,6 +90,7 @@ def load(
         margin: width of the fading border in pixels; by default an eighth of the shorter side. Blobs have none: they
             are periodic.
         root: as in ``dataset``.
+        torus: whether the images are prepared for the torus, the theorem's setting; False: only brought to the size.
 
     Returns:
         Tensor ``(count, channels, *size)``, float64, about [0, 1].
@@ -109,7 +111,10 @@ def load(
         )
     if channels not in ((1, 3) if name == "photographs" else (1,)):
         raise ValueError(f"channels of {name!r} must be 1 (or 3 for 'photographs'), got {channels!r}")
-    return loader(count, size, channels, margin, root)
+    pictures = loader(count, size, channels, root)
+    if not torus:
+        return frame(pictures, size)
+    return band_limit(pictures, len(size)) if name == "blobs" else embed(pictures, size, margin=margin)
 
 
 def _fashion(root: str | Path | None) -> Dataset:
@@ -161,26 +166,19 @@ def _at_most(count: int, available: int, name: str) -> None:
         raise ValueError(f"count must be at most {available}, the size of the set {name!r}, got {count}; ask for fewer")
 
 
-def _load_fashion(
-    count: int, size: tuple[int, ...], channels: int, margin: int | None, root: str | Path | None
-) -> Tensor:
-    data = _fashion(root)
-    _at_most(count, len(data.images), "fashion")
-    images = data.images[:count]
-    return embed(images if len(size) == 2 else images[..., images.shape[-2] // 2, :], size, margin=margin)
+def _fashion_pictures(count: int, size: tuple[int, ...], channels: int, root: str | Path | None) -> Tensor:
+    images = _fashion(root).images
+    _at_most(count, len(images), "fashion")
+    return images[:count] if len(size) == 2 else images[:count, :, images.shape[-2] // 2, :]
 
 
-def _load_photographs(
-    count: int, size: tuple[int, ...], channels: int, margin: int | None, root: str | Path | None
-) -> Tensor:
+def _photograph_pictures(count: int, size: tuple[int, ...], channels: int, root: str | Path | None) -> Tensor:
     _at_most(count, len(photographs.NAMES), "photographs")
-    return embed(photographs.read(count, size, channels), size, margin=margin)
+    return photographs.read(count, size, channels)
 
 
-def _load_blobs(
-    count: int, size: tuple[int, ...], channels: int, margin: int | None, root: str | Path | None
-) -> Tensor:
-    return band_limit(_draw_blobs(count, size).images(), len(size))
+def _blob_pictures(count: int, size: tuple[int, ...], channels: int, root: str | Path | None) -> Tensor:
+    return _draw_blobs(count, size).images()
 
 
 _DATASETS: dict[str, Callable[[str | Path | None], Dataset]] = {
@@ -188,8 +186,8 @@ _DATASETS: dict[str, Callable[[str | Path | None], Dataset]] = {
     "photographs": _photographs,
     "blobs": _blobs,
 }
-_LOADERS: dict[str, Callable[[int, tuple[int, ...], int, int | None, str | Path | None], Tensor]] = {
-    "fashion": _load_fashion,
-    "photographs": _load_photographs,
-    "blobs": _load_blobs,
+_LOADERS: dict[str, Callable[[int, tuple[int, ...], int, str | Path | None], Tensor]] = {
+    "fashion": _fashion_pictures,
+    "photographs": _photograph_pictures,
+    "blobs": _blob_pictures,
 }
