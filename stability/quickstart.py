@@ -15,18 +15,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from stability import images as image_sets
 from stability.architecture import Architecture, Layer
-from stability.deformations.base import Deformation
 from stability.front_ends import MeanRemoval
-from stability.grid import coordinates
-from stability.sweeps.build import build_fields
 from stability.sweeps.result import ROWS, RUN, check_writable, image_digest, provenance, replacing
 from stability.sweeps.run import sweep
 from stability.sweeps.spec import FourierSpec, GramSpec, ImagesSpec, SweepSpec, TranslationSpec
-from stability.warps.band_limited import BandLimitedWarp
+from stability.sweeps.strip import strip
 
 BASE = Architecture((Layer(3, 2.0), Layer(3, 4.0)), antialiasing=1.0)
 """Two layers, 3 x 3 patches, exponential kernel (rho = 1), scales 1, 2, 4 px, no subsampling."""
@@ -157,49 +153,17 @@ def write(folder: Path, quickstart: Quickstart, frame: pd.DataFrame) -> None:
         "images_sha256": image_digest(images),
     }
     with replacing(folder / "strip.npz") as temporary, temporary.open("wb") as stream:
-        np.savez_compressed(stream, **strip(quickstart.curves, images[:2]))
+        np.savez_compressed(stream, **strip(shown(quickstart.curves), images[:2]))
     with replacing(folder / ROWS) as temporary:
         frame.assign(floor=pd.to_numeric(frame["floor"], errors="coerce")).to_parquet(temporary, index=False)
     with replacing(folder / RUN) as temporary:
         temporary.write_text(json.dumps(record, indent=2) + "\n")
 
 
-def strip(spec: SweepSpec, images: torch.Tensor) -> dict[str, Any]:
-    """Images under one smooth field at growing size and one translation, with the grid that they carry along.
-
-    Args:
-        spec: where the fields come from (the first one of each family).
-        images: ``(B, 1, H, W)``.
-
-    Returns:
-        ``images`` ``(B, K, H, W)``: the original, then K - 1 deformed; ``displacement`` ``(K, H, W, 2)`` in pixels,
-        (x, y); ``displacement_norm``, ``jacobian_norm`` ``(K,)``; ``family`` ``(K,)``.
-    """
-    sized = spec.model_copy(
-        update={
-            "deformations": (
-                FourierSpec(cutoff=3, displacement_norm=STRIP_SIZES),
-                TranslationSpec(displacement_norm=(3.0,), angles=1),
-            ),
-            "fields": 1,
-        }
+def shown(spec: SweepSpec) -> SweepSpec:
+    """The fields of the page's strip: one smooth field at growing size and one translation."""
+    families = (
+        FourierSpec(cutoff=3, displacement_norm=STRIP_SIZES),
+        TranslationSpec(displacement_norm=(3.0,), angles=1),
     )
-    u = coordinates(spec.images.size)
-    warped, displacement = [images[:, :1]], [torch.zeros(1, *u.shape, dtype=torch.float64)]
-    norms, families = [(0.0, 0.0)], ["original"]
-    for group in build_fields(sized):
-        field: Deformation | None = group.deformation
-        if field is None:
-            continue
-        warped.append(BandLimitedWarp()(images[:, None, 0, None], field)[:, :, 0])
-        displacement.append(field.displacement(u))
-        n = field.norms()
-        norms += zip(n.displacement.lower.tolist(), n.jacobian.lower.expand(len(group.asked)).tolist(), strict=True)
-        families += [group.family] * len(group.asked)
-    return {
-        "images": torch.cat(warped, dim=1).numpy(),
-        "displacement": torch.cat(displacement).numpy(),
-        "displacement_norm": np.array([a for a, _ in norms]),
-        "jacobian_norm": np.array([b for _, b in norms]),
-        "family": np.array(families),
-    }
+    return SweepSpec(images=spec.images, deformations=families, fields=1)

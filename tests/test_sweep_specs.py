@@ -1,21 +1,16 @@
-"""Specifications hash, survive JSON and refuse in one line; runs are written whole or not at all."""
+"""Specifications hash, survive JSON, YAML and settings, and refuse in one line."""
 
 import json
+from importlib import metadata
 
-import pandas as pd
 import pytest
-import torch
+import yaml
 from sweep_cases import spec
 
 import stability as st
-from stability.sweeps import result
-from stability.sweeps.result import read_rows, read_run, write_run
-
-
-@pytest.fixture(scope="module")
-def frame() -> pd.DataFrame:
-    return st.sweep(spec(vary={}, fields=1))
-
+from stability.kernels import Kernel
+from stability.sweeps.chunks import Cut
+from stability.sweeps.files import read_spec
 
 # --- specification ------------------------------------------------------------------------------------------------
 
@@ -50,6 +45,25 @@ def test_equal_specs_hash_equally_and_survive_json():
         ),
         ({"on_unreachable": "ignore"}, "on_unreachable"),
         ({"warp": {"kind": "bilinaer"}}, "did you mean 'bilinear'"),
+        ({"zip": [["layers.0.pooling_scale"]]}, "a path in zip must be one of"),
+        ({"zip": [["front_end", "front_end"]]}, "'front_end' twice"),
+        (
+            {
+                "vary": {"antialiasing": [1, 2], "layers.0.pooling_scale": [1]},
+                "zip": ["antialiasing", "layers.0.pooling_scale"],
+            },
+            "equally many",
+        ),
+        ({"representations": [{"kind": "grma"}]}, "did you mean 'gram'"),
+        ({"representations": [st.GramSpec(), st.GramSpec()]}, "give 'name'"),
+        ({"representations": [{"class_path": "torch.nn.Flaten"}]}, "did you mean 'Flatten'"),
+        ({"representations": [{"class_path": "nowhere.Net"}]}, "can be imported"),
+        ({"representations": [{"class_path": "Net"}]}, "package.module.Class"),
+        ({"representations": [{"kind": "lenet", "training": {}, "checkpoint": "x"}]}, "got both"),
+        ({"representations": [{"kind": "cnn", "widths": [4]}]}, "widths must have one number per layer"),
+        ({"images": {"domain": "window"}}, "domain must be 'torus'"),
+        ({"deformations": [{"class_path": "torch.nn.Flatten", "displacement_norm": 1}]}, "method 'sample'"),
+        ({"deformations": [{"kind": "compact", "displacement_norm": 1, "jacobian_norm": 1}]}, "one norm"),
     ],
 )
 def test_wrong_specs_are_told_in_one_line(changes, message):
@@ -65,45 +79,173 @@ def test_wrong_sizes_and_jobs_are_told_before_any_work():
         st.sweep(spec(), jobs=0)
 
 
-# --- on disk ------------------------------------------------------------------------------------------------------
+# --- tied knobs, defaults, settings, the user's own classes ---------------------------------------------------------
 
 
-def test_run_is_written_with_its_provenance(tmp_path, frame):
-    write_run(tmp_path / "run", frame, spec(), {"images_sha256": "0"})
-    pd.testing.assert_frame_equal(read_rows(tmp_path / "run"), frame)
-    run = read_run(tmp_path / "run")
-    assert run["hash"] == spec().hash
-    assert st.SweepSpec(**run["spec"]) == spec()
-    assert run["versions"]["torch"] == torch.__version__
-    assert "commit" in run
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["rows.parquet", "run.json"]
+def test_zipped_paths_move_together_and_the_others_are_combined():
+    paths = ("layers.0.pooling_scale", "layers.1.pooling_scale")
+    tied = spec(vary={paths[0]: [1, 2], "antialiasing": [1, 2], paths[1]: [2, 4]}, zip=[paths])
+    points = [point for point, _ in tied.architectures()]
+    assert [(p[paths[0]], p[paths[1]], p["antialiasing"]) for p in points] == [
+        (1, 2, 1), (1, 2, 2), (2, 4, 1), (2, 4, 2),
+    ]  # fmt: skip
+    assert [arch.scales for _, arch in tied.architectures()] == [(1, 1, 2), (2, 1, 2), (1, 2, 4), (2, 2, 4)]
+    assert tied == spec(vary={f"architecture.{k}": v for k, v in tied.vary.items()}, zip=paths)
+    assert list(points[0]) == list(tied.vary)
 
 
-def test_rows_of_another_spec_are_never_overwritten(tmp_path, frame):
-    write_run(tmp_path, frame, spec(), {})
-    before = (tmp_path / "rows.parquet").read_bytes()
-    with pytest.raises(ValueError, match="another folder"):
-        st.sweep(spec(seed=5), out=tmp_path)
-    assert (tmp_path / "rows.parquet").read_bytes() == before
-    result.check_folder(tmp_path, spec())  # the same spec may be written again
-    (tmp_path / "run.json").unlink()
-    with pytest.raises(ValueError, match="another folder"):
-        result.check_folder(tmp_path, spec())
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match="folder"):
-        result.check_folder(tmp_path / "file", spec())
+def test_plain_modules_are_measured_in_a_window_under_compact_fields_by_default():
+    modules = st.SweepSpec(representations=[{"kind": "lenet"}])
+    assert modules.images.domain == "window"
+    assert [family.kind for family in modules.deformations] == ["compact"]
+    assert modules.warp.kind == "spline"
+    mixed = spec(representations=[st.GramSpec(), {"kind": "lenet"}])
+    assert (mixed.images.domain, mixed.warp.kind) == ("torus", "band_limited")
+    assert st.SweepSpec.from_json(modules.to_json()) == modules
 
 
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
-    target = tmp_path / "rows.parquet"
-    target.write_text("old")
-    with result.replacing(tmp_path / "other") as temporary:
-        temporary.write_text("whole")
-        written = temporary.stat().st_ino
-    assert (tmp_path / "other").stat().st_ino == written  # moved into place, not copied
-    (tmp_path / "other").unlink()
-    with pytest.raises(RuntimeError), result.replacing(target) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
-    assert [path.name for path in tmp_path.iterdir()] == ["rows.parquet"]
-    assert target.read_text() == "old"
+def test_file_settings_and_python_give_the_same_spec(tmp_path):
+    base = spec()
+    file = tmp_path / "spec.yaml"
+    file.write_text(yaml.safe_dump(json.loads(base.to_json())))
+    assert read_spec(str(file)) == base
+    changed = read_spec(
+        str(file),
+        [
+            ("images.count", "3"),
+            ("architecture.layers.-1.pooling_scale", "8"),
+            ("vary.layers.-1.pooling_scale", "[1, 2]"),
+            ("deformations.0.displacement_norm", "[0.25]"),
+            ("fields", "1"),
+        ],
+    )
+    data = json.loads(base.to_json())
+    data["images"]["count"], data["fields"] = 3, 1
+    data["architecture"]["layers"][-1]["pooling_scale"] = 8
+    data["vary"]["layers.-1.pooling_scale"] = [1, 2]
+    data["deformations"][0]["displacement_norm"] = [0.25]
+    assert changed == st.SweepSpec(**data)
+    assert changed.hash == st.SweepSpec(**data).hash
+    alone = read_spec(None, [("deformations", "[{kind: translation, displacement_norm: 1}]"), ("images.count", "2")])
+    assert alone == st.SweepSpec(images={"count": 2}, deformations=[st.TranslationSpec(displacement_norm=1)])
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        (("imags.count", "1"), "did you mean 'images'"),
+        (("images.cuont", "1"), "did you mean 'count'"),
+        (("deformations.7.angles", "1"), "entry from 0 to 2"),
+        (("deformations.x", "1"), "entry from 0 to 2"),
+        (("fields.x", "1"), "plain value"),
+        (("images.size", "[1"), "must be YAML"),
+    ],
+)
+def test_wrong_settings_are_told_in_one_line(setting, message, tmp_path):
+    file = tmp_path / "spec.json"
+    file.write_text(spec().to_json())
+    with pytest.raises(ValueError, match=message) as error:
+        read_spec(str(file), [setting])
+    assert "\n" not in str(error.value)
+
+
+def test_a_users_kernel_is_named_by_its_class_path():
+    data = spec().architecture.to_dict()
+    data["layers"][0]["kernel"] = {"class_path": "own_classes.Cubic", "init_args": {"weight": 0.5}}
+    arch = st.Architecture.from_dict(data)
+    assert isinstance(arch.layers[0].kernel, Kernel)
+    assert arch.layers[0].kernel.weight == 0.5
+    assert st.Architecture.from_dict(json.loads(arch.to_json())) == arch
+    for wrong, message in (
+        ({"class_path": "torch.nn.Flatten"}, "must name a Kernel"),
+        ({"class_path": "own_classes.Cubic", "init_args": {"wieght": 1}}, "init_args"),
+        ({"class_path": "own_classes.Cubic", "args": {}}, "did you mean 'init_args'"),
+    ):
+        data["layers"][0]["kernel"] = wrong
+        with pytest.raises(ValueError, match=message):
+            st.Architecture.from_dict(data)
+
+
+def test_registered_classes_are_kinds(monkeypatch):
+    def points(group):
+        found = {
+            "stability.kernels": [("cubic", "own_classes:Cubic")],
+            "stability.deformations": [("drift", "own_classes:Drift")],
+            "stability.representations": [("blur", "own_classes:Blur")],
+        }[group]
+        return [metadata.EntryPoint(name, value, group) for name, value in found]
+
+    monkeypatch.setattr(metadata, "entry_points", points)
+    data = spec().architecture.to_dict()
+    data["layers"][0]["kernel"] = {"kind": "cubic", "weight": 0.5}
+    named = spec(
+        architecture=data,
+        vary={},
+        representations=[{"kind": "blur", "sigma": 2.0, "name": "my blur"}],
+        deformations=[{"kind": "drift", "speed": 2, "displacement_norm": [1, 2]}],
+    )
+    by_path = {"class_path": "own_classes.Cubic", "init_args": {"weight": 0.5}}
+    assert (
+        named.architecture.layers[0].kernel
+        == st.Architecture.from_dict(data | {"layers": [{**data["layers"][0], "kernel": by_path}]}).layers[0].kernel
+    )
+    assert named.representations[0].init_args == {"sigma": 2.0}
+    assert named.representations[0].label == "my blur"
+    assert named == spec(
+        architecture=named.architecture,
+        vary={},
+        representations=[{"class_path": "own_classes.Blur", "init_args": {"sigma": 2.0}, "name": "my blur"}],
+        deformations=[{"class_path": "own_classes.Drift", "init_args": {"speed": 2}, "displacement_norm": [1, 2]}],
+    )
+
+
+# --- chunks ---------------------------------------------------------------------------------------------------------
+
+
+def test_chunks_cover_every_cell_once():
+    many = spec(images={"name": "fashion", "count": 7, "size": [28, 28]}, fields=5)
+    cut = Cut(many)
+    seen = set()
+    for chunk in cut.chunks:
+        if not chunk.pairs:
+            cells = {(chunk.model, i, f) for i in range(*chunk.images) for f in range(*chunk.draws)}
+            assert not seen & cells
+            assert chunk.cells == (chunk.images[1] - chunk.images[0]) * sum(
+                len(draw.pairs) for draw in cut.draws[slice(*chunk.draws)]
+            )
+            seen |= cells
+    assert len(seen) == len(cut.models) * 7 * len(cut.draws)
+    assert len({chunk.address for chunk in cut.chunks}) == len(cut.chunks)
+
+
+def test_addresses_change_with_what_they_stand_for_and_with_nothing_else(monkeypatch):
+    base = {chunk.address for chunk in Cut(spec()).chunks}
+    assert base == {chunk.address for chunk in Cut(st.SweepSpec.from_json(spec().to_json())).chunks}
+    fourier = {"deformations": [st.FourierSpec(cutoff=2, displacement_norm=1.0)]}
+    one, other = ({c.address for c in Cut(spec(seed=j, **fourier)).chunks if not c.pairs} for j in (0, 1))
+    assert not one & other
+    for change in ({"warp": {"kind": "spline"}}, {"refinement": True}, {"rungs": ["trivial"]}):
+        other = {chunk.address for chunk in Cut(spec(**change)).chunks if not chunk.pairs}
+        assert not base & other
+    monkeypatch.setattr("stability.sweeps.chunks.code_version", lambda: "another")
+    assert not base & {chunk.address for chunk in Cut(spec()).chunks}
+
+
+def test_code_version_sees_code_and_neither_comments_nor_docstrings(tmp_path, monkeypatch):
+    from stability.sweeps import version
+
+    def versions(text):
+        (tmp_path / "grid.py").write_text(text)
+        version.code_version.cache_clear()
+        return version.code_version()
+
+    monkeypatch.setattr(version, "PACKAGE", tmp_path)
+    monkeypatch.setattr(version, "COUNTS", ("grid.py",))
+    try:
+        first = versions('"""Words."""\ndef f(x):\n    """More."""\n    return x + 1\n')
+        assert versions("# a comment\ndef f(x):\n    return x + 1\n") == first
+        assert versions("def f(x):\n    return x + 2\n") != first
+    finally:
+        version.code_version.cache_clear()
+    monkeypatch.undo()
+    assert all((version.PACKAGE / name).exists() for name in version.COUNTS)

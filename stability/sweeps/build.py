@@ -1,75 +1,208 @@
-"""From a specification to the objects that measure: fields, warps, representations."""
+"""From a specification to the objects that are measured with: images, warps, fields."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from stability.architecture import Architecture
+from stability import images as image_sets
+from stability import plugins
+from stability.boundaries import Boundary, Periodic, Reflect
 from stability.deformations.base import Deformation
-from stability.deformations.control import control
+from stability.deformations.compact import CompactField
+from stability.deformations.control import MARGIN, control, reachable
 from stability.deformations.fourier import FourierField
 from stability.deformations.translation import Translation
-from stability.representations.base import KernelRepresentation
-from stability.representations.ckn import CKN
-from stability.representations.gram import GramCKN
-from stability.representations.linear import LinearGram
-from stability.sweeps.spec import (
-    BandLimitedWarpSpec,
-    BilinearWarpSpec,
-    CKNSpec,
-    FourierSpec,
-    GramSpec,
-    IndexWarpSpec,
-    LinearSpec,
-    SplineWarpSpec,
-    SweepSpec,
-    TranslationSpec,
-)
+from stability.sweeps.chunks import Draw
+from stability.sweeps.families import CompactSpec, CustomFamilySpec, DeformationSpec, FourierSpec, Pair, TranslationSpec
+from stability.sweeps.parts import BandLimitedWarpSpec, BilinearWarpSpec, IndexWarpSpec, SplineWarpSpec
+from stability.sweeps.spec import SweepSpec
 from stability.warps.band_limited import BandLimitedWarp
 from stability.warps.base import Warp
 from stability.warps.bilinear import BilinearWarp
 from stability.warps.index import IndexWarp
 from stability.warps.spline import SplineWarp
 
-SEEDS_PER_SWEEP = 100_000
+AT_THE_END = 1e-6
+"""Relative distance from the end of the reachable interval that still counts as inside, as in ``control``."""
 
 
 @dataclass(frozen=True)
-class Group:
-    """Fields of one family and one seed, a batch over their sizes; ``deformation`` None: sizes out of reach."""
+class Fields:
+    """Some draws of one family at every size asked for.
+
+    Args:
+        family: its name in the rows.
+        cutoff: of the family; 0 where it has none.
+        items: (seed, displacement_norm, jacobian_norm) asked for, one per field.
+        present: positions of the items that have a field; the others are out of reach.
+        deformations: batches of fields, in the order of ``present``.
+    """
 
     family: str
     cutoff: float
-    field_seed: int
-    deformation: Deformation | None
-    asked: tuple[tuple[float | None, float | None], ...]  # (displacement_norm, jacobian_norm) of each field
+    items: tuple[tuple[int, float | None, float | None], ...]
+    present: tuple[int, ...]
+    deformations: tuple[Deformation, ...]
 
 
-@dataclass(frozen=True)
-class Measure:
-    """One representation of one point of the varied architectures."""
-
-    name: str
-    filters: str  # "64-128" for a finite-dimensional CKN, else ""
-    point: dict[str, Any]
-    architecture: Architecture
-    representation: KernelRepresentation
+def load_images(spec: SweepSpec, count: int) -> Tensor:
+    """The first images of the set, prepared for the sweep's domain, ``(count, C, *size)``."""
+    chosen = spec.images
+    return image_sets.load(
+        chosen.name, count=count, size=chosen.size, channels=chosen.channels, root=chosen.root, torus=torus(spec)
+    )
 
 
-def build_warp(spec: BandLimitedWarpSpec | SplineWarpSpec | BilinearWarpSpec | IndexWarpSpec) -> Warp:
-    """The warp that a spec names."""
-    match spec:
-        case BandLimitedWarpSpec():
-            return BandLimitedWarp(spec.oversample)
+def torus(spec: SweepSpec) -> bool:
+    """Whether the images live on the torus."""
+    return spec.images.domain != "window"
+
+
+def build_warp(spec: SweepSpec) -> Warp:
+    """The warp of a spec, with the boundary of its domain."""
+    boundary: Boundary = Periodic() if torus(spec) else Reflect()
+    match spec.warp:
         case SplineWarpSpec():
-            return SplineWarp()
+            return SplineWarp(boundary=boundary)
         case BilinearWarpSpec():
-            return BilinearWarp()
+            return BilinearWarp(boundary=boundary)
         case IndexWarpSpec():
-            return IndexWarp()
+            return IndexWarp(boundary=boundary)
+        case BandLimitedWarpSpec(oversample=oversample):
+            return BandLimitedWarp(oversample, boundary=boundary)
+        case None:
+            raise AssertionError("a complete spec has a warp")
+
+
+def build_fields(spec: SweepSpec, draws: Sequence[Draw]) -> Fields:
+    """The fields of draws of one family.
+
+    Args:
+        spec: gives the family and the size.
+        draws: of the same family.
+
+    Raises:
+        ValueError: if a field cannot have a pair of norms and the spec says "refuse".
+    """
+    family, size = spec.deformations[draws[0].family], spec.images.size
+    items = tuple((draw.seed, *pair) for draw in draws for pair in draw.pairs)
+    name, cutoff = _name(family), float(getattr(family, "cutoff", 0.0))
+    seeds, pairs = [draw.seed for draw in draws], draws[0].pairs
+    if isinstance(family, TranslationSpec):
+        vectors = torch.tensor([family.directions(len(size))[seed] for seed in seeds], dtype=torch.float64)
+        lengths = torch.tensor(family.displacement_norm, dtype=torch.float64)
+        moved = Translation((lengths[None, :, None] * vectors[:, None]).flatten(0, 1), size=size)
+        return Fields(name, cutoff, items, tuple(range(len(items))), (moved,))
+    fields = _sampled(family, size, seeds)
+    if isinstance(family, CustomFamilySpec):
+        controlled = [_controlled(family, field, pairs, seed) for field, seed in zip(fields, seeds, strict=True)]
+        return Fields(name, cutoff, items, tuple(range(len(items))), tuple(controlled))
+    (stacked,) = fields
+    inside = within_reach(family, stacked, pairs)
+    if bool(inside.all()):
+        both = _controlled(family, stacked[:, None], pairs, seeds[0])
+        return Fields(name, cutoff, items, tuple(range(len(items))), (_flat(both),))
+    if spec.on_unreachable == "refuse":
+        refuse(family, stacked, pairs, seeds, inside)
+    parts = []
+    for i, row in enumerate(inside.tolist()):
+        reached = tuple(pair for pair, good in zip(pairs, row, strict=True) if good)
+        parts += [_controlled(family, stacked[i], reached, seeds[i])] if reached else []
+    return Fields(name, cutoff, items, tuple(inside.flatten().nonzero()[:, 0].tolist()), tuple(parts))
+
+
+def check_reach(spec: SweepSpec, draws: Sequence[Draw]) -> int:
+    """How many pairs of norms are out of reach; the first one is an error if the spec says "refuse".
+
+    Raises:
+        ValueError: says what can be reached.
+    """
+    found = 0
+    for position, family in enumerate(spec.deformations):
+        own = [draw for draw in draws if draw.family == position]
+        if not own or not isinstance(family, FourierSpec) or not family.two_norms:
+            continue
+        (fields,) = _sampled(family, spec.images.size, [draw.seed for draw in own])
+        inside = within_reach(family, fields, own[0].pairs)
+        found += int((~inside).sum())
+        if found and spec.on_unreachable == "refuse":
+            refuse(family, fields, own[0].pairs, [draw.seed for draw in own], inside)
+    return found
+
+
+def within_reach(family: DeformationSpec, fields: Deformation, pairs: Sequence[Pair]) -> Tensor:
+    """Which of the fields ``(S,)`` can have which pair of norms, ``(S, P)`` bool."""
+    (count,) = fields.batch_shape
+    if not family.two_norms:
+        return torch.ones(count, len(pairs), dtype=torch.bool)
+    a, b = torch.tensor(pairs, dtype=torch.float64).T
+    if isinstance(family, FourierSpec) and family.shift is not None:
+        n = fields.norms()
+        alone = n.displacement.lower[:, None] * b / n.jacobian.lower[:, None]
+        return alone <= a * (1 + MARGIN)
+    lower, upper = reachable(fields)
+    ratio = b / a
+    return (ratio >= lower[:, None] * (1 - AT_THE_END)) & (ratio <= upper[:, None] * (1 + AT_THE_END))
+
+
+def refuse(
+    family: DeformationSpec, fields: Deformation, pairs: Sequence[Pair], seeds: Sequence[int], inside: Tensor
+) -> None:
+    """Raise the error of the first field that cannot have a pair of norms."""
+    i, j = (~inside).nonzero()[0].tolist()
+    _controlled(family, fields[i], [pairs[j]], seeds[i])
+
+
+def _sampled(family: DeformationSpec, size: tuple[int, ...], seeds: Sequence[int]) -> list[Deformation]:
+    """One batch ``(S,)`` of the seeds' fields, or for a user's family one field per seed."""
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    if isinstance(family, CustomFamilySpec):
+        return [_own(family, size, generator) for generator in generators]
+    assert isinstance(family, FourierSpec | CompactSpec)
+    drawn = [FourierField.sample(size, cutoff=family.cutoff, generator=generator) for generator in generators]
+    cosine, sine = torch.stack([one.cosine for one in drawn]), torch.stack([one.sine for one in drawn])
+    stacked = FourierField(drawn[0].modes, cosine, sine, size=size)
+    if isinstance(family, CompactSpec):
+        return [CompactField(stacked, border=family.border, rise=family.rise)]
+    return [stacked]
+
+
+def _own(family: CustomFamilySpec, size: tuple[int, ...], generator: torch.Generator) -> Deformation:
+    sample: Any = getattr(plugins.load_class(family.class_path), "sample", None)
+    try:
+        field = sample(size, generator=generator, **family.init_args)
+    except TypeError as error:
+        raise ValueError(f"init_args must fit {family.class_path}.sample, got {family.init_args}: {error}") from None
+    if not isinstance(field, Deformation) or tuple(field.size) != tuple(size):
+        raise ValueError(
+            f"{family.class_path}.sample must return a Deformation on the torus {size}, got {field!r}; mend the class"
+        )
+    return field
+
+
+def _controlled(family: DeformationSpec, field: Deformation, pairs: Sequence[Pair], seed: int) -> Deformation:
+    def column(index: int) -> Tensor | None:
+        values = [pair[index] for pair in pairs]
+        return None if values[0] is None else torch.tensor(values, dtype=torch.float64)
+
+    shift = family.shift if isinstance(family, FourierSpec) else None
+    try:
+        return control(field, displacement_norm=column(0), jacobian_norm=column(1), shift=shift)
+    except ValueError as error:
+        raise ValueError(f"field {seed} of the family {_name(family)!r}: {error}, or on_unreachable='record'") from None
+
+
+def _name(family: DeformationSpec) -> str:
+    return family.name if isinstance(family, CustomFamilySpec) else family.kind
+
+
+def _flat(fields: Deformation) -> Deformation:
+    """A batch ``(S, P)`` as ``(S P,)``."""
+    count = fields.batch_shape.numel()
+    return fields[torch.unravel_index(torch.arange(count), fields.batch_shape)]
 
 
 def check_sizes(spec: SweepSpec) -> None:
@@ -78,85 +211,7 @@ def check_sizes(spec: SweepSpec) -> None:
         architecture.check_size(spec.images.size)
 
 
-def build_measures(spec: SweepSpec, load: Callable[[int], Tensor]) -> list[Measure]:
-    """Every representation of every varied architecture.
-
-    Args:
-        spec: what is measured.
-        load: gives the first n images of the set; a finite-dimensional CKN learns its anchors from them.
-    """
-    measures = []
-    for point, architecture in spec.architectures():
-        for chosen in spec.representations:
-            filters = ""
-            match chosen:
-                case GramSpec():
-                    representation: KernelRepresentation = GramCKN(architecture)
-                case LinearSpec():
-                    representation = LinearGram(architecture)
-                case CKNSpec():
-                    rng = torch.Generator().manual_seed(chosen.seed)
-                    representation = CKN.fit(architecture, load(chosen.images), filters=chosen.filters, generator=rng)
-                    filters = "-".join(map(str, chosen.filters))
-            seen = representation.architecture or architecture
-            measures.append(Measure(chosen.kind, filters, point, seen, representation))
-    return measures
-
-
-def build_fields(spec: SweepSpec) -> list[Group]:
-    """Every field at every size asked for.
-
-    Raises:
-        ValueError: if a field cannot have a pair of norms and the spec says "refuse".
-    """
-    groups = []
-    for family in spec.deformations:
-        match family:
-            case FourierSpec():
-                for index in range(spec.fields):
-                    groups += _fourier(spec, family, SEEDS_PER_SWEEP * spec.seed + index)
-            case TranslationSpec():
-                groups += _translations(family, spec.images.size)
-    return groups
-
-
-def _fourier(spec: SweepSpec, family: FourierSpec, seed: int) -> list[Group]:
-    field = FourierField.sample(spec.images.size, cutoff=family.cutoff, generator=torch.Generator().manual_seed(seed))
-    groups: list[Group] = []
-    pairs = list(family.pairs)
-    if spec.on_unreachable == "record":
-        reached = []
-        for pair in pairs:
-            try:
-                _control(field, family, [pair])
-            except ValueError:
-                groups.append(Group(family.kind, family.cutoff, seed, None, (pair,)))
-            else:
-                reached.append(pair)
-        pairs = reached
-    if pairs:
-        try:
-            controlled = _control(field, family, pairs)
-        except ValueError as error:
-            raise ValueError(f"field {seed} of the family 'fourier': {error}, or on_unreachable='record'") from None
-        groups.append(Group(family.kind, family.cutoff, seed, controlled, tuple(pairs)))
-    return groups
-
-
-def _control(field: FourierField, family: FourierSpec, pairs: list[tuple[float | None, float | None]]) -> FourierField:
-    def column(index: int) -> Tensor | None:
-        values = [pair[index] for pair in pairs]
-        return None if values[0] is None else torch.tensor(values, dtype=torch.float64)
-
-    return control(field, displacement_norm=column(0), jacobian_norm=column(1), shift=family.shift)
-
-
-def _translations(family: TranslationSpec, size: tuple[int, ...]) -> list[Group]:
-    groups = []
-    for index, direction in enumerate(family.directions(len(size))):
-        vectors = torch.tensor(family.displacement_norm, dtype=torch.float64)[:, None] * torch.tensor(
-            direction, dtype=torch.float64
-        )
-        asked = tuple((norm, None) for norm in family.displacement_norm)
-        groups.append(Group(family.kind, 0.0, index, Translation(vectors, size=size), asked))
-    return groups
+def labels(spec: SweepSpec) -> list[int]:
+    """The measured images' classes; -1 where the set has none."""
+    found = image_sets.dataset(spec.images.name, root=spec.images.root).labels[: spec.images.count].tolist()
+    return found + [-1] * (spec.images.count - len(found))

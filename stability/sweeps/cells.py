@@ -1,4 +1,4 @@
-r"""One chunk of a sweep: one image, every field, every representation. Tensors in, plain numbers out.
+r"""One chunk of a sweep: a batch of images, a batch of fields, one model. Tensors in, tensors out.
 
 Runs in a worker process with one thread: on two cores two processes are faster than two threads, and a neighbour's
 load does not make the threads wait for each other.
@@ -7,43 +7,88 @@ load does not make the threads wait for each other.
 import contextlib
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from stability.allowances import is_projection, low_pass_difference, refined_distance
 from stability.architecture import Architecture
+from stability.boundaries import Reflect
 from stability.deformations.base import Deformation
-from stability.representations.base import KernelRepresentation, Reference, Representation
+from stability.front_ends import FrontEnd
+from stability.representations.base import Representation
+from stability.representations.ckn import CKN
 from stability.warps.band_limited import BandLimitedWarp
 from stability.warps.base import Warp
 from stability.warps.error import interpolation_error
 
 
-@dataclass(frozen=True)
-class Chunk:
-    """One unit of work."""
+@dataclass(eq=False)
+class Deformed:
+    """Images under fields, shared by all models that see them.
 
-    image: Tensor  # (1, C, *size)
-    deformations: tuple[Deformation, ...]  # batches of fields, F in all
+    Args:
+        images: ``(I, C, *size)``.
+        deformations: batches of fields, F in all.
+        warp: how the images were deformed.
+        warped: ``(I, F, C, *size)``.
+        clipped: share of the pixels that were set to 0 or 1, ``(I, F)``.
+    """
+
+    images: Tensor
+    deformations: tuple[Deformation, ...]
     warp: Warp
-    representations: tuple[KernelRepresentation, ...]
-    refinement: bool
+    warped: Tensor
+    clipped: Tensor
+    _errors: dict[float | None, Tensor] = field(default_factory=dict)
+    _differences: dict[tuple[float | None, FrontEnd | None], Tensor] = field(default_factory=dict)
+
+    def error(self, antialiasing: float | None) -> Tensor:
+        """||A_0 (W x - L x)|| for every image and field, ``(I, F)``."""
+        if antialiasing not in self._errors:
+            parts, start = [], 0
+            for fields in self.deformations:
+                stop = start + fields.batch_shape.numel()
+                warped = self.warped[:, start:stop]
+                parts.append(
+                    interpolation_error(
+                        self.images[:, None], fields, self.warp, antialiasing=antialiasing, warped=warped
+                    ).expand(len(self.images), stop - start)
+                )
+                start = stop
+            self._errors[antialiasing] = torch.cat(parts, dim=1)
+        return self._errors[antialiasing]
+
+    def difference(self, architecture: Architecture) -> Tensor:
+        """||A_0 F (W x - x)|| for every image and field, ``(I, F)``."""
+        key = architecture.antialiasing, architecture.front_end
+        if key not in self._differences:
+            pairs = zip(self.images, self.warped, strict=True)
+            rows = [low_pass_difference(architecture, image[None], warped) for image, warped in pairs]
+            self._differences[key] = torch.stack(rows)
+        return self._differences[key]
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What a chunk found: lists over representations (outer) and fields (inner)."""
+    """What one model found for a chunk; L layers, I images, F fields.
 
-    distance: list[list[float]]
-    refinement: list[list[float]]  # change of the distance on a grid twice as fine; NaN where it was not asked for
-    norm_phi: list[float]
-    floor: list[float]
-    interpolation_error: list[list[float]]  # ||A_0 (W x - L x)||
-    low_pass: list[list[float]]  # ||A_0 F (W x - x)||
-    warped_norm: list[float]  # ||W x||
-    seconds: list[float]  # per distance, of each representation
+    Args:
+        distance: ``(L, I, F)``.
+        norm: ||Phi(x)||, ``(L, I)``.
+        floor: ``(L, I)``.
+        refinement: change of the distance on a grid twice as fine, ``(L, I, F)``; NaN where it was not asked for.
+        captured_energy: of a finite CKN, ``(I,)``; NaN for others.
+        seconds: of one distance.
+    """
+
+    distance: Tensor
+    norm: Tensor
+    floor: Tensor
+    refinement: Tensor
+    captured_energy: Tensor
+    seconds: float
 
 
 @contextlib.contextmanager
@@ -57,61 +102,52 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def measure(chunk: Chunk) -> Measured:
-    """Warp the image by every field once, then ask every representation for the distances."""
-    with one_thread(), torch.no_grad():
-        image = chunk.image
-        parts = [chunk.warp(image, fields) for fields in chunk.deformations]
-        warped = torch.cat(parts)  # (F, C, *size)
-        errors: dict[float | None, list[float]] = {}
-        differences: dict[tuple[float | None, object], list[float]] = {}
-        distance, refinement, norm_phi, floor, seconds, error_rows, difference_rows = [], [], [], [], [], [], []
-        for representation in chunk.representations:
-            architecture = _architecture(representation)
-            sigma, front_end = architecture.antialiasing, architecture.front_end
-            if sigma not in errors:
-                errors[sigma] = []
-                for fields, part in zip(chunk.deformations, parts, strict=True):
-                    error = interpolation_error(image, fields, chunk.warp, antialiasing=sigma, warped=part)
-                    errors[sigma] += error.tolist()
-            if (sigma, front_end) not in differences:
-                differences[sigma, front_end] = low_pass_difference(architecture, image, warped).tolist()
-            start = time.perf_counter()
-            reference = representation.reference(image)
-            distance.append(reference.distance(warped[None])[0].tolist())
-            seconds.append((time.perf_counter() - start) / len(warped))
-            refinement.append(_refinement(chunk, representation, reference, distance[-1]))
-            norm_phi.append(float(reference.norm))
-            floor.append(float(reference.floor))
-            error_rows.append(errors[sigma])
-            difference_rows.append(differences[sigma, front_end])
-        warped_norm = warped.flatten(1).norm(dim=1).tolist()
-        return Measured(distance, refinement, norm_phi, floor, error_rows, difference_rows, warped_norm, seconds)
+def deform(images: Tensor, deformations: tuple[Deformation, ...], warp: Warp) -> Deformed:
+    """Every image under every field; in a window, where networks expect pictures, values are clipped to [0, 1]."""
+    if deformations:
+        warped = torch.cat([warp(images[:, None], fields) for fields in deformations], dim=1)
+    else:
+        warped = images[:, None][:, :0]
+    d = images.ndim - 2
+    axes = tuple(range(-d - 1, 0))
+    if isinstance(warp.boundary, Reflect):
+        inside = warped.clamp(0.0, 1.0)
+        return Deformed(images, deformations, warp, inside, (inside != warped).double().mean(axes))
+    return Deformed(images, deformations, warp, warped, torch.zeros(warped.shape[:2], dtype=torch.float64))
 
 
-def _refinement(
-    chunk: Chunk, representation: KernelRepresentation, reference: Reference, distance: list[float]
-) -> list[float]:
-    """|distance on this grid - distance on a grid twice as fine| under the exact warp, for every field."""
-    if not chunk.refinement:
-        return [float("nan")] * len(distance)
-    fine = [refined_distance(representation, chunk.image, fields)[0] for fields in chunk.deformations]
-    coarse = chunk.image.new_tensor(distance)
-    if not is_projection(chunk.warp):
-        exact = torch.cat([BandLimitedWarp()(chunk.image, fields) for fields in chunk.deformations])
-        coarse = reference.distance(exact[None])[0]
-    return (torch.cat(fine) - coarse).abs().tolist()
+def measure(representation: Representation, deformed: Deformed, *, refinement: bool) -> Measured:
+    """The distances of one model: x is encoded once, then every W x."""
+    images, warped = deformed.images, deformed.warped
+    start = time.perf_counter()
+    reference = representation.reference(images)
+    layers = len(representation.layer_names)
+    nothing = images.new_zeros(layers, len(images), 0)  # every field of the chunk is out of reach
+    distance = reference.distances(warped) if warped.shape[1] else nothing  # (L, I, F)
+    seconds = (time.perf_counter() - start) / max(1, warped.shape[0] * warped.shape[1])
+    change = torch.full_like(distance, float("nan"))
+    if refinement and warped.shape[1]:
+        rows = [_refinement(representation, deformed, i, distance[0, i]) for i in range(len(images))]
+        change = torch.stack(rows)[None]
+    energy = torch.full((len(images),), float("nan"), dtype=torch.float64)
+    if isinstance(representation, CKN):
+        energy = representation.captured_energy(images).double().prod(dim=1)
+    return Measured(distance, reference.norms, reference.floors, change, energy, seconds)
 
 
-def pair_distance(representation: KernelRepresentation, images: Tensor) -> float:
-    """Median of ||Phi(x_i) - Phi(x_j)|| over all pairs i < j; NaN for a single image."""
-    with one_thread(), torch.no_grad():
-        gram = representation.kernel_matrix(images)
-        squared = gram.diagonal()[:, None] + gram.diagonal() - 2.0 * gram
-        rows, columns = torch.triu_indices(len(images), len(images), offset=1)
-        return float(squared[rows, columns].clamp_min(0.0).sqrt().median()) if len(rows) else float("nan")
+def _refinement(representation: Representation, deformed: Deformed, i: int, distance: Tensor) -> Tensor:
+    """|distance on this grid - distance on a grid twice as fine| under the exact warp, ``(F,)`` for image i."""
+    image = deformed.images[i : i + 1]
+    fine = [refined_distance(representation, image, fields)[0] for fields in deformed.deformations]
+    if not is_projection(deformed.warp):
+        exact = torch.cat([BandLimitedWarp()(image, fields) for fields in deformed.deformations])
+        distance = representation.reference(image).distance(exact[None])[0]
+    return (torch.cat(fine) - distance).abs()
 
 
-def _architecture(representation: Representation) -> Architecture:
-    assert representation.architecture is not None  # a sweep builds its representations from architectures
-    return representation.architecture
+def pair_distances(representation: Representation, images: Tensor) -> Tensor:
+    """Median of ||Phi(x_i) - Phi(x_j)|| over all pairs i < j, of every layer, ``(L,)``; NaN for a single image."""
+    if len(images) < 2:
+        return torch.full((len(representation.layer_names),), float("nan"), dtype=torch.float64)
+    rows, columns = torch.triu_indices(len(images), len(images), offset=1)
+    return representation.distance_matrices(images)[:, rows, columns].median(dim=1).values

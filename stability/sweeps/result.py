@@ -12,59 +12,29 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from stability import __version__
 from stability.sweeps.spec import SweepSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import pandas as pd
     from torch import Tensor
 
-ROWS, RUN = "rows.parquet", "run.json"
+ROWS, RUN, STRIP = "rows.parquet", "run.json", "strip.npz"
 UNDEFINED = "undefined"
 PACKAGES = ("torch", "numpy", "kornia", "pandas", "pyarrow")
 
 
-def check_folder(folder: Path, spec: SweepSpec) -> None:
-    """Raise ``ValueError`` if writing this spec's rows into a folder would overwrite those of another one."""
-    run = folder / RUN
-    if run.is_file():
-        try:
-            there = json.loads(run.read_text())["hash"]
-        except (OSError, ValueError, TypeError, KeyError):
-            there = "unreadable"
-        if there != spec.hash:
-            raise ValueError(
-                f"out must be a new folder or hold the same spec, got {str(folder)!r} with the run {str(there)[:12]}; "
-                "choose another folder"
-            )
-    elif (folder / ROWS).exists():
-        raise ValueError(f"out must not hold rows without their {RUN}, got {str(folder)!r}; choose another folder")
-    check_writable(folder)
-
-
-def write_run(folder: Path, frame: pd.DataFrame, spec: SweepSpec, extra: dict[str, Any]) -> None:
-    """Write rows and provenance, each under a temporary name that is then moved into place.
-
-    Args:
-        folder: made if it does not exist.
-        frame: the rows; "undefined" in the column ``floor`` is stored as NaN and comes back on reading.
-        spec: what was asked.
-        extra: more entries of ``run.json``.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    table = frame.assign(floor=pd.to_numeric(frame["floor"], errors="coerce")) if "floor" in frame else frame
-    with replacing(folder / ROWS) as temporary:
-        table.to_parquet(temporary, index=False)
-    with replacing(folder / RUN) as temporary:
-        temporary.write_text(json.dumps(provenance(spec, len(frame)) | extra, indent=2) + "\n")
-
-
-def read_rows(folder: str | Path) -> pd.DataFrame:
+def read_rows(folder: str | Path) -> "pd.DataFrame":
     """The rows of a run; where Phi(x) = 0 the column ``floor`` says "undefined" again."""
-    frame = pd.read_parquet(Path(folder) / ROWS)
+    import pandas as pd
+
+    return undefined(pd.read_parquet(Path(folder) / ROWS))
+
+
+def undefined(frame: "pd.DataFrame") -> "pd.DataFrame":
+    """Where a distance has no floor, because Phi(x) = 0, the column ``floor`` says so."""
     zero = frame["floor"].isna() & frame["distance"].notna()
     if zero.any():
         frame["floor"] = frame["floor"].astype(object).mask(zero, UNDEFINED)

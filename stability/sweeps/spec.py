@@ -1,185 +1,58 @@
 r"""``SweepSpec``: what a sweep measures, as frozen data.
 
 Equal specs hash equally; unknown keys and names are answered with the nearest. Each part that can be chosen carries a
-``kind``, by which plain data (JSON, YAML) name it.
+``kind``, by which plain data (JSON, YAML) name it; the user's own class is ``class_path`` and ``init_args``.
 """
 
 import hashlib
 import itertools
 import json
-import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    ValidationError,
-    field_serializer,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, field_serializer, field_validator, model_validator
 
-from stability.architecture import Architecture, from_plain, plain
+from stability import plugins
+from stability.architecture import Architecture
 from stability.front_ends import FrontEnd
 from stability.kernels import Kernel
 from stability.names import unknown
-from stability.sweeps.messages import one_line
+from stability.plain_data import from_plain, plain
+from stability.sweeps.families import CompactSpec, DeformationSpec, FourierSpec, TranslationSpec
+from stability.sweeps.models import (
+    MODULES,
+    CKNSpec,
+    CNNSpec,
+    GramSpec,
+    LeNetSpec,
+    LinearSpec,
+    ModuleSpec,
+    RepresentationSpec,
+    TrainingSpec,
+)
+from stability.sweeps.parts import (
+    ArchitectureField,
+    BandLimitedWarpSpec,
+    BilinearWarpSpec,
+    ImagesSpec,
+    IndexWarpSpec,
+    Seed,
+    Spec,
+    SplineWarpSpec,
+    WarpSpec,
+)
+
+__all__ = [
+    "BandLimitedWarpSpec", "BilinearWarpSpec", "CKNSpec", "CNNSpec", "CompactSpec", "FourierSpec", "GramSpec",
+    "ImagesSpec", "IndexWarpSpec", "LeNetSpec", "LinearSpec", "ModuleSpec", "SplineWarpSpec", "SweepSpec",
+    "TrainingSpec", "TranslationSpec",
+]  # fmt: skip
 
 RUNGS = ("closed_form", "trivial")
-IMAGE_SETS = ("blobs", "fashion", "photographs")
-
-
-def _architecture(value: Any) -> Any:
-    return Architecture.from_dict(value) if isinstance(value, Mapping) else value
-
-
-def _as_tuple(value: Any) -> Any:
-    return (value,) if isinstance(value, int | float) and not isinstance(value, bool) else value
-
-
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Norms = Annotated[tuple[Positive, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
-ArchitectureField = Annotated[
-    Architecture, BeforeValidator(_architecture), PlainSerializer(lambda value: value.to_dict(), return_type=dict)
-]
-
-
-class Spec(BaseModel):
-    """Frozen, closed data: an unknown key is an error, told in one line that names the nearest key."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
-
-    def __init__(self, **data: Any) -> None:
-        for key in data:
-            if key not in type(self).model_fields:
-                raise ValueError(unknown(f"a key of {type(self).__name__}", key, type(self).model_fields))
-        try:
-            super().__init__(**data)
-        except ValidationError as error:
-            raise ValueError(one_line(type(self).__name__, error)) from None
-
-
-class ImagesSpec(Spec):
-    """``images.load(name, count=..., size=..., channels=...)``."""
-
-    name: str = "fashion"
-    count: Annotated[int, Field(ge=1)] = 8
-    size: Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(min_length=1, max_length=2)] = (32, 32)
-    channels: Literal[1, 3] = 1
-
-    @field_validator("name")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        if name not in IMAGE_SETS:
-            raise ValueError(unknown("image set", name, IMAGE_SETS))
-        return name
-
-
-class GramSpec(Spec):
-    """The exact CKN, ``GramCKN(architecture)``."""
-
-    kind: Literal["gram"] = "gram"
-
-
-class LinearSpec(Spec):
-    """The linear kernel of the same architecture, ``LinearGram(architecture)``: the control."""
-
-    kind: Literal["linear"] = "linear"
-
-
-class CKNSpec(Spec):
-    """The finite-dimensional CKN, ``CKN.fit(architecture, images, filters=...)``, on images of the same set.
-
-    Args:
-        filters: number of anchors of every layer.
-        images: how many images of the set k-means learns from; at most what the set has.
-        seed: of the generator that draws patches and starts k-means.
-    """
-
-    kind: Literal["ckn"] = "ckn"
-    filters: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
-    images: Annotated[int, Field(ge=1)] = 32
-    seed: Annotated[int, Field(ge=0)] = 0
-
-
-class FourierSpec(Spec):
-    """Mean-free band-limited fields with prescribed norms; without ``shift`` the mean stays zero.
-
-    One list of norms: the drawn field is rescaled. Two lists: every pair, met at once by ``control``.
-    """
-
-    kind: Literal["fourier"] = "fourier"
-    cutoff: Annotated[float, Field(ge=1)] = 3
-    displacement_norm: Norms | None = None
-    jacobian_norm: Norms | None = None
-    shift: tuple[float, ...] | None = None
-
-    @model_validator(mode="after")
-    def _some_norm(self) -> "FourierSpec":
-        if self.displacement_norm is None and self.jacobian_norm is None:
-            raise ValueError("displacement_norm or jacobian_norm must be given, got neither; ask for at least one size")
-        if self.shift is not None and (self.displacement_norm is None or self.jacobian_norm is None):
-            raise ValueError("shift must come with both norms, got one; give displacement_norm and jacobian_norm")
-        if self.shift is not None and not any(self.shift):
-            raise ValueError(f"shift must be a direction, got {self.shift}; use for example (1.0, 0.0)")
-        return self
-
-    @property
-    def pairs(self) -> tuple[tuple[float | None, float | None], ...]:
-        """(displacement_norm, jacobian_norm) of every size asked for."""
-        return tuple(itertools.product(self.displacement_norm or (None,), self.jacobian_norm or (None,)))
-
-
-class TranslationSpec(Spec):
-    """Translations by the given lengths, in ``angles`` evenly spaced directions (1-D: right and left)."""
-
-    kind: Literal["translation"] = "translation"
-    displacement_norm: Norms
-    angles: Annotated[int, Field(ge=1, le=3600)] = 8
-
-    def directions(self, d: int) -> list[tuple[float, ...]]:
-        """Unit vectors (x, y); in 1-D at most two of them."""
-        if d == 1:
-            line: list[tuple[float, ...]] = [(1.0,), (-1.0,)]
-            return line[: self.angles]
-        turns = [2 * math.pi * i / self.angles for i in range(self.angles)]
-        return [(math.cos(turn), math.sin(turn)) for turn in turns]
-
-
-class BandLimitedWarpSpec(Spec):
-    """``BandLimitedWarp(oversample)``: exact."""
-
-    kind: Literal["band_limited"] = "band_limited"
-    oversample: Annotated[int, Field(ge=1)] = 4
-
-
-class SplineWarpSpec(Spec):
-    """``SplineWarp()``: cubic, twice differentiable."""
-
-    kind: Literal["spline"] = "spline"
-
-
-class BilinearWarpSpec(Spec):
-    """``BilinearWarp()``: what deep-learning pipelines do."""
-
-    kind: Literal["bilinear"] = "bilinear"
-
-
-class IndexWarpSpec(Spec):
-    """``IndexWarp()``: nearest pixel."""
-
-    kind: Literal["index"] = "index"
-
-
-RepresentationSpec = Annotated[GramSpec | LinearSpec | CKNSpec, Field(discriminator="kind")]
-DeformationSpec = Annotated[FourierSpec | TranslationSpec, Field(discriminator="kind")]
-WarpSpec = Annotated[
-    BandLimitedWarpSpec | SplineWarpSpec | BilinearWarpSpec | IndexWarpSpec, Field(discriminator="kind")
-]
+PREFIX = "architecture."
+"""May stand before a varied path."""
+COMPACT_SIZES = (0.5, 1.0, 2.0)
+"""Sizes in px of the deformations that plain modules are measured under where the spec names none."""
 
 
 class SweepSpec(Spec):
@@ -190,10 +63,13 @@ class SweepSpec(Spec):
         architecture: the base point; an ``Architecture`` or its ``to_dict()``.
         vary: dotted path into the architecture -> values, for example ``{"layers.-1.pooling_scale": [1, 2, 4, 8]}``;
             several paths are combined as a product.
-        representations: what is measured for every architecture.
-        deformations: families with their sizes.
+        zip: groups of varied paths that move together, ``[["layers.0.pooling_scale", "layers.1.pooling_scale"]]``:
+            first value with first value, second with second.
+        representations: what is measured for every architecture; a plain module is measured once.
+        deformations: families with their sizes; by default compactly supported fields where every representation is a
+            plain module.
         fields: number of independent fields of every random family.
-        warp: how images are deformed.
+        warp: how images are deformed; by default exactly (torus) or by cubic splines (window).
         rungs: the bounds that go into the rows, of "closed_form", "trivial".
         refinement: evaluate every distance on a grid twice as fine as well (16 times the work in 2-D) and report the
             change: the only sight of the grid's own error.
@@ -212,14 +88,15 @@ class SweepSpec(Spec):
     images: ImagesSpec = ImagesSpec()
     architecture: ArchitectureField = Architecture.dyadic(depth=2)
     vary: dict[str, tuple[Any, ...]] = {}
+    zip: tuple[tuple[str, ...], ...] = ()
     representations: Annotated[tuple[RepresentationSpec, ...], Field(min_length=1)] = (GramSpec(), LinearSpec())
-    deformations: Annotated[tuple[DeformationSpec, ...], Field(min_length=1)]
+    deformations: tuple[DeformationSpec, ...] = ()
     fields: Annotated[int, Field(ge=1, le=100_000)] = 8
-    warp: WarpSpec = BandLimitedWarpSpec()
+    warp: WarpSpec | None = None
     rungs: tuple[str, ...] = RUNGS
     refinement: bool = False
     on_unreachable: Literal["refuse", "record"] = "refuse"
-    seed: Annotated[int, Field(ge=0, le=10**12)] = 0
+    seed: Seed = 0
 
     @field_validator("rungs")
     @classmethod
@@ -244,7 +121,9 @@ class SweepSpec(Spec):
             if isinstance(values, list | tuple) and not values:
                 raise ValueError(f"the values of {path!r} must be at least one, got none; drop the path or give values")
         return {
-            path: tuple(canonical(path, value) for value in (values if isinstance(values, list | tuple) else [values]))
+            str(path).removeprefix(PREFIX): tuple(
+                canonical(path, value) for value in (values if isinstance(values, list | tuple) else [values])
+            )
             for path, values in vary.items()
         }
 
@@ -255,22 +134,83 @@ class SweepSpec(Spec):
             for path, values in vary.items()
         }
 
+    @field_validator("zip", mode="before")
+    @classmethod
+    def _groups(cls, groups: Any) -> Any:
+        """One group may be given without its outer list; prefixes go."""
+        if not isinstance(groups, list | tuple):
+            return groups
+        groups = [groups] if groups and all(isinstance(path, str) for path in groups) else groups
+        return [
+            [str(path).removeprefix(PREFIX) for path in group] if isinstance(group, list | tuple) else group
+            for group in groups
+        ]
+
+    @model_validator(mode="after")
+    def _complete(self) -> "SweepSpec":
+        """What was left open follows from the representations."""
+        domain = self.images.domain or ("window" if self._only_modules else "torus")
+        if domain == "window" and not self._only_modules:
+            name = next(chosen.label for chosen in self.representations if not is_plain_module(chosen))
+            raise ValueError(
+                f"the domain must be 'torus' where a representation has an architecture of the theory, got 'window' "
+                f"with {name!r}; leave images.domain out"
+            )
+        object.__setattr__(self, "images", self.images.model_copy(update={"domain": domain}))
+        if not self.deformations:
+            if domain == "torus":
+                raise ValueError("deformations must be at least one family, got none; for example {kind: fourier, ...}")
+            object.__setattr__(self, "deformations", (CompactSpec(displacement_norm=COMPACT_SIZES),))
+        if self.warp is None:
+            object.__setattr__(self, "warp", SplineWarpSpec() if domain == "window" else BandLimitedWarpSpec())
+        return self
+
     @model_validator(mode="after")
     def _paths_lead_somewhere(self) -> "SweepSpec":
+        self._check_zip()
         for _, architecture in self.architectures():
             for chosen in self.representations:
-                if isinstance(chosen, CKNSpec) and len(chosen.filters) != architecture.depth:
+                counts = {CKNSpec: "filters", CNNSpec: "widths"}.get(type(chosen))
+                if counts and len(getattr(chosen, counts)) != architecture.depth:
                     raise ValueError(
-                        f"filters must have one number per layer ({architecture.depth}), got {chosen.filters}; "
-                        "use for example (64, 128)"
+                        f"{counts} must have one number per layer ({architecture.depth}), got "
+                        f"{getattr(chosen, counts)}; use for example {(64, 128, 256)[: architecture.depth]}"
                     )
+        labels = [repr((chosen.label, getattr(chosen, "filters", None))) for chosen in self.representations]
+        for label in labels:
+            if labels.count(label) > 1:
+                raise ValueError(f"representations must differ in name (or filters), got {label} twice; give 'name'")
         return self
+
+    def _check_zip(self) -> None:
+        tied = [path for group in self.zip for path in group]
+        for path in tied:
+            if path not in self.vary:
+                raise ValueError(unknown("a path in zip", path, self.vary or ["(vary is empty)"]))
+            if tied.count(path) > 1:
+                raise ValueError(f"a path may be in one group of zip, got {path!r} twice; take one out")
+        for group in self.zip:
+            counts = {path: len(self.vary[path]) for path in group}
+            if len(set(counts.values())) > 1:
+                raise ValueError(f"zipped paths must have equally many values, got {counts}; pair them one to one")
+
+    @property
+    def _only_modules(self) -> bool:
+        return all(is_plain_module(chosen) for chosen in self.representations)
 
     def architectures(self) -> list[tuple[dict[str, Any], Architecture]]:
         """Every combination of the varied values, with the architecture that it gives; the base point if none."""
+        groups = [group for group in self.zip if group]
+        tied = {path: group for group in groups for path in group}
+        axes: list[list[dict[str, Any]]] = []
+        for path, values in self.vary.items():
+            group = tied.get(path, (path,))
+            if path == next(one for one in self.vary if one in group):  # a group stands where its first path stands
+                axes.append([{one: self.vary[one][i] for one in group} for i in range(len(values))])
         points = []
-        for values in itertools.product(*self.vary.values()):
-            chosen, architecture = dict(zip(self.vary, values, strict=True)), self.architecture
+        for parts in itertools.product(*axes):
+            merged = {path: value for part in parts for path, value in part.items()}
+            chosen, architecture = {path: merged[path] for path in self.vary}, self.architecture
             for path, value in chosen.items():
                 architecture = architecture.replace(path, value)
             points.append((chosen, architecture))
@@ -292,3 +232,11 @@ class SweepSpec(Spec):
     def hash(self) -> str:
         """SHA-256 of ``to_json``."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+
+def is_plain_module(chosen: Any) -> bool:
+    """Whether the theory knows no architecture of it: a network of its own, on pictures as they are."""
+    if chosen.kind not in MODULES:
+        return False
+    bases = plugins.load_class(chosen.class_path).__mro__ if isinstance(chosen, ModuleSpec) else ()
+    return not any(base.__module__ == "stability.representations.base" for base in bases)

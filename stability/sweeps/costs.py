@@ -1,0 +1,73 @@
+"""How long a distance takes, as a formula: chunks are cut by it, and ``stability plan`` adds it up.
+
+The constants were read off one core of an ordinary server and are good to a factor of two or three. They decide how
+much is lost when a run is killed, never what is computed.
+"""
+
+import math
+
+from stability.architecture import Architecture
+from stability.sweeps.models import CKNSpec, CNNSpec, GramSpec, LinearSpec, RepresentationSpec
+from stability.sweeps.spec import SweepSpec
+
+EVALUATION = 4e-10
+"""Seconds per point and coefficient of an exact warp."""
+LOOK_UP = 3e-8
+"""Seconds per pixel of a warp by look-up."""
+PAIR = 1.3e-8
+"""Seconds per pair of positions and layer of an exact kernel."""
+MULTIPLICATION = 2.5e-10
+"""Seconds per multiplication of a finite network."""
+OVERHEAD = 2e-4
+"""Seconds of a distance however small."""
+MODULE = 2e-3
+"""Seconds of an unknown module."""
+DRAW, TILTED_DRAW = 8e-3, 6e-2
+"""Seconds to draw a field and certify its norms; to meet two norms at once."""
+
+
+def distance_cost(chosen: RepresentationSpec, architecture: Architecture, spec: SweepSpec) -> float:
+    """Seconds of one distance on one core.
+
+    Args:
+        chosen: the representation.
+        architecture: the varied one.
+        spec: gives the size of the images.
+    """
+    pixels, d = math.prod(spec.images.size), len(spec.images.size)
+    positions = [pixels / s**d for s in architecture.spacings]
+    seconds = OVERHEAD
+    if isinstance(chosen, GramSpec):
+        seconds += PAIR * sum(n * n for n in positions[:-1])
+    elif isinstance(chosen, LinearSpec):
+        seconds += MULTIPLICATION * pixels * sum(spec.images.size) * 4
+    elif isinstance(chosen, CKNSpec | CNNSpec):
+        counts = chosen.filters if isinstance(chosen, CKNSpec) else chosen.widths
+        before: int = spec.images.channels
+        for layer, count, n in zip(architecture.layers, counts, positions, strict=False):
+            seconds += MULTIPLICATION * n * count * (before * layer.patch_size**d + count + 20)
+            before = count
+    else:
+        seconds += MODULE
+    fine = 2 ** (2 * d)  # pairs of positions on a grid twice as fine
+    return seconds * (1 + fine) if spec.refinement else seconds
+
+
+def warp_cost(spec: SweepSpec) -> float:
+    """Seconds to deform one image and to compare with the exact deformation."""
+    pixels, d = math.prod(spec.images.size) * spec.images.channels, len(spec.images.size)
+    exact = EVALUATION * 4**d * pixels * math.prod(spec.images.size)
+    return (
+        OVERHEAD + exact + (exact if spec.warp is not None and spec.warp.kind == "band_limited" else LOOK_UP * pixels)
+    )
+
+
+def draw_cost(two_norms: bool) -> float:
+    """Seconds to draw one field, give it its sizes and certify its norms."""
+    return TILTED_DRAW if two_norms else DRAW
+
+
+def chunk_memory(spec: SweepSpec, cells: int) -> float:
+    """Bytes that a chunk of so many cells holds at most, by the arrays of its warp."""
+    d = len(spec.images.size)
+    return 8.0 * cells * math.prod(spec.images.size) * spec.images.channels * (4 * 4**d + 4)

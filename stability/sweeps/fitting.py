@@ -1,0 +1,167 @@
+"""Representations of a sweep: built, learnt from images of the set, kept as plain tensors, built again from them."""
+
+import inspect
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stability import images as image_sets
+from stability import plugins, training
+from stability.activations import ReLU, SmoothedReLU
+from stability.representations.base import Representation
+from stability.representations.ckn import CKN
+from stability.representations.cnn import CNN, cnn
+from stability.representations.gram import GramCKN
+from stability.representations.lenet import LeNet
+from stability.representations.linear import LinearGram
+from stability.representations.module import ModuleRepresentation
+from stability.sweeps.build import load_images
+from stability.sweeps.chunks import Model
+from stability.sweeps.models import CKNSpec, CNNSpec, GramSpec, LeNetSpec, LinearSpec, ModuleSpec, TrainingSpec
+from stability.sweeps.spec import SweepSpec
+
+State = dict[str, Tensor]
+"""What a model has learnt, by name."""
+
+
+def build(model: Model, spec: SweepSpec, state: Mapping[str, Tensor] | None = None) -> Representation:
+    """The representation of a model.
+
+    Args:
+        model: which one.
+        spec: the sweep that it belongs to.
+        state: what ``fit`` gave, for a model that learns.
+
+    Raises:
+        ValueError: if the user's class is no module or refuses its arguments, or a checkpoint does not fit.
+    """
+    chosen, architecture = model.chosen, model.architecture
+    match chosen:
+        case GramSpec():
+            return GramCKN(architecture)
+        case LinearSpec():
+            return LinearGram(architecture)
+        case CKNSpec():
+            assert state is not None  # a CKN is fitted before it is built
+            return CKN(architecture, [state[f"anchors.{k}"] for k in range(architecture.depth)])
+        case CNNSpec() | LeNetSpec():
+            network = _network(model, spec)
+            if state is not None:
+                network.load_state_dict(dict(state))
+            elif chosen.checkpoint is not None:
+                training.load(chosen.checkpoint, network)
+            if isinstance(chosen, CNNSpec):
+                assert isinstance(network, CNN)
+                return network
+            return ModuleRepresentation(network, chosen.layers)
+        case ModuleSpec():
+            return _own(chosen, model)
+
+
+def fit(model: Model, spec: SweepSpec) -> State:
+    """What a CKN or a trained network learns from the images of the set.
+
+    Raises:
+        ValueError: if the set has too few images or no classes.
+    """
+    chosen = model.chosen
+    if isinstance(chosen, CKNSpec):
+        rng = torch.Generator().manual_seed(chosen.seed)
+        found = CKN.fit(model.architecture, load_images(spec, chosen.images), filters=chosen.filters, generator=rng)
+        return {f"anchors.{k}": anchors.detach() for k, anchors in enumerate(found.anchors)}
+    assert isinstance(chosen, CNNSpec | LeNetSpec)
+    assert chosen.training is not None
+    network = _network(model, spec)
+    images, classes = training_set(spec, chosen.training)
+    training.train(
+        network,
+        images,
+        classes,
+        epochs=chosen.training.epochs,
+        batch_size=chosen.training.batch_size,
+        learning_rate=chosen.training.learning_rate,
+        generator=torch.Generator().manual_seed(chosen.training.seed),
+    )
+    return {name: value.detach() for name, value in network.state_dict().items()}
+
+
+def check_fit(model: Model, spec: SweepSpec) -> None:
+    """Raise ``ValueError`` if the set has too few images, or too few patches, for what a model is to learn."""
+    chosen = model.chosen
+    if isinstance(chosen, CNNSpec | LeNetSpec):
+        assert chosen.training is not None
+        training_set(spec, chosen.training)
+        _network(model, spec)
+    elif isinstance(chosen, CKNSpec):
+        images = load_images(spec, chosen.images)
+        for count, spacing in zip(chosen.filters, model.architecture.spacings, strict=False):
+            patches = len(images) * math.prod(n // spacing for n in spec.images.size)
+            if count > patches:
+                raise ValueError(
+                    f"filters must be at most the number of training patches ({patches} from {len(images)} images), "
+                    f"got {count}; raise 'images' or ask for fewer"
+                )
+
+
+def training_set(spec: SweepSpec, wanted: TrainingSpec) -> tuple[Tensor, Tensor]:
+    """The images that a network learns from: the last ones of the set, never those that are measured.
+
+    Raises:
+        ValueError: if too few are left, or they are all of one class.
+    """
+    labels = image_sets.dataset(spec.images.name, root=spec.images.root).labels
+    free = len(labels) - spec.images.count
+    count = free if wanted.images is None else wanted.images
+    if not 1 <= count <= free:
+        raise ValueError(
+            f"training images must be between 1 and {free} (the set {spec.images.name!r} without the measured ones), "
+            f"got {count}; ask for fewer"
+        )
+    chosen = labels[-count:]
+    if len(chosen.unique()) < 2:
+        raise ValueError(
+            f"training needs images of two classes or more, got one in {spec.images.name!r}; use 'fashion'"
+        )
+    return load_images(spec, len(labels))[-count:], chosen
+
+
+def _network(model: Model, spec: SweepSpec) -> nn.Module:
+    chosen, channels = model.chosen, spec.images.channels
+    if isinstance(chosen, CNNSpec):
+        return cnn(
+            model.architecture,
+            chosen.widths,
+            activation=ReLU() if chosen.smoothing is None else SmoothedReLU(chosen.smoothing),
+            channels=channels,
+            generator=torch.Generator().manual_seed(chosen.seed),
+        )
+    assert isinstance(chosen, LeNetSpec)
+    if len(spec.images.size) != 2:
+        raise ValueError(f"images must have two axes for a LeNet, got the size {spec.images.size}; use [28, 28]")
+    return LeNet(channels=channels, size=spec.images.size, seed=chosen.seed)
+
+
+def _own(chosen: ModuleSpec, model: Model) -> Representation:
+    kind = plugins.load_class(chosen.class_path)
+    data = {"class_path": chosen.class_path, "init_args": chosen.init_args}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(chosen.seed)  # weights that the class draws from the global generator are the same every time
+        if issubclass(kind, Representation):
+            if chosen.layers or chosen.mean or chosen.std:
+                raise ValueError(
+                    f"layers, mean and std are for plain modules, got them for {chosen.class_path}; drop them"
+                )
+            more: dict[str, Any] = {}
+            if "architecture" in inspect.signature(kind).parameters and "architecture" not in chosen.init_args:
+                more["architecture"] = model.architecture
+            found: Representation = plugins.build(data, Representation, **more)
+        else:
+            module: nn.Module = plugins.build(data, nn.Module)
+            found = ModuleRepresentation(module, chosen.layers, mean=chosen.mean, std=chosen.std)
+    if chosen.checkpoint is not None:
+        inner = found.module if isinstance(found, ModuleRepresentation) else found
+        training.load(chosen.checkpoint, inner)
+    return found

@@ -1,0 +1,151 @@
+"""Representations in a specification: what is measured for every architecture."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from stability import plugins
+from stability.sweeps.parts import Counts, LayerNames, Positive, Seed, Spec
+
+
+class _Named(Spec):
+    """A representation with a label of its own: the column ``representation``."""
+
+    name: Annotated[str, Field(min_length=1)] | None = None
+
+    @property
+    def label(self) -> str:
+        """The name, or else the kind."""
+        return self.name or str(getattr(self, "kind", ""))
+
+
+class GramSpec(_Named):
+    """The exact CKN, ``GramCKN(architecture)``."""
+
+    kind: Literal["gram"] = "gram"
+
+
+class LinearSpec(_Named):
+    """The linear kernel of the same architecture, ``LinearGram(architecture)``: the control."""
+
+    kind: Literal["linear"] = "linear"
+
+
+class CKNSpec(_Named):
+    """The finite-dimensional CKN, ``CKN.fit(architecture, images, filters=...)``, on images of the same set.
+
+    Args:
+        filters: number of anchors of every layer.
+        images: how many images of the set k-means learns from; at most what the set has.
+        seed: of the generator that draws patches and starts k-means.
+    """
+
+    kind: Literal["ckn"] = "ckn"
+    filters: Counts
+    images: Annotated[int, Field(ge=1)] = 32
+    seed: Seed = 0
+
+
+class TrainingSpec(Spec):
+    """``training.train``: Adam on labelled images of the same set, before anything is measured.
+
+    Args:
+        epochs: passes over the images.
+        images: how many images of the set are learnt from, the LAST ones, so that the measured first ones are left
+            out; None: all but the measured ones.
+        batch_size: images per step.
+        learning_rate: of Adam.
+        seed: of the generator that draws the batches.
+    """
+
+    epochs: Annotated[int, Field(ge=1)] = 20
+    images: Annotated[int, Field(ge=1)] | None = None
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    learning_rate: Positive = 1e-3
+    seed: Seed = 0
+
+
+class _Trainable(_Named):
+    """A network with weights: drawn by its seed, then trained, or read from a checkpoint."""
+
+    seed: Seed = 0
+    training: TrainingSpec | None = None
+    checkpoint: str | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "_Trainable":
+        if self.training is not None and self.checkpoint is not None:
+            raise ValueError("weights must come from training or from a checkpoint, got both; leave one out")
+        return self
+
+
+class CNNSpec(_Trainable):
+    """``cnn(architecture, widths)``: a CNN with the patches, poolings and strides of the architecture.
+
+    Args:
+        widths: channels of every layer.
+        smoothing: None: ReLU; c > 0: the smoothed ReLU of that parameter.
+    """
+
+    kind: Literal["cnn"] = "cnn"
+    widths: Counts
+    smoothing: Positive | None = None
+
+
+class LeNetSpec(_Trainable):
+    """``LeNet``, a small ordinary CNN with max-pooling; several layers are measured in one pass."""
+
+    kind: Literal["lenet"] = "lenet"
+    layers: LayerNames = ("conv1", "conv2", "hidden", "classifier")
+
+
+class ModuleSpec(_Named):
+    """The user's own class: a torch module, measured at named layers, or a ``Representation``.
+
+    Args:
+        class_path: package.module.Class, built with ``init_args``; a ``Representation`` that takes an ``architecture``
+            is given that of the sweep.
+        init_args: arguments by name.
+        layers: names of submodules whose outputs are measured; None: the module's own output.
+        mean: subtracted from every channel of the image, then divided by
+        std: (for a module).
+        checkpoint: safetensors file with the module's weights.
+        seed: of torch's generators while the class is built, so that its weights are the same in every run.
+    """
+
+    kind: Literal["module"] = "module"
+    class_path: str
+    init_args: dict[str, Any] = {}
+    layers: LayerNames | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[Positive, ...] | None = None
+    checkpoint: str | None = None
+    seed: Seed = 0
+
+    @field_validator("class_path")
+    @classmethod
+    def _found(cls, path: str) -> str:
+        plugins.load_class(path)
+        return path
+
+    @property
+    def label(self) -> str:
+        """The name, or else that of the class."""
+        return self.name or self.class_path.rpartition(".")[2]
+
+
+KINDS = ("gram", "linear", "ckn", "cnn", "lenet", "module")
+MODULES = ("lenet", "module")
+"""Kinds without an architecture of the theory: ordinary networks on ordinary pictures."""
+_SETTINGS = tuple(name for name in ModuleSpec.model_fields if name not in ("kind", *plugins.CLASS_KEYS))
+
+
+def _own(data: Any) -> Any:
+    data = plugins.as_class_path(data, plugins.REPRESENTATIONS, KINDS, _SETTINGS)
+    return {"kind": "module", **data} if isinstance(data, dict) and "class_path" in data else data
+
+
+RepresentationSpec = Annotated[
+    Annotated[GramSpec | LinearSpec | CKNSpec | CNNSpec | LeNetSpec | ModuleSpec, Field(discriminator="kind")],
+    BeforeValidator(_own),
+]

@@ -1,0 +1,66 @@
+"""``stability plan``: what a run would do, before it does it."""
+
+import math
+
+from stability.sweeps.build import check_reach, check_sizes
+from stability.sweeps.cells import one_thread
+from stability.sweeps.chunks import Cut, total_seconds
+from stability.sweeps.costs import chunk_memory
+from stability.sweeps.inspection import duration
+from stability.sweeps.spec import SweepSpec, is_plain_module
+from stability.sweeps.store import Store
+
+PROCESS = 4e8
+"""Bytes of a worker process before it does anything."""
+UNREACHABLE = "record"
+
+
+def plan(spec: SweepSpec, *, jobs: int = 1, store: Store | None = None) -> list[str]:
+    """Cells, chunks, memory, pairs out of reach and an estimate of time, in lines.
+
+    Args:
+        spec: the sweep.
+        jobs: worker processes; -1: one per core.
+        store: where a part of it may be already.
+
+    Raises:
+        ValueError: if a size does not fit the architecture, or the store holds something else.
+    """
+    import joblib
+
+    if not all(is_plain_module(chosen) for chosen in spec.representations):
+        check_sizes(spec)
+    workers = joblib.cpu_count() if jobs == -1 else jobs
+    cut = Cut(spec)
+    cells = [chunk for chunk in cut.chunks if not chunk.pairs]
+    largest = max(chunk.cells for chunk in cells)
+    fields = sum(len(draw.pairs) for draw in cut.draws)
+    lines = [
+        f"spec      {spec.hash[:12]}",
+        f"cells     {sum(chunk.cells for chunk in cells)}: {spec.images.count} images x {fields} fields x "
+        f"{len(cut.models)} models",
+        f"chunks    {len(cut.chunks)}: {len(cells)} of at most {largest} cells, {len(cut.models)} of pairs of images",
+    ]
+    with one_thread():
+        unreachable = check_reach(spec.model_copy(update={"on_unreachable": UNREACHABLE}), cut.draws)
+    pairs = sum(len(draw.pairs) for draw in cut.draws if spec.deformations[draw.family].two_norms)
+    if pairs:
+        what = "rows without numbers" if spec.on_unreachable == UNREACHABLE else "the run will refuse them"
+        lines.append(
+            f"reach     {unreachable} of {pairs} pairs of norms are out of reach" + (f": {what}" * bool(unreachable))
+        )
+    else:
+        lines.append("reach     one norm is prescribed: every size can be reached")
+    memory = workers * (PROCESS + chunk_memory(spec, largest))
+    lines.append(f"memory    about {memory / 1e9:.1g} GB, {workers} process{'es' if workers > 1 else ''}")
+    todo = list(cut.chunks)
+    if store is not None:
+        store.check(spec)
+        todo = store.missing(cut.chunks)
+        lines.append(f"store     {len(cut.chunks) - len(todo)} chunks are there")
+    whole = total_seconds(cut)
+    left = math.fsum(cut.seconds(chunk) for chunk in todo)
+    lines.append(f"time      about {duration(left / workers)} on {workers} core{'s' if workers > 1 else ''}")
+    if todo and len(todo) < len(cut.chunks):
+        lines[-1] += f" (of {duration(whole / workers)})"
+    return lines

@@ -1,0 +1,228 @@
+"""A sweep on disk: one file per chunk, named by the address of its content, and the whole table when all are there.
+
+    spec.json       the specification, its hash, and the digest of the images
+    parts/          ADDRESS.parquet, one per chunk; ADDRESS.safetensors, one per learnt model
+    rows.parquet    the whole table
+    run.json        versions, commit, command, hashes
+
+A file appears under a temporary name and is then moved into place, so that no half-written file ever bears the name of
+a whole one. Several processes, on several machines, may write into one store. No torch.
+"""
+
+import contextlib
+import json
+import os
+import socket
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stability.sweeps.chunks import Chunk, Cut
+from stability.sweeps.result import ROWS, RUN, check_writable
+from stability.sweeps.spec import SweepSpec
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SPEC, PARTS = "spec.json", "parts"
+PART, STATE = ".parquet", ".safetensors"
+HOST = socket.gethostname().replace(".", "-")
+STALE = 24 * 3600
+"""Seconds after which a temporary file of another machine counts as left behind."""
+
+
+class TornPartError(ValueError):
+    """A part that is not what its name says."""
+
+
+class Store:
+    """A folder with the results of one spec.
+
+    Args:
+        folder: where it is.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.parts = self.folder / PARTS
+
+    def open(self, spec: SweepSpec, extra: Mapping[str, Any]) -> None:
+        """Make the folder for a spec, or find that it is the one of this spec.
+
+        Args:
+            spec: whose results it will hold.
+            extra: more entries of ``spec.json``, such as the digest of the images; they must not have changed.
+
+        Raises:
+            ValueError: if it belongs to another spec, to other images or to something else, or cannot be written.
+        """
+        check_writable(self.folder)
+        self.check(spec)
+        there = self._entries() if (self.folder / SPEC).is_file() else {}
+        for name, value in extra.items():
+            if there.get(name, value) != value:
+                raise ValueError(
+                    f"{name} must be that of the store {str(self.folder)!r}, got another one: the files behind the "
+                    "image set have changed; choose another folder"
+                )
+        self.parts.mkdir(parents=True, exist_ok=True)
+        self._sweep_away()
+        if not there:
+            entries = {"hash": spec.hash, "spec": json.loads(spec.to_json()), **extra}
+            with self._replacing(self.folder / SPEC) as temporary:
+                temporary.write_text(json.dumps(entries, indent=2) + "\n")
+
+    def check(self, spec: SweepSpec) -> None:
+        """Raise ``ValueError`` if the folder holds anything but (the beginning of) this spec's results."""
+        if (self.folder / SPEC).is_file():
+            there = self._entries().get("hash", "unreadable")
+            if there != spec.hash:
+                raise ValueError(
+                    f"store must be a new folder or hold the same spec, got {str(self.folder)!r} with the spec "
+                    f"{str(there)[:12]} (wanted: {spec.hash[:12]}); choose another folder"
+                )
+        elif self.folder.is_dir() and any(not path.name.startswith(".") for path in self.folder.iterdir()):
+            raise ValueError(
+                f"store must be a new or empty folder, or one with a {SPEC}, got {str(self.folder)!r} with other "
+                "files; choose another folder"
+            )
+
+    def spec(self) -> SweepSpec:
+        """The specification that the store belongs to.
+
+        Raises:
+            ValueError: if the folder is no store.
+        """
+        if not (self.folder / SPEC).is_file():
+            raise ValueError(
+                f"store must be a folder with a {SPEC}, got {str(self.folder)!r}; make one with `stability run`"
+            )
+        try:
+            return SweepSpec(**self._entries()["spec"])
+        except KeyError:
+            raise ValueError(f"{SPEC} of {str(self.folder)!r} must hold a spec, got none; it was changed") from None
+
+    def entries(self) -> dict[str, Any]:
+        """``spec.json``."""
+        return self._entries()
+
+    def there(self) -> set[str]:
+        """Addresses of the parts in the folder."""
+        return {path.stem for path in self.parts.glob(f"*{PART}") if not path.name.startswith(".")}
+
+    def missing(self, chunks: Iterable[Chunk]) -> list[Chunk]:
+        """Chunks without a part."""
+        there = self.there()
+        return [chunk for chunk in chunks if chunk.address not in there]
+
+    def write(self, chunk: Chunk, table: "pa.Table") -> None:
+        """One chunk's result, with its address inside."""
+        import pyarrow.parquet as pq
+
+        own = {"address": chunk.address, "cells": str(chunk.cells)}
+        table = table.replace_schema_metadata({**(table.schema.metadata or {}), **own})
+        with self._replacing(self._path(chunk)) as temporary:
+            pq.write_table(table, temporary, write_page_checksum=True, write_statistics=False)
+
+    def read(self, chunk: Chunk) -> "pa.Table":
+        """One chunk's result.
+
+        Raises:
+            TornPartError: if the file is damaged or was written for another chunk.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        path = self._path(chunk)
+        try:
+            table = pq.ParquetFile(path, page_checksum_verification=True).read()
+        except (OSError, pa.ArrowException) as error:
+            reason = " ".join(str(error).split())[:80]
+            raise TornPartError(f"part {path.name} must be a whole parquet file, got a torn one ({reason})") from None
+        written = (table.schema.metadata or {}).get(b"address", b"").decode()
+        if written != chunk.address:
+            raise TornPartError(f"part {path.name} must hold the chunk of its name, got {written[:12] or 'no address'}")
+        return table
+
+    def discard(self, chunk: Chunk) -> None:
+        """Remove a part, so that it is computed again."""
+        self._path(chunk).unlink(missing_ok=True)
+
+    def state(self, address: str) -> Path:
+        """Where a learnt model is kept."""
+        return self.parts / f"{address}{STATE}"
+
+    def complete(self, cut: Cut) -> bool:
+        """Whether every chunk has its part."""
+        return not self.missing(cut.chunks)
+
+    def strangers(self, cut: Cut) -> list[str]:
+        """Parts that belong to no chunk: written by another version of the code."""
+        return sorted(self.there() - {chunk.address for chunk in cut.chunks})
+
+    @contextlib.contextmanager
+    def replacing_state(self, address: str) -> Iterator[Path]:
+        """A temporary path that takes the place of a learnt model if the block succeeds."""
+        with self._replacing(self.state(address)) as temporary:
+            yield temporary
+
+    @contextlib.contextmanager
+    def replacing(self, name: str) -> Iterator[Path]:
+        """A temporary path beside the file ``name`` that takes its place if the block succeeds."""
+        with self._replacing(self.folder / name) as temporary:
+            yield temporary
+
+    @property
+    def begun(self) -> bool:
+        """Whether a run has written into the store."""
+        return (self.folder / SPEC).is_file()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the whole table has been written."""
+        return (self.folder / ROWS).is_file() and (self.folder / RUN).is_file()
+
+    def _path(self, chunk: Chunk) -> Path:
+        return self.parts / f"{chunk.address}{PART}"
+
+    def _entries(self) -> dict[str, Any]:
+        try:
+            return dict(json.loads((self.folder / SPEC).read_text()))
+        except (OSError, ValueError, TypeError):
+            return {"hash": "unreadable"}
+
+    @contextlib.contextmanager
+    def _replacing(self, path: Path) -> Iterator[Path]:
+        temporary = path.with_name(f".{path.name}.{HOST}.{os.getpid()}")
+        try:
+            yield temporary
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _sweep_away(self) -> None:
+        """Temporary files of processes that are no more."""
+        for folder in (self.folder, self.parts):
+            for path in folder.glob(".*.*.*"):
+                *_, host, process = path.name.rsplit(".", 2)
+                if not process.isdigit():
+                    continue
+                with contextlib.suppress(FileNotFoundError):
+                    dead = not _alive(int(process)) if host == HOST else _age(path) > STALE
+                    if dead:
+                        path.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _age(path: Path) -> float:
+    return time.time() - path.stat().st_mtime

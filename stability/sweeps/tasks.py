@@ -1,0 +1,127 @@
+"""What a worker does: the chunks of one block of images and fields, each kept as soon as it is there."""
+
+import copy
+import threading
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from stability.architecture import Architecture
+from stability.bounds.closed_form import ClosedForm
+from stability.representations.base import Representation
+from stability.sweeps.build import build_fields, build_warp
+from stability.sweeps.cells import deform, measure, one_thread, pair_distances
+from stability.sweeps.chunks import ORDER, PAIR, Chunk, Draw, Model
+from stability.sweeps.columns import Place, columns, theorem
+from stability.sweeps.fitting import State, fit
+from stability.sweeps.spec import SweepSpec
+from stability.sweeps.store import Store
+
+
+@dataclass(frozen=True)
+class Task:
+    """Chunks that share images and draws, or the pairs of one model.
+
+    Args:
+        chunks: one per model, all of the same images and draws.
+        spec: the sweep.
+        images: ``(I, C, *size)``, those of the chunks.
+        labels: the images' classes.
+        draws: those of the chunks.
+        item: position of the first draw's first size among all fields of the sweep.
+        models: model of every chunk.
+        representations: what measures every chunk.
+        store: where results are kept; None: they are handed back.
+    """
+
+    chunks: tuple[Chunk, ...]
+    spec: SweepSpec
+    images: Tensor
+    labels: Sequence[int]
+    draws: tuple[Draw, ...]
+    item: int
+    models: tuple[Model, ...]
+    representations: tuple[Representation, ...]
+    store: Store | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a chunk: its table (None if it was put into the store), or why there is none."""
+
+    chunk: Chunk
+    table: pa.Table | None = None
+    failure: str | None = None
+
+
+def work(task: Task) -> list[Outcome]:
+    """Compute the chunks of a task; one that fails does not stop the others."""
+    if threading.current_thread() is not threading.main_thread():  # modules are not made to be shared by threads
+        task = replace(task, representations=copy.deepcopy(task.representations))
+    with one_thread(), torch.no_grad():
+        if task.chunks[0].pairs:
+            return [_keep(task, chunk, _pairs, task, i) for i, chunk in enumerate(task.chunks)]
+        fields = build_fields(task.spec, task.draws)
+        deformed = deform(task.images, fields.deformations, build_warp(task.spec))
+        memo: dict[tuple[Architecture, tuple[float, ...] | None], list[ClosedForm]] = {}
+
+        def cells(i: int) -> Mapping[str, Any]:
+            representation, model = task.representations[i], task.models[i]
+            measured = measure(representation, deformed, refinement=task.spec.refinement)
+            place = Place(task.chunks[i].images[0], task.item, task.labels, model)
+            forms = theorem(representation, fields, memo)
+            return columns(task.spec, place, fields, deformed, representation, measured, forms)
+
+        return [_keep(task, chunk, cells, i) for i, chunk in enumerate(task.chunks)]
+
+
+def _pairs(task: Task, i: int) -> Mapping[str, Any]:
+    representation, model = task.representations[i], task.models[i]
+    medians = pair_distances(representation, task.images).tolist()
+    return {ORDER[2]: [model.index] * len(medians), ORDER[3]: list(range(len(medians))), PAIR: medians}
+
+
+def _keep(task: Task, chunk: Chunk, compute: Any, *arguments: Any) -> Outcome:
+    """The result in the store or in the outcome. What the disk refuses is no failure of the chunk and is raised."""
+    try:
+        table = pa.table(compute(*arguments))
+    except OSError:
+        raise
+    except Exception as error:  # whatever a user's class raises belongs to its own chunk
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())} ({where.filename}:{where.lineno})"
+        return Outcome(chunk, failure=reason)
+    if task.store is None:
+        return Outcome(chunk, table)
+    task.store.write(chunk, table)
+    return Outcome(chunk)
+
+
+def learn(model: Model, spec: SweepSpec, address: str, store: Store | None) -> State:
+    """What a model learns from images, kept in the store."""
+    with one_thread():
+        state = fit(model, spec)
+    if store is not None:
+        from safetensors.torch import save
+
+        with store.replacing_state(address) as temporary:
+            temporary.write_bytes(save({name: value.contiguous() for name, value in state.items()}))
+    return state
+
+
+def remembered(address: str, store: Store | None) -> State | None:
+    """What a model learnt earlier, if the store has it whole."""
+    if store is None or not store.state(address).is_file():
+        return None
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return dict(load_file(store.state(address)))
+    except SafetensorError:
+        return None  # torn: it is learnt again
