@@ -8,8 +8,10 @@ import time
 import pandas as pd
 import pytest
 
+import stability as st
 from stability import cli, quickstart
 from stability.bounds.closed_form import closed_form
+from stability.cli import theory
 from stability.sweeps.result import read_rows, read_run
 
 BOUND = ["bound", "--patch-sizes", "3", "3", "--pooling-scales", "2", "4", "--displacement", "2", "--jacobian", ".2"]
@@ -18,7 +20,7 @@ BOUND = ["bound", "--patch-sizes", "3", "3", "--pooling-scales", "2", "4", "--di
 def test_bound_prints_the_closed_form(capsys):
     assert cli.main([*BOUND, "--kernels", "exponential", "arc-cosine-1", "--hessian", "0.1"]) == 0
     printed = capsys.readouterr().out
-    arch = cli.Architecture((cli.Layer(3, 2.0), cli.Layer(3, 4.0, 1, cli.ArcCosine(1))))
+    arch = st.Architecture((st.Layer(3, 2.0), st.Layer(3, 4.0, 1, st.kernels.ArcCosine(1))))
     form = closed_form(arch, displacement_norm=2, jacobian_norm=0.2, hessian_norm=0.1)
     assert printed.strip() == form.to_text()
     assert "proof, numerically evaluated" in printed
@@ -195,6 +197,6 @@ def test_interrupt_is_told(monkeypatch, capsys):
     def interrupt(options):
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(cli._COMMANDS, "bound", interrupt)
+    monkeypatch.setattr(theory, "run", interrupt)
     assert cli.main(BOUND) == 130
     assert "as it was" in capsys.readouterr().err

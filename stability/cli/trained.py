@@ -1,0 +1,110 @@
+"""``stability train``: a small network on labelled images, and its weights in a file."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jsonargparse import Namespace
+
+from stability.cli.parser import Command, Parser, given
+from stability.cli.theory import architecture
+from stability.names import resolve
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+MODELS = {"lenet": False, "cnn": True}
+"""Models that can be trained, and whether they have an architecture of the theory."""
+
+
+def commands() -> list[Command]:
+    """``train``."""
+    train = Parser(
+        description="Train a LeNet, or a CNN with an architecture of the theory, and keep its weights for a sweep: "
+        "{kind: lenet, checkpoint: FILE} or {kind: cnn, widths: ..., checkpoint: FILE}."
+    )
+    train.add_argument("-o", "--out", required=True, help="file.safetensors for the weights")
+    train.add_argument("--model", default="lenet", help="lenet or cnn (default: lenet)")
+    train.add_argument("--images", default="fashion", help="image set (default: fashion)")
+    train.add_argument("--root", help="folder with the set's own files (default: the shipped images)")
+    train.add_argument("--count", type=int, help="how many images are used, the last ones of the set (default: all)")
+    train.add_argument("--size", type=int, nargs="+", default=[28, 28], help="H W in px (default: 28 28)")
+    train.add_argument("--test-share", type=float, default=0.2, help="share of them kept for the test (default: 0.2)")
+    train.add_argument("--epochs", type=int, default=20, help="passes over the images (default: 20)")
+    train.add_argument("--batch-size", type=int, default=32, help="images per step (default: 32)")
+    train.add_argument("--learning-rate", type=float, default=1e-3, help="of Adam (default: 0.001)")
+    train.add_argument("--seed", type=int, default=0, help="of the weights and of the batches (default: 0)")
+    train.add_argument("--widths", type=int, nargs="+", default=[16, 32], help="cnn: channels of every layer")
+    train.add_argument("--patch-sizes", type=int, nargs="+", default=[3, 3], help="cnn: e of every layer")
+    train.add_argument("--pooling-scales", type=float, nargs="+", default=[2.0, 4.0], help="cnn: sigma of every layer")
+    train.add_argument("--subsampling", type=int, nargs="+", help="cnn: stride of every layer (default: 1)")
+    train.add_argument("--antialiasing", type=float, default=1.0, help="cnn: sigma_0 (default: 1)")
+    train.add_argument("--smoothing", type=float, help="cnn: c of a smoothed ReLU (default: ReLU)")
+    return [Command("train", "train a small network and keep its weights", train, _train)]
+
+
+def _train(options: Namespace) -> int:
+    out, torus = Path(given("out", options.out)), resolve("model", options.model, MODELS)
+    if out.suffix != ".safetensors":
+        raise ValueError(f"out must end in .safetensors, got {str(out)!r}; the weights are kept in that format")
+    if not out.absolute().parent.is_dir():
+        raise ValueError(f"out must be in a folder that is there, got {str(out)!r}; make the folder first")
+    if not 0 < options.test_share < 1:
+        raise ValueError(f"test-share must be between 0 and 1, got {options.test_share:g}; use 0.2")
+    import torch
+
+    from stability import images as image_sets
+    from stability import training
+    from stability.sweeps.cells import one_thread
+
+    labels = image_sets.dataset(options.images, root=options.root).labels
+    count = len(labels) if options.count is None else options.count
+    tested = math.ceil(options.test_share * count)
+    if not 2 <= count <= len(labels) or tested >= count:
+        raise ValueError(f"count must be from 2 to {len(labels)}, the size of the set, got {count}; ask for fewer")
+    pictures = image_sets.load(options.images, count=len(labels), size=options.size, root=options.root, torus=torus)[
+        -count:
+    ]
+    labels = labels[-count:]
+    network = _network(options, torus)
+    with one_thread():  # the same weights on every machine
+        history = training.train(
+            network,
+            pictures[tested:],
+            labels[tested:],
+            epochs=options.epochs,
+            batch_size=options.batch_size,
+            learning_rate=options.learning_rate,
+            generator=torch.Generator().manual_seed(options.seed),
+            test=(pictures[:tested], labels[:tested]),
+            progress=True,
+        )
+    training.save(out, network, history.metadata(seed=options.seed, images=options.images) | _words(options, count))
+    chance = _most_frequent(labels[:tested])
+    print(f"test accuracy {history.test_accuracy[-1]:.1%} of {tested} images (always the same answer: {chance:.1%})")
+    print(f"weights: {out}")
+    return 0
+
+
+def _network(options: Namespace, torus: bool) -> "nn.Module":
+    import torch
+
+    from stability.activations import ReLU, SmoothedReLU
+    from stability.representations.cnn import cnn
+    from stability.representations.lenet import LeNet
+
+    if not torus:
+        return LeNet(size=tuple(options.size), seed=options.seed)
+    chosen = architecture(options.patch_sizes, options.pooling_scales, options.subsampling, ["arc-cosine-1"], options)
+    chosen.check_size(tuple(options.size))
+    activation = ReLU() if options.smoothing is None else SmoothedReLU(options.smoothing)
+    rng = torch.Generator().manual_seed(options.seed)
+    return cnn(chosen, tuple(options.widths), activation=activation, generator=rng)
+
+
+def _words(options: Namespace, count: int) -> dict[str, object]:
+    return {"model": options.model, "count": count, "size": list(options.size), "test_share": options.test_share}
+
+
+def _most_frequent(labels: "Tensor") -> float:
+    return float(labels.bincount().max()) / len(labels)
