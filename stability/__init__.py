@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-_MODULES = ("grid", "images", "kernels", "front_ends", "bounds")
+_MODULES = ("grid", "images", "kernels", "activations", "front_ends", "bounds", "training")
 _EXPORTS = {
     # deformations
     "Deformation": "stability.deformations.base",
     "Translation": "stability.deformations.translation",
     "FourierField": "stability.deformations.fourier",
+    "CompactField": "stability.deformations.compact",
     "control": "stability.deformations.control",
     "reachable": "stability.deformations.control",
     # warps
@@ -26,10 +27,15 @@ _EXPORTS = {
     # representations
     "Architecture": "stability.architecture",
     "Layer": "stability.architecture",
-    "Periodic": "stability.architecture",
+    "Periodic": "stability.boundaries",
+    "Reflect": "stability.boundaries",
     "GramCKN": "stability.representations.gram",
     "LinearGram": "stability.representations.linear",
     "CKN": "stability.representations.ckn",
+    "cnn": "stability.representations.cnn",
+    "CNN": "stability.representations.cnn",
+    "LeNet": "stability.representations.lenet",
+    "ModuleRepresentation": "stability.representations.module",
     "kernel_matrix": "stability.representations.matrix",
     # bounds
     "closed_form": "stability.bounds.closed_form",
@@ -71,17 +77,21 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from stability import activations as activations
     from stability import bounds as bounds
     from stability import front_ends as front_ends
     from stability import grid as grid
     from stability import images as images
     from stability import kernels as kernels
+    from stability import training as training
     from stability.architecture import Architecture as Architecture
     from stability.architecture import Layer as Layer
-    from stability.architecture import Periodic as Periodic
+    from stability.boundaries import Periodic as Periodic
+    from stability.boundaries import Reflect as Reflect
     from stability.bounds.closed_form import closed_form as closed_form
     from stability.bounds.rung import Rung as Rung
     from stability.deformations.base import Deformation as Deformation
+    from stability.deformations.compact import CompactField as CompactField
     from stability.deformations.control import control as control
     from stability.deformations.control import reachable as reachable
     from stability.deformations.fourier import FourierField as FourierField
@@ -89,9 +99,13 @@ if TYPE_CHECKING:
     from stability.ladders import Ladder as Ladder
     from stability.ladders import ladder as ladder
     from stability.representations.ckn import CKN as CKN
+    from stability.representations.cnn import CNN as CNN
+    from stability.representations.cnn import cnn as cnn
     from stability.representations.gram import GramCKN as GramCKN
+    from stability.representations.lenet import LeNet as LeNet
     from stability.representations.linear import LinearGram as LinearGram
     from stability.representations.matrix import kernel_matrix as kernel_matrix
+    from stability.representations.module import ModuleRepresentation as ModuleRepresentation
     from stability.sweeps.run import sweep as sweep
     from stability.sweeps.spec import BandLimitedWarpSpec as BandLimitedWarpSpec
     from stability.sweeps.spec import BilinearWarpSpec as BilinearWarpSpec

@@ -83,11 +83,16 @@ def test_wrong_architectures_are_told(make, message):
 # --- the house --------------------------------------------------------------------------------------------------
 
 ORDER = [
-    "names", "kernels", "front_ends", "architecture", "grid", "images", "deformations", "operators", "warps",
-    "representations", "bounds", "allowances", "ladders", "sweeps", "quickstart", "plots", "report", "cli",
+    "names", "boundaries", "kernels", "activations", "front_ends", "plugins", "plain_data", "architecture", "grid",
+    "images", "deformations", "operators", "warps", "representations", "bounds", "allowances", "ladders", "training",
+    "sweeps", "quickstart", "plots", "report", "cli",
 ]  # fmt: skip
-PURE = ["names", "kernels", "front_ends", "architecture", "bounds", "plots", "report", "cli"]
-OPTIONAL = {"skimage": "photographs.py", "altair": None, "jinja2": None, "kymatio": None, "finufft": None}
+PURE = [
+    "names", "boundaries", "kernels", "activations", "front_ends", "plugins", "plain_data", "architecture", "bounds",
+    "plots", "report", "cli",
+]  # fmt: skip
+OPTIONAL = {"skimage": {"images/photographs.py"}, "altair": {"report/chart.py"}, "vl_convert": {"report/chart.py"}}
+"""Packages of an extra, and the one file that may import each, inside a function."""
 
 
 def imports(path: Path) -> set[str]:
@@ -135,6 +140,28 @@ def test_pure_rooms_import_no_torch_and_representations_know_no_deformation(path
         assert not any(name.startswith(("stability.deformations", "stability.warps")) for name in names)
 
 
+def test_optional_packages_are_imported_in_one_file_and_only_when_needed():
+    found = {}
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            called = isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module") and node.args
+            names += [ast.literal_eval(node.args[0])] if called and isinstance(node.args[0], ast.Constant) else []
+            for name in names:
+                if name.split(".")[0] in OPTIONAL:
+                    found.setdefault(name.split(".")[0], set()).add(str(path.relative_to(PACKAGE)))
+        assert not {name.split(".")[0] for name in imports(path)} & set(OPTIONAL)
+    assert found == OPTIONAL
+
+
+def test_the_rules_find_what_breaks_them(tmp_path):
+    bad = tmp_path / "grid.py"
+    bad.write_text("import torch\nfrom stability.cli import main\ndef f():\n    import altair\n")
+    assert imports(bad) == {"torch", "stability.cli.main"}
+    assert ORDER.index("cli") > ORDER.index("grid")
+
+
 def test_families_do_not_import_each_other():
     families = {"translation", "fourier"}
     for family in families:
@@ -147,7 +174,14 @@ def test_files_hold_one_idea():
 
 
 @pytest.mark.parametrize(
-    "module", ["stability", "stability.cli", "stability.bounds.closed_form", "stability.sweeps.spec"]
+    "module",
+    [
+        "stability",
+        "stability.cli.main",
+        "stability.bounds.closed_form",
+        "stability.sweeps.chunks",
+        "stability.sweeps.store",
+    ],
 )
 def test_light_modules_load_neither_torch_nor_kornia_nor_altair_nor_matplotlib(module):
     code = (
