@@ -2,13 +2,15 @@
 
 import math
 from dataclasses import dataclass
-from typing import SupportsFloat
+from typing import SupportsFloat, cast
 
 
 def non_negative(name: str, value: object) -> float:
     """The value as a float; ``ValueError`` unless it is a number >= 0 (infinity counts, NaN does not)."""
     try:
-        number = float(value) if isinstance(value, SupportsFloat) and not isinstance(value, bool) else math.nan
+        plain = type(value) in (float, int)  # the usual case: asking for the protocol takes longer than the check
+        usable = plain or (isinstance(value, SupportsFloat) and not isinstance(value, bool))
+        number = float(cast(SupportsFloat, value)) if usable else math.nan
     except (TypeError, ValueError):
         number = math.nan
     if not number >= 0:

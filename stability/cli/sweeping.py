@@ -64,7 +64,8 @@ def _run(options: Namespace) -> int:
     for name in done.torn:
         print(f"stability: part {name} was damaged and is computed again", file=sys.stderr)
     there = done.total - done.missing
-    print(f"{done.computed} chunks computed; {there} of {done.total} are there")
+    spent = f" in {done.seconds:.3g} s ({done.seconds_in_cells:.3g} s of them in cells)" if done.computed else ""
+    print(f"{done.computed} chunks computed{spent}; {there} of {done.total} are there")
     if done.failures:
         more = f" (and {len(done.failures) - 1} more)" if len(done.failures) > 1 else ""
         print(f"stability: {len(done.failures)} chunks failed: {done.failures[0]}{more}", file=sys.stderr)

@@ -14,14 +14,14 @@ from torch import Tensor
 
 from stability.allowances import is_projection, low_pass_difference, refined_distance
 from stability.architecture import Architecture
-from stability.boundaries import Reflect
+from stability.boundaries import Periodic, Reflect
 from stability.deformations.base import Deformation
 from stability.front_ends import FrontEnd
 from stability.representations.base import Representation
 from stability.representations.ckn import CKN
-from stability.warps.band_limited import BandLimitedWarp
+from stability.warps.band_limited import BandLimitedWarp, check_band_limited, project
 from stability.warps.base import Warp
-from stability.warps.error import interpolation_error
+from stability.warps.error import QUADRATURE, exact_values, interpolation_error
 
 
 @dataclass(eq=False)
@@ -33,6 +33,7 @@ class Deformed:
         deformations: batches of fields, F in all.
         warp: how the images were deformed.
         warped: ``(I, F, C, *size)``.
+        exact: the exact deformations at the nodes of ``interpolation_error``, one tensor per batch of fields.
         clipped: share of the pixels that were set to 0 or 1, ``(I, F)``.
     """
 
@@ -40,6 +41,7 @@ class Deformed:
     deformations: tuple[Deformation, ...]
     warp: Warp
     warped: Tensor
+    exact: tuple[Tensor, ...]
     clipped: Tensor
     _errors: dict[float | None, Tensor] = field(default_factory=dict)
     _differences: dict[tuple[float | None, FrontEnd | None], Tensor] = field(default_factory=dict)
@@ -47,17 +49,20 @@ class Deformed:
     def error(self, antialiasing: float | None) -> Tensor:
         """||A_0 (W x - L x)|| for every image and field, ``(I, F)``."""
         if antialiasing not in self._errors:
-            parts, start = [], 0
-            for fields in self.deformations:
+            start, found = 0, []
+            for fields, exact in zip(self.deformations, self.exact, strict=True):
                 stop = start + fields.batch_shape.numel()
-                warped = self.warped[:, start:stop]
-                parts.append(
-                    interpolation_error(
-                        self.images[:, None], fields, self.warp, antialiasing=antialiasing, warped=warped
-                    ).expand(len(self.images), stop - start)
+                error = interpolation_error(
+                    self.images[:, None],
+                    fields,
+                    self.warp,
+                    antialiasing=antialiasing,
+                    warped=self.warped[:, start:stop],
+                    exact=exact,
                 )
+                found.append(error.expand(len(self.images), stop - start))
                 start = stop
-            self._errors[antialiasing] = torch.cat(parts, dim=1)
+            self._errors[antialiasing] = torch.cat(found, dim=1)
         return self._errors[antialiasing]
 
     def difference(self, architecture: Architecture) -> Tensor:
@@ -104,16 +109,20 @@ def one_thread() -> Iterator[None]:
 
 def deform(images: Tensor, deformations: tuple[Deformation, ...], warp: Warp) -> Deformed:
     """Every image under every field; in a window, where networks expect pictures, values are clipped to [0, 1]."""
-    if deformations:
-        warped = torch.cat([warp(images[:, None], fields) for fields in deformations], dim=1)
+    d, size = images.ndim - 2, tuple(images.shape[2:])
+    exact = tuple(exact_values(images[:, None], fields, warp.boundary) for fields in deformations)
+    if isinstance(warp, BandLimitedWarp) and warp.oversample == QUADRATURE:  # its projection, without a second look-up
+        if isinstance(warp.boundary, Periodic):
+            check_band_limited(images, d)
+        parts = [project(values, size, warp.boundary) for values in exact]
     else:
-        warped = images[:, None][:, :0]
-    d = images.ndim - 2
+        parts = [warp(images[:, None], fields) for fields in deformations]
+    warped = torch.cat(parts, dim=1) if parts else images[:, None][:, :0]
     axes = tuple(range(-d - 1, 0))
     if isinstance(warp.boundary, Reflect):
         inside = warped.clamp(0.0, 1.0)
-        return Deformed(images, deformations, warp, inside, (inside != warped).double().mean(axes))
-    return Deformed(images, deformations, warp, warped, torch.zeros(warped.shape[:2], dtype=torch.float64))
+        return Deformed(images, deformations, warp, inside, exact, (inside != warped).double().mean(axes))
+    return Deformed(images, deformations, warp, warped, exact, torch.zeros(warped.shape[:2], dtype=torch.float64))
 
 
 def measure(representation: Representation, deformed: Deformed, *, refinement: bool) -> Measured:

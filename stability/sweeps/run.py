@@ -1,5 +1,7 @@
 r"""``sweep`` and ``run``: a specification in, a tidy table out; what is there already is not computed again."""
 
+import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +39,9 @@ class Progress:
         total: chunks of the sweep.
         failures: why chunks of this run have no result.
         torn: names of damaged parts that were computed again.
+        seconds: wall time of the run.
+        seconds_in_cells: processor time that went into cells, over all workers; the rest is machinery: cutting,
+            hashing, handing out, writing, the table.
     """
 
     computed: int
@@ -44,6 +49,8 @@ class Progress:
     total: int
     failures: tuple[str, ...] = field(default=())
     torn: tuple[str, ...] = field(default=())
+    seconds: float = 0.0
+    seconds_in_cells: float = 0.0
 
 
 def sweep(spec: SweepSpec, *, jobs: int = 1, out: str | Path | None = None, progress: bool = False) -> pd.DataFrame:
@@ -94,6 +101,7 @@ def run(
     Raises:
         ValueError: before anything is written, if the spec cannot be run or the folder holds something else.
     """
+    start = time.perf_counter()
     workers, store, cut = worker_count(jobs), Store(folder), Cut(spec)
     store.check(spec)
     torn = _torn(store, cut)
@@ -108,7 +116,15 @@ def run(
     left = len(store.missing(cut.chunks))
     if left == 0 and (own or not store.finished):
         _finish(store, cut, job.images)
-    return Progress(len(own) - len(failures), left, len(cut.chunks), failures, tuple(c.address[:12] for c in torn))
+    return Progress(
+        computed=len(own) - len(failures),
+        missing=left,
+        total=len(cut.chunks),
+        failures=failures,
+        torn=tuple(chunk.address[:12] for chunk in torn),
+        seconds=time.perf_counter() - start,
+        seconds_in_cells=math.fsum(outcome.seconds for outcome in outcomes),
+    )
 
 
 def _finish(store: Store, cut: Cut, images: Tensor) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import threading
+import time
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -52,11 +53,16 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a chunk: its table (None if it was put into the store), or why there is none."""
+    """What became of a chunk: its table (None if it was put into the store), or why there is none.
+
+    ``seconds`` is what it took to compute, a share of what the chunks of its task have in common included; keeping it
+    is not.
+    """
 
     chunk: Chunk
     table: pa.Table | None = None
     failure: str | None = None
+    seconds: float = 0.0
 
 
 def work(task: Task) -> list[Outcome]:
@@ -64,8 +70,9 @@ def work(task: Task) -> list[Outcome]:
     if threading.current_thread() is not threading.main_thread():  # modules are not made to be shared by threads
         task = replace(task, representations=copy.deepcopy(task.representations))
     with one_thread(), torch.no_grad():
+        start = time.perf_counter()
         if task.chunks[0].pairs:
-            return [_keep(task, chunk, _pairs, task, i) for i, chunk in enumerate(task.chunks)]
+            return [_keep(task, chunk, 0.0, _pairs, task, i) for i, chunk in enumerate(task.chunks)]
         fields = build_fields(task.spec, task.draws)
         deformed = deform(task.images, fields.deformations, build_warp(task.spec))
         memo: dict[tuple[Architecture, tuple[float, ...] | None], list[ClosedForm]] = {}
@@ -77,7 +84,8 @@ def work(task: Task) -> list[Outcome]:
             forms = theorem(representation, fields, memo)
             return columns(task.spec, place, fields, deformed, representation, measured, forms)
 
-        return [_keep(task, chunk, cells, i) for i, chunk in enumerate(task.chunks)]
+        common = (time.perf_counter() - start) / len(task.chunks)
+        return [_keep(task, chunk, common, cells, i) for i, chunk in enumerate(task.chunks)]
 
 
 def _pairs(task: Task, i: int) -> Mapping[str, Any]:
@@ -86,20 +94,22 @@ def _pairs(task: Task, i: int) -> Mapping[str, Any]:
     return {ORDER[2]: [model.index] * len(medians), ORDER[3]: list(range(len(medians))), PAIR: medians}
 
 
-def _keep(task: Task, chunk: Chunk, compute: Any, *arguments: Any) -> Outcome:
+def _keep(task: Task, chunk: Chunk, common: float, compute: Any, *arguments: Any) -> Outcome:
     """The result in the store or in the outcome. What the disk refuses is no failure of the chunk and is raised."""
+    start = time.perf_counter()
     try:
-        table = pa.table(compute(*arguments))
+        found = compute(*arguments)
     except OSError:
         raise
     except Exception as error:  # whatever a user's class raises belongs to its own chunk
         where = traceback.extract_tb(error.__traceback__)[-1]
         reason = f"{type(error).__name__}: {' '.join(str(error).split())} ({where.filename}:{where.lineno})"
         return Outcome(chunk, failure=reason)
+    seconds, table = common + time.perf_counter() - start, pa.table(found)
     if task.store is None:
-        return Outcome(chunk, table)
+        return Outcome(chunk, table, seconds=seconds)
     task.store.write(chunk, table)
-    return Outcome(chunk)
+    return Outcome(chunk, seconds=seconds)
 
 
 def learn(model: Model, spec: SweepSpec, address: str, store: Store | None) -> State:

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import torch
-from kornia.geometry.transform import remap
 from torch import Tensor
 
 from stability.boundaries import Boundary, Periodic, check_boundary
@@ -36,6 +35,8 @@ class BilinearWarp(Warp):
 
     def sample(self, images: Tensor, points: Tensor) -> Tensor:
         """Bilinear values, ``(..., C, *size)``."""
+        from kornia.geometry.transform import remap  # half a second to import, and only this warp needs it
+
         d = points.shape[-1]
         size = tuple(images.shape[-d:])
         images = unfold(images, d, self.boundary)

@@ -2,13 +2,29 @@ r"""``interpolation_error``: what a warp gets wrong, seen through A_0."""
 
 from torch import Tensor
 
-from stability.boundaries import Periodic
+from stability.boundaries import Boundary, Periodic
 from stability.deformations.base import Deformation
 from stability.warps.band_limited import check_band_limited, evaluate, low_pass_norm, project, refine
 from stability.warps.base import Warp, nodes
 
 QUADRATURE = 4
 """Nodes per pixel and axis at which the exact L_tau x is compared."""
+
+
+def exact_values(images: Tensor, deformation: Deformation, boundary: Boundary) -> Tensor:
+    """x(u - tau(u)) at ``QUADRATURE`` nodes per pixel and axis, exactly.
+
+    Args:
+        images: ``(..., C, *size)``, band-limited if the boundary is periodic.
+        deformation: batch shape broadcasts against the leading dimensions.
+        boundary: how x is continued.
+
+    Returns:
+        ``(..., C, *(4 size))``, float64: what ``BandLimitedWarp(4)`` projects.
+    """
+    u = nodes(deformation.size, QUADRATURE, boundary, device=images.device)
+    values = evaluate(images.double(), u - deformation.displacement(u).double(), boundary)
+    return values.unflatten(-1, tuple(n * QUADRATURE for n in deformation.size))
 
 
 def interpolation_error(
@@ -18,6 +34,7 @@ def interpolation_error(
     *,
     antialiasing: float | None = 1.0,
     warped: Tensor | None = None,
+    exact: Tensor | None = None,
 ) -> Tensor:
     r"""(||A_0 (W x - Q L_tau x)||^2 + ||A_0 (Q L_tau x - L_tau x)||^2)^(1/2), Q the projection on band-limited images.
 
@@ -34,6 +51,7 @@ def interpolation_error(
         warp: the warp in question.
         antialiasing: sigma_0 in pixels; None: no A_0.
         warped: W x if it is at hand.
+        exact: ``exact_values`` if they are at hand.
 
     Returns:
         ``(...)``, float64, in the unit of ||x||.
@@ -45,9 +63,7 @@ def interpolation_error(
     if isinstance(boundary, Periodic):
         check_band_limited(images, d)
     warped = warp(images, deformation) if warped is None else warped
-    u = nodes(deformation.size, QUADRATURE, boundary, device=images.device)
-    exact = evaluate(images.double(), u - deformation.displacement(u).double(), boundary)
-    exact = exact.unflatten(-1, tuple(n * QUADRATURE for n in deformation.size))  # (..., C, *(4 size))
+    exact = exact_values(images, deformation, boundary) if exact is None else exact
     projected = project(exact, deformation.size, boundary)
     lost = low_pass_norm(exact - refine(projected, QUADRATURE, d, boundary), antialiasing, QUADRATURE, d, boundary)
     return lost.hypot(low_pass_norm(warped.double() - projected, antialiasing, 1, d, boundary))
