@@ -24,6 +24,10 @@ from stability.warps.base import Warp
 from stability.warps.error import QUADRATURE, exact_values, interpolation_error
 
 
+HALF_A_GREY_LEVEL = 0.5 / 255
+"""Less than that clipping changes no picture of eight bits, and does not count."""
+
+
 @dataclass(eq=False)
 class Deformed:
     """Images under fields, shared by all models that see them.
@@ -34,7 +38,7 @@ class Deformed:
         warp: how the images were deformed.
         warped: ``(I, F, C, *size)``.
         exact: the exact deformations at the nodes of ``interpolation_error``, one tensor per batch of fields.
-        clipped: share of the pixels that were set to 0 or 1, ``(I, F)``.
+        clipped: share of the pixels that clipping changed by more than half a grey level, ``(I, F)``.
     """
 
     images: Tensor
@@ -121,7 +125,9 @@ def deform(images: Tensor, deformations: tuple[Deformation, ...], warp: Warp) ->
     axes = tuple(range(-d - 1, 0))
     if isinstance(warp.boundary, Reflect):
         inside = warped.clamp(0.0, 1.0)
-        return Deformed(images, deformations, warp, inside, exact, (inside != warped).double().mean(axes))
+        return Deformed(
+            images, deformations, warp, inside, exact, ((inside - warped).abs() > HALF_A_GREY_LEVEL).double().mean(axes)
+        )
     return Deformed(images, deformations, warp, warped, exact, torch.zeros(warped.shape[:2], dtype=torch.float64))
 
 

@@ -57,9 +57,7 @@ def warp_cost(spec: SweepSpec) -> float:
     """Seconds to deform one image and to compare with the exact deformation."""
     pixels, d = math.prod(spec.images.size) * spec.images.channels, len(spec.images.size)
     exact = EVALUATION * 4**d * pixels * math.prod(spec.images.size)
-    return (
-        OVERHEAD + exact + (exact if spec.warp is not None and spec.warp.kind == "band_limited" else LOOK_UP * pixels)
-    )
+    return OVERHEAD + exact + LOOK_UP * pixels
 
 
 def draw_cost(two_norms: bool) -> float:
