@@ -260,3 +260,17 @@ def test_what_does_not_fit_is_told(make, message, generator):
 
 def still() -> st.Translation:
     return st.Translation((0.0, 0.0), size=(8, 8))
+
+
+@pytest.mark.parametrize(("d", "size"), [(1, (9,)), (2, (7, 8))])
+@pytest.mark.parametrize("patch_size", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_a_convolution_is_patches_times_a_matrix(d, size, patch_size, dilation, generator):
+    from stability.operators.convolution import filtered
+    from stability.operators.patches import extract_patches
+
+    maps = torch.randn(2, 3, *size, dtype=torch.float64, generator=generator)
+    weight = torch.randn(4, 3 * patch_size**d, dtype=torch.float64, generator=generator)
+    patches = extract_patches(maps, patch_size, d, dilation).flatten(2)
+    expected = torch.matmul(weight, patches).unflatten(2, size)
+    assert torch.allclose(filtered(maps, weight, patch_size, d, dilation), expected, atol=1e-12)

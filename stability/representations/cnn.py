@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from stability.activations import Activation, ReLU
 from stability.architecture import Architecture
 from stability.grid import check_images, spatial_size
-from stability.operators.patches import extract_patches
+from stability.operators.convolution import filtered
 from stability.representations.explicit import ExplicitRepresentation
 from stability.representations.maps import low_passed, pooled
 
@@ -98,13 +98,13 @@ class CNN(ExplicitRepresentation):
         self.architecture.check_size(tuple(n // self.refinement for n in size))
         d, maps = len(size), [low_passed(self.architecture, images, self.refinement)]
         for k, (layer, weight) in enumerate(zip(self.architecture.layers, self.weights, strict=True)):
-            patches = extract_patches(maps[-1], layer.patch_size, d, self.refinement).flatten(2)  # (B, p, N)
-            if patches.shape[1] != weight.shape[1]:
+            entries = maps[-1].shape[1] * layer.patch_size**d
+            if entries != weight.shape[1]:
                 raise ValueError(
                     f"the patches of layer {k + 1} must have {weight.shape[1]} entries (channels x positions), got "
-                    f"{patches.shape[1]}; give images with other channels or draw the network with channels=, d="
+                    f"{entries}; give images with other channels or draw the network with channels=, d="
                 )
-            mapped = self.activation(torch.matmul(weight, patches)).unflatten(2, maps[-1].shape[-d:])
+            mapped = self.activation(filtered(maps[-1], weight, layer.patch_size, d, self.refinement))
             maps.append(pooled(self.architecture, k, mapped, d, self.refinement))
         return maps[1:]
 

@@ -23,7 +23,6 @@ from stability.warps.band_limited import BandLimitedWarp, check_band_limited, pr
 from stability.warps.base import Warp
 from stability.warps.error import QUADRATURE, exact_values, interpolation_error
 
-
 HALF_A_GREY_LEVEL = 0.5 / 255
 """Less than that clipping changes no picture of eight bits, and does not count."""
 

@@ -7,7 +7,7 @@ much is lost when a run is killed, never what is computed.
 import math
 
 from stability.architecture import Architecture
-from stability.sweeps.models import CKNSpec, CNNSpec, GramSpec, LinearSpec, RepresentationSpec
+from stability.sweeps.models import CKNSpec, CNNSpec, GramSpec, LeNetSpec, LinearSpec, RepresentationSpec
 from stability.sweeps.spec import SweepSpec
 
 EVALUATION = 4e-10
@@ -22,6 +22,8 @@ OVERHEAD = 2e-4
 """Seconds of a distance however small."""
 MODULE = 2e-3
 """Seconds of an unknown module."""
+K_MEANS, BACKWARD = 20.0, 4.0
+"""Iterations of k-means in units of an encoding; a training step in units of a distance."""
 DRAW, TILTED_DRAW = 8e-3, 6e-2
 """Seconds to draw a field and certify its norms; to meet two norms at once."""
 
@@ -51,6 +53,23 @@ def distance_cost(chosen: RepresentationSpec, architecture: Architecture, spec: 
         seconds += MODULE
     fine = 2 ** (2 * d)  # pairs of positions on a grid twice as fine
     return seconds * (1 + fine) if spec.refinement else seconds
+
+
+def fit_cost(chosen: RepresentationSpec, architecture: Architecture, spec: SweepSpec, available: int) -> float:
+    """Seconds to learn a model before it measures; 0 for one that learns nothing.
+
+    Args:
+        chosen: the representation.
+        architecture: the varied one.
+        spec: gives the size of the images.
+        available: images that a training without a number of its own sees.
+    """
+    one = distance_cost(chosen, architecture, spec.model_copy(update={"refinement": False}))
+    if isinstance(chosen, CKNSpec):
+        return chosen.images * one * K_MEANS
+    if isinstance(chosen, CNNSpec | LeNetSpec) and chosen.training is not None:
+        return chosen.training.epochs * (chosen.training.images or available) * one * BACKWARD
+    return 0.0
 
 
 def warp_cost(spec: SweepSpec) -> float:

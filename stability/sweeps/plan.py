@@ -2,10 +2,11 @@
 
 import math
 
+from stability import images as image_sets
 from stability.sweeps.build import check_reach, check_sizes
 from stability.sweeps.cells import one_thread
 from stability.sweeps.chunks import Cut, total_seconds
-from stability.sweeps.costs import chunk_memory
+from stability.sweeps.costs import chunk_memory, fit_cost
 from stability.sweeps.inspection import duration
 from stability.sweeps.spec import SweepSpec, is_plain_module
 from stability.sweeps.store import Store
@@ -58,8 +59,15 @@ def plan(spec: SweepSpec, *, jobs: int = 1, store: Store | None = None) -> list[
         store.check(spec)
         todo = store.missing(cut.chunks)
         lines.append(f"store     {len(cut.chunks) - len(todo)} chunks are there")
-    whole = total_seconds(cut)
-    left = math.fsum(cut.seconds(chunk) for chunk in todo)
+    available = len(image_sets.dataset(spec.images.name, root=spec.images.root).labels) - spec.images.count
+    fits = {model.index: fit_cost(model.chosen, model.architecture, spec, available) for model in cut.models}
+    learning = math.fsum(fits[i] for i in {chunk.model for chunk in todo})
+    if any(fits.values()):
+        lines.append(
+            f"models    {sum(map(bool, fits.values()))} are learnt first, about {duration(learning / workers)}"
+        )
+    whole = total_seconds(cut) + math.fsum(fits.values())
+    left = math.fsum(cut.seconds(chunk) for chunk in todo) + learning
     lines.append(f"time      about {duration(left / workers)} on {workers} core{'s' if workers > 1 else ''}")
     if todo and len(todo) < len(cut.chunks):
         lines[-1] += f" (of {duration(whole / workers)})"
