@@ -4,17 +4,33 @@ import decimal
 
 import pandas as pd
 
-from stability.plots.reading import CKN, DISTANCE, LINEAR, architecture_words, measured
+from stability.plots.architectures import architecture_words
+from stability.plots.reading import DISTANCE, PAIRS, measured
+from stability.plots.series import (
+    CONTROL,
+    EXACT,
+    FIELD,
+    FINITE,
+    KIND,
+    SERIES,
+    TRANSLATION,
+    complete,
+    series_of,
+    theory,
+)
 
 
 def sample_words(rows: pd.DataFrame) -> str:
     """How many images and fields stand behind the medians of a table."""
     there = measured(rows)
-    fields = there[there["family"] != "translation"]["field_seed"].nunique()
-    directions = there[there["family"] == "translation"]["field_seed"].nunique()
-    parts = [f"{there['image'].nunique()} images"]
-    parts += [f"{fields} smooth fields per size"] if fields else []
-    parts += [f"{directions} directions per translation"] if directions else []
+    fields = there.groupby("family")["field_seed"].nunique()
+    images = there["image"].nunique()
+    parts = [f"{images} image{'s' if images > 1 else ''}"]
+    for family, count in fields.items():
+        if family != TRANSLATION:
+            parts.append(f"{count} {FIELD.get(str(family), str(family))}{'s' if count > 1 else ''} per size")
+    if TRANSLATION in fields:
+        parts.append(f"{fields[TRANSLATION]} direction{'s' if fields[TRANSLATION] > 1 else ''} per translation")
     return ", ".join(parts)
 
 
@@ -34,6 +50,17 @@ def percent_up(share: float) -> str:
     return f"{up.normalize():f} %"
 
 
+def listed(words: list[str]) -> str:
+    """Words as a list in a sentence; words with commas of their own are set apart by semicolons.
+
+    >>> listed(["a"]), listed(["a", "b", "c"]), listed(["CNN, random", "CNN, trained"])
+    ('a', 'a, b and c', 'CNN, random; CNN, trained')
+    """
+    if any(", " in word for word in words):
+        return "; ".join(words)
+    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
+
+
 def closing(rows: pd.DataFrame, *, statuses: bool = True) -> str:
     """What is measured on what, and how far each kind of number can be trusted.
 
@@ -41,19 +68,49 @@ def closing(rows: pd.DataFrame, *, statuses: bool = True) -> str:
         rows: the rows behind the figure.
         statuses: list the statuses of the closed form.
     """
+    rows = complete(rows)
     there = measured(rows)
-    moved = there[there["representation"].isin((CKN, LINEAR)) & (there[DISTANCE] > 0)]
-    share = float((moved["interpolation_error"] / moved[DISTANCE]).max()) if len(moved) else 0.0
-    sentences = [
-        f"Measured: exact kernel computation ({architecture_words(rows)}; {sample_words(rows)}); medians describe this "
-        f"sample, they are no worst case; the warp adds at most {percent_up(share)} of the distance.",
-        "The linear kernel of the same architecture is the control; the reference 'two different images' is the CKN's "
-        "own median distance between two images of the set, in the same unit.",
-    ]
-    if statuses:
+    kinds, covered = set(there[KIND]), theory(rows)
+    sentences = [_measured(there)]
+    if FINITE in kinds:
         sentences.append(
-            f"Status of the closed form: {status_words(rows)}; it speaks of every image and every field with these "
+            "The finite CKN is a Nystroem approximation with anchors learnt from images of the same set; it is a "
+            "network of its own with the same bound."
+        )
+    if CONTROL in kinds:
+        sentences.append("The linear kernel of the same architecture is the control.")
+    if (there[PAIRS] > 0).any():
+        whose = "the CKN's" if EXACT in kinds else "a representation's"
+        sentences.append(
+            f"The reference 'two different images' is {whose} own median distance between two images of the set, in "
+            "the same unit."
+        )
+    if statuses and len(covered):
+        sentences.append(
+            f"Status of the closed form: {status_words(covered)}; it speaks of every image and every field with these "
             "norms. Trivial: the images' own distance after the first low-pass times the Lipschitz constants; a proof "
             "for this image and this field only."
         )
+    outside = series_of(there[~there[SERIES].isin(covered[SERIES])])
+    if outside:
+        sentences.append(
+            f"For {listed(outside)} there is no bound: the theory says nothing, what is shown is measured on this "
+            "sample only."
+        )
     return " ".join(sentences)
+
+
+def _measured(there: pd.DataFrame) -> str:
+    kinds = set(there[KIND])
+    how = "exact kernel computation" if EXACT in kinds else "distances of features"
+    moved = there[there[KIND].isin((EXACT, CONTROL, FINITE)) & (there[DISTANCE] > 0)]
+    share = (moved["interpolation_error"] / moved[DISTANCE]).max() if len(moved) else float("nan")
+    words = (
+        f"Measured: {how} ({architecture_words(there)}; {sample_words(there)}); medians describe this sample, they are "
+        "no worst case"
+    )
+    if pd.notna(share):
+        words += f"; the warp adds at most {percent_up(float(share))} of the distance"
+    if "clipped" in there and float(there["clipped"].fillna(0).max()) > 0:
+        words += f"; up to {percent_up(float(there['clipped'].max()))} of an image's pixels were clipped to [0, 1]"
+    return words + "."

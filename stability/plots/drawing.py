@@ -12,9 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Polygon
-from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 SCREEN, PAPER = (Path(__file__).with_name(f"{name}.mplstyle") for name in ("screen", "paper"))
 DISPLACEMENT = r"$\|\tau\|_\infty$ (px)"
@@ -40,6 +41,7 @@ class Mark:
     linestyle: Any
     marker: str = ""
     width: float = 1.0
+    hollow: bool = False  # a larger open marker: what lies below it stays visible
 
     def style(self) -> dict[str, Any]:
         """Keyword arguments of ``Axes.plot``."""
@@ -49,6 +51,11 @@ class Mark:
             "linestyle": self.linestyle,
             "marker": self.marker,
             "linewidth": self.width * float(mpl.rcParams["lines.linewidth"]),
+            **(
+                {"markerfacecolor": "none", "markersize": 1.6 * float(mpl.rcParams["lines.markersize"])}
+                if self.hollow
+                else {}
+            ),
         }
 
 
@@ -123,9 +130,21 @@ def handle(mark: Mark, **changes: Any) -> Line2D:
     return Line2D([], [], **(mark.style() | changes))
 
 
-def legend_below(figure: Figure, handles: list[Any], columns: int) -> None:
-    """One legend for all panels, outside them."""
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+def legend_below(figure: Figure, handles: list[Any], columns: int | None = None) -> None:
+    """One legend for all panels, outside them; as many columns as the longest words leave room for."""
+    longest = max((len(str(entry.get_label())) for entry in handles), default=0)
+    points = FontProperties(size=mpl.rcParams["legend.fontsize"]).get_size_in_points()
+    letters = 125 * float(figure.get_figwidth()) / points  # in one line
+    fitting = max(1, min(4, int(letters / (longest + 9))))
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns or fitting)
+
+
+def same_limits(axes: list[Axes]) -> None:
+    """The same y axis for panels in one unit."""
+    if axes:
+        ends = [one.get_ylim() for one in axes]
+        for one in axes:
+            one.set_ylim(min(low for low, _ in ends), max(high for _, high in ends))
 
 
 def plain_log_ticks(axis: Axis, values: npt.ArrayLike) -> None:
@@ -133,4 +152,12 @@ def plain_log_ticks(axis: Axis, values: npt.ArrayLike) -> None:
     axis.set_ticks(np.asarray(values, dtype=float).tolist())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_locator(NullLocator())
+    axis.set_minor_formatter(NullFormatter())
+
+
+def round_log_ticks(axis: Axis, values: npt.ArrayLike) -> None:
+    """Ticks of a log axis at powers of ten, at 2 and 5 times them too where the values span little."""
+    span = np.ptp(np.log10(np.asarray(values, dtype=float)))
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if span < 1.7 else (1.0,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())

@@ -1,17 +1,17 @@
 """One knob at a time: distance versus the last pooling scale, distance versus the patch size."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from stability.plots.architectures import Split, controls, every_patch, last_patch, last_scale, settings, varying
 from stability.plots.captions import closing
 from stability.plots.drawing import (
     BOUND_MARK,
-    CKN_MARK,
     IN_PAIRS,
-    LINEAR_MARK,
     PAIRS_MARK,
     RELATIVE,
     TRIVIAL_MARK,
@@ -27,28 +27,39 @@ from stability.plots.drawing import (
     triangle,
 )
 from stability.plots.reading import (
-    CKN,
     DISTANCE,
-    FIELD,
-    LINEAR,
     PAIRS,
     Array,
     Run,
     input_name,
     inputs,
     measured,
-    of_sweep,
+    part,
     spread,
     two_images,
 )
+from stability.plots.series import (
+    ASKED,
+    BOTH,
+    DEFORMATION,
+    SERIES,
+    SIZE,
+    deformations,
+    main_series,
+    size_words,
+    theory,
+)
+from stability.plots.styles import marks
 
-MARKERS = {"translation": "o", "fourier": "s"}
-PLURAL = {"o": "circles", "s": "squares"}
+MARKERS = ("o", "s", "^", "D", "v", "P")
+PLURAL = {"o": "circles", "s": "squares", "^": "triangles", "D": "diamonds", "v": "tips down", "P": "crosses"}
+MOST = 4
+"""Columns of panels: more would be too small to read."""
 
 
 @dataclass(frozen=True)
 class Knob:
-    """One varied number: sweep and column, axis label, scale of the x axis, and whether theory gives slope -1 in it."""
+    """One varied number: sweep and words, axis label, scale of the x axis, and whether theory gives slope -1 in it."""
 
     column: str
     label: str
@@ -58,16 +69,18 @@ class Knob:
 
 POOLING = Knob("pooling_scale", r"last pooling scale $\sigma_n$ (px)", log=True, inverse=True)
 PATCH = Knob("patch_size", "patch size (px)", log=False, inverse=False)
+VALUE, REST = "knob", "rest"
 
 
 def pooling_scale(run: Run) -> Drawn:
     """Distance against sigma_n: bound T(c / sigma_n) <= c / sigma_n (times a constant), so slope -1 at large sigma_n.
 
     Args:
-        run: needs the sweep "pooling_scale".
+        run: needs two architectures that differ in the last pooling scale alone; of a quickstart the sweep
+            "pooling_scale".
 
     Raises:
-        ValueError: if the run has no such sweep.
+        ValueError: if the run has none.
     """
     words = (
         "Upper row: in units of ||x||, which is what the theorem bounds; a large sigma_n wins because it blurs the "
@@ -75,81 +88,144 @@ def pooling_scale(run: Run) -> Drawn:
         "between two images; only this may be compared between models. For translations the closed form is T(c / "
         "sigma_n), slope -1 where c << sigma_n; for smooth fields it levels off at what the layers' commutators cost. "
     )
-    return _figure(run, POOLING, words)
+    return _figure(_rows(run, POOLING), POOLING, words)
 
 
 def patch_size(run: Run) -> Drawn:
     """Distance against the patch size: the bound of smooth fields grows, translations commute with patches.
 
     Args:
-        run: needs the sweep "patch_size".
+        run: needs two architectures that differ in the patch size alone; of a quickstart the sweep "patch_size".
 
     Raises:
-        ValueError: if the run has no such sweep.
+        ValueError: if the run has none.
     """
+    rows = _rows(run, PATCH)
+    every = all(every_patch(text) is not None for text in rows["architecture"].unique())
     words = (
-        "Every layer has this patch size. A translation commutes with patch extraction: its bound does not see the "
-        "patch. The bound of smooth fields grows with the patch; the measured distance need not, and the linear "
-        "control does not see the patch at all. Upper row: in units of ||x||; lower row: in units of the distance "
-        "between two images. "
+        f"{'Every layer has this patch size' if every else 'The last layer has this patch size'}. A translation "
+        "commutes with patch extraction: its bound does not see the patch. The bound of smooth fields grows with the "
+        "patch; the measured distance need not, and a linear kernel does not see the patch at all. Upper row: in units "
+        "of ||x||; lower row: in units of the distance between two images. "
     )
-    return _figure(run, PATCH, words)
+    return _figure(rows, PATCH, words)
 
 
-def _figure(run: Run, knob: Knob, words: str) -> Drawn:
-    rows = of_sweep(run, knob.column)
-    columns = inputs(rows)
-    figure, grid = panels(2, len(columns), 0.8, sharex=True, sharey="row")
-    sizes = measured(rows).groupby("family")["asked_displacement_norm"].first()
-    for column, front_end in enumerate(columns):
-        part = measured(rows[rows["front_end"] == front_end])
-        _panel(grid[0, column], part, knob, DISTANCE)
-        _panel(grid[1, column], part, knob, PAIRS)
-        grid[0, column].set_title(input_name(front_end))
-        grid[1, column].set_xlabel(knob.label)
+def lacks_pooling_scale(run: Run) -> str:
+    """Why a run cannot be drawn over the pooling scale; "" if it can."""
+    return _lacks(run, POOLING)
+
+
+def lacks_patch_size(run: Run) -> str:
+    """Why a run cannot be drawn over the patch size; "" if it can."""
+    return _lacks(run, PATCH)
+
+
+def _lacks(run: Run, knob: Knob) -> str:
+    try:
+        _rows(run, knob)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _rows(run: Run, knob: Knob) -> pd.DataFrame:
+    """The rows of architectures that differ in the knob alone, at one size of every deformation."""
+    rows = part(run, knob.column)
+    rows = rows[rows[ASKED] != BOTH]
+    texts = [str(text) for text in rows["architecture"].unique()]
+    found = _split(texts, knob)
+    rows = rows[rows["architecture"].isin(found) & rows[SIZE].notna()]
+    if rows.empty or measured(rows).empty:
+        raise ValueError(
+            f"{knob.column} must vary with everything else held fixed, got one value; run a spec with vary "
+            + ("'layers.-1.pooling_scale': [1, 2, 4, 8]" if knob is POOLING else "'layers.*.patch_size': [1, 3, 5]")
+        )
+    one = {text: other.rest for text, other in found.items()}
+    rest = settings(one.values(), {one[text] for text in controls(rows)})
+    rows = rows.copy()
+    rows[VALUE] = [found[text].value for text in rows["architecture"]]
+    rows[REST] = [rest[one[text]] for text in rows["architecture"]]
+    chosen = measured(rows).groupby(DEFORMATION)[SIZE].unique().map(lambda sizes: sorted(sizes)[len(sizes) // 2])
+    return rows[rows[SIZE] == rows[DEFORMATION].map(chosen)]
+
+
+def _split(texts: list[str], knob: Knob) -> Mapping[str, Split]:
+    if knob is POOLING:
+        return varying(texts, last_scale)
+    return varying(texts, every_patch) or varying(texts, last_patch)
+
+
+def _figure(rows: pd.DataFrame, knob: Knob, words: str) -> Drawn:
+    there = measured(rows)
+    fields = deformations(there)[: len(MARKERS)]
+    markers = dict(zip(fields, MARKERS, strict=False))
+    columns = [(rest, front_end) for rest in there[REST].unique() for front_end in inputs(there)]
+    units = [DISTANCE, PAIRS] if (there[PAIRS] > 0).any() else [DISTANCE]
+    shown = columns[:MOST]
+    looks, main = marks(there), main_series(there)
+    extra = 0.02 * max(0, len(looks) - 2)
+    figure, grid = panels(len(units), len(shown), 0.1 + extra + 0.35 * len(units), sharex=True, sharey="row")
+    for column, (rest, front_end) in enumerate(shown):
+        chosen = there[(there["front_end"] == front_end) & (there[REST] == rest)]
+        for unit, axes in zip(units, grid[:, column], strict=True):
+            _panel(axes, chosen, knob, unit, markers, main)
+        grid[0, column].set_title(input_name(front_end) + (f"\n{rest}" if rest else ""))
+        grid[-1, column].set_xlabel(knob.label)
     grid[0, 0].set_ylabel(RELATIVE)
-    grid[1, 0].set_ylabel(IN_PAIRS)
+    if len(units) > 1:
+        grid[1, 0].set_ylabel(IN_PAIRS)
+    sizes = {field: size_words(there[there[DEFORMATION] == field]) for field in fields}
     keys = [
-        handle(Mark(f"{PLURAL[marker]}: {FIELD[family]}, {sizes[family]:g} px", "#333333", "none", marker))
-        for family, marker in MARKERS.items()
-        if family in sizes
+        handle(Mark(f"{PLURAL[marker]}: {field}, {sizes[field]}", "#333333", "none", marker))
+        for field, marker in markers.items()
     ]
-    marks = [CKN_MARK, LINEAR_MARK, BOUND_MARK, TRIVIAL_MARK, PAIRS_MARK]
-    lines = [handle(mark, marker="") for mark in marks]
-    legend_below(figure, [*lines, band_handle(CKN_MARK, "exact CKN, 10\N{EN DASH}90 %"), *keys], 4)
-    fields = ", ".join(
-        f"{PLURAL[marker]}: {FIELD[family]} of {sizes[family]:g} px"
-        for family, marker in MARKERS.items()
-        if family in sizes
-    )
+    lines = [handle(mark, marker="") for mark in _entries(there, looks)]
+    bands = [band_handle(looks[main], f"{main}, 10\N{EN DASH}90 %")] if main and len(markers) < 3 else []
+    legend_below(figure, [*lines, *bands, *keys])
+    told = ", ".join(f"{PLURAL[marker]}: {field} of {sizes[field]}" for field, marker in markers.items())
     caption = (
-        f"Distance against the {knob.column.replace('_', ' ')} with everything else held fixed; medians, bands "
-        f"10-90 %. Colour and line style tell what is drawn, the marker only the field ({fields}); where CKN and "
-        f"control agree, the control's dashes and markers cover the CKN's. {words}{closing(rows)}"
+        f"Distance against the {knob.column.replace('_', ' ')} with everything else held fixed; medians"
+        f"{', bands 10-90 %' if bands else ''}. Colour and line style tell what is drawn, the marker only the field "
+        f"({told}); where CKN and control agree, the control's dashes and markers cover the CKN's. {words}"
+        + (f"Bound, trivial bound and band are those of the {main}. " if len(looks) > 2 and main else "")
+        + (f"The first {MOST} of {len(columns)} combinations of the other values. " if len(columns) > MOST else "")
+        + closing(rows)
     )
     return Drawn(figure, caption)
 
 
-def _panel(axes: Axes, rows: pd.DataFrame, knob: Knob, value: str) -> None:
+def _entries(rows: pd.DataFrame, looks: Mapping[str, Mark]) -> list[Mark]:
+    there = theory(rows)
+    entries = list(looks.values())
+    for column, mark in (("bound_closed_form", BOUND_MARK), ("trivial", TRIVIAL_MARK)):
+        entries += [mark] if np.isfinite(there[column].to_numpy(dtype=float)).any() else []
+    return entries + ([PAIRS_MARK] if (rows[PAIRS] > 0).any() else [])
+
+
+def _panel(
+    axes: Axes, rows: pd.DataFrame, knob: Knob, value: str, markers: Mapping[str, str], main: str | None
+) -> None:
     axes.set(xscale="log" if knob.log else "linear", yscale="log")
-    settings = np.unique(rows[knob.column].to_numpy(dtype=float))
-    ckn, linear = (rows[rows["representation"] == name] for name in (CKN, LINEAR))
-    line(axes, settings, _reference(ckn, knob, settings, value), PAIRS_MARK)
-    for family, marker in MARKERS.items():
-        own, control = (part[part["family"] == family] for part in (ckn, linear))
-        if own.empty:
-            continue
+    settings = np.unique(rows[VALUE].to_numpy(dtype=float))
+    covered = theory(rows) if value == DISTANCE else rows
+    looks, own = marks(rows), rows[rows[SERIES] == main]
+    line(axes, settings, _reference(own, settings, value), PAIRS_MARK)
+    for field, marker in markers.items():
+        here = covered[covered[DEFORMATION] == field]
         if value == DISTANCE:
             for column, mark in (("bound_closed_form", BOUND_MARK), ("trivial", TRIVIAL_MARK)):
-                allowed = spread(own, knob.column, column)["median"]
+                allowed = spread(own[own[DEFORMATION] == field], VALUE, column)["median"]
                 line(axes, allowed.index, allowed, mark, marker=marker, zorder=1.9)  # below what is measured
-        found = spread(own, knob.column, value)
-        band(axes, found.index, found, CKN_MARK)
-        line(axes, found.index, found["median"], CKN_MARK, marker=marker)
-        medians = spread(control, knob.column, value)["median"]
-        line(axes, medians.index, medians, LINEAR_MARK, marker=marker)
-    if knob.inverse and value == DISTANCE and len(settings) > 1 and len(ckn):
-        lows = [spread(part, knob.column, value)["low"].iloc[0] for _, part in ckn.groupby("family")]
+        for words, mark in looks.items():
+            found = spread(here[here[SERIES] == words], VALUE, value)
+            if found.empty:
+                continue
+            if words == main and len(markers) < 3:  # more bands on top of each other tell nothing
+                band(axes, found.index, found, mark)
+            line(axes, found.index, found["median"], mark, marker=marker)
+    if knob.inverse and value == DISTANCE and len(settings) > 1 and len(own):
+        lows = [spread(part, VALUE, value)["low"].iloc[0] for _, part in own.groupby(DEFORMATION)]
         _slope(axes, settings, float(min(lows)))
     axes.xaxis.set_tick_params(which="minor", bottom=False)
     if knob.log:
@@ -158,11 +234,11 @@ def _panel(axes: Axes, rows: pd.DataFrame, knob: Knob, value: str) -> None:
         axes.set_xticks(settings)
 
 
-def _reference(rows: pd.DataFrame, knob: Knob, settings: Array, value: str) -> list[float]:
+def _reference(rows: pd.DataFrame, settings: Array, value: str) -> list[float]:
     """The distance of two different images at each setting: a number in units of ||x||, 1 in its own unit."""
     if value == PAIRS:
         return [1.0] * len(settings)
-    return [two_images(rows[rows[knob.column] == setting]) for setting in settings]
+    return [two_images(rows[rows[VALUE] == setting]) for setting in settings]
 
 
 def _slope(axes: Axes, x: Array, lowest: float) -> None:

@@ -1,6 +1,5 @@
 """What a figure is drawn from: the rows of a run, its record, its strip of deformed images. No torch."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,16 +9,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from stability.plots.series import ABSCISSA, CONTROL, EXACT, SIZE, complete
 from stability.sweeps.result import ROWS, RUN, read_rows, read_run
 
 Array: TypeAlias = npt.NDArray[np.float64]
 
 STRIP = "strip.npz"
-CKN, LINEAR = "gram", "linear"
+CKN, LINEAR = EXACT, CONTROL
 DISTANCE, PAIRS = "distance_over_input_norm", "distance_over_pairs"
 INPUTS = {"none": "raw images", "mean_removal": "mean-removed images"}
-FAMILIES = {"translation": "translations", "fourier": "smooth mean-free fields"}
-FIELD = {"original": "original", "translation": "translation", "fourier": "smooth field"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +25,7 @@ class Run:
     """A run in memory.
 
     Args:
-        rows: one row per image, field and representation; the column ``sweep`` names the part of the run.
+        rows: one row per image, field and representation; in a quickstart ``sweep`` names the part of the run.
         record: ``run.json``: versions, commit, specs, hashes.
         strip: ``strip.npz``: images ``(B, K, H, W)``, displacement ``(K, H, W, 2)`` in px, the norms and families
             ``(K,)``; empty if the run has none.
@@ -42,7 +40,7 @@ def read(folder: str | Path) -> Run:
     """Rows, record and strip of a folder.
 
     Args:
-        folder: what ``stability quickstart --out`` wrote.
+        folder: what ``stability quickstart --out`` or ``stability run --store`` wrote.
 
     Raises:
         ValueError: if the folder holds no run.
@@ -50,12 +48,30 @@ def read(folder: str | Path) -> Run:
     path = Path(folder)
     for name in (ROWS, RUN):
         if not (path / name).is_file():
-            raise ValueError(f"folder must hold {name}, got {str(folder)!r}; run `stability quickstart --out` first")
+            raise ValueError(f"folder must hold {name}, got {str(folder)!r}; run `stability run --store` first")
     strip: dict[str, npt.NDArray[Any]] = {}
     if (path / STRIP).is_file():
         with np.load(path / STRIP, allow_pickle=False) as archive:
             strip = {name: archive[name] for name in archive.files}
     return Run(read_rows(path), read_run(path), strip)
+
+
+def is_quickstart(run: Run) -> bool:
+    """Whether the rows are the named sweeps of a quickstart."""
+    return "sweep" in run.rows and {"curves", "pooling_scale"} <= set(run.rows["sweep"].unique())
+
+
+def part(run: Run, sweep: str) -> pd.DataFrame:
+    """The rows that a figure may use, complete: one sweep of a quickstart, every row of any other store.
+
+    Raises:
+        ValueError: if there is no such row with a number.
+    """
+    if "sweep" in run.rows:
+        return complete(of_sweep(run, sweep))
+    if not run.rows[DISTANCE].notna().any():
+        raise ValueError("rows must hold a measured distance, got none; measure something with `stability run`")
+    return complete(run.rows)
 
 
 def of_sweep(run: Run, sweep: str) -> pd.DataFrame:
@@ -109,9 +125,10 @@ def spread(rows: pd.DataFrame, by: str, value: str) -> pd.DataFrame:
     return pd.DataFrame({"low": groups.quantile(0.1), "median": groups.median(), "high": groups.quantile(0.9)})
 
 
-def size_axis(rows: pd.DataFrame, x: str) -> "pd.Series[float]":
-    """Asked size ||tau|| in px -> median of the column x over all rows of this size, representations included."""
-    return measured(rows).groupby("asked_displacement_norm")[x].median()
+def size_axis(rows: pd.DataFrame) -> "pd.Series[float]":
+    """Asked size -> median of the realised norm over which it is drawn, over all rows of this size."""
+    there = measured(rows)
+    return there.groupby(SIZE)[str(there[ABSCISSA].iloc[0])].median()
 
 
 def two_images(rows: pd.DataFrame) -> float:
@@ -122,37 +139,3 @@ def two_images(rows: pd.DataFrame) -> float:
     finite = rows[(rows[PAIRS] > 0) & rows[DISTANCE].notna()]
     ratio = (finite[DISTANCE] / finite[PAIRS]).groupby(finite["image"]).median()
     return float(ratio.median()) if len(ratio) else float("nan")
-
-
-def architecture_words(rows: pd.DataFrame) -> str:
-    """The architecture of the exact CKN in words; what varies is given as a list."""
-    texts = [json.loads(text) for text in rows.loc[rows["representation"] == CKN, "architecture"].unique()]
-    if not texts:
-        return "no exact CKN"
-
-    def values(*path: str) -> str:
-        found: dict[str, None] = {}
-        for text in texts:
-            for layer in text["layers"]:
-                part: Any = layer
-                for key in path:
-                    part = part[key]
-                found[f"{part:g}" if isinstance(part, int | float) else str(part).replace("_", " ")] = None
-        return " or ".join(found)
-
-    depth = len(texts[0]["layers"])
-    scales = " or ".join(
-        dict.fromkeys(
-            "(" + ", ".join(f"{s or 0:g}" for s in (text["antialiasing"], *_scales(text))) + ")" for text in texts
-        )
-    )
-    stride = values("subsampling")
-    return (
-        f"{depth} layer{'s' if depth > 1 else ''}, patches {values('patch_size')} px wide, "
-        f"{values('kernel', 'kind')} kernel, scales {scales} px, "
-        + ("no subsampling" if stride == "1" else f"subsampling {stride}")
-    )
-
-
-def _scales(text: Mapping[str, Any]) -> list[float]:
-    return [layer["pooling_scale"] for layer in text["layers"]]

@@ -3,7 +3,8 @@
 import numpy as np
 
 from stability.plots.drawing import Drawn, panels
-from stability.plots.reading import FIELD, Array, Run
+from stability.plots.reading import Array, Run
+from stability.plots.series import FIELD
 
 SPACING = 4
 GRID_COLORS = ("#56B4E9", "#E69F00")
@@ -19,9 +20,9 @@ def strip(run: Run) -> Drawn:
     Raises:
         ValueError: if an array is missing.
     """
-    missing = [name for name in NEEDED if name not in run.strip]
-    if missing:
-        raise ValueError(f"strip must hold {', '.join(NEEDED)}, got none of {missing}; run `stability quickstart`")
+    reason = lacks(run)
+    if reason:
+        raise ValueError(reason)
     images, displacement = run.strip["images"], run.strip["displacement"]
     count, steps = images.shape[:2]
     figure, grid = panels(count, steps, 0.07 + 0.99 * count / steps)
@@ -43,11 +44,19 @@ def strip(run: Run) -> Drawn:
     caption = (
         f"Images under deformations of growing size. Lines: the material grid, level lines of the two components of "
         f"u - tau(u) every {SPACING} px (blue: columns, orange: rows), that is where a straight grid drawn on the "
-        "original is carried; tau = (3, 0) moves the content 3 px to the right. The domain is a torus: what leaves on "
-        "one side enters on the other. Both norms are suprema over the torus."
+        "original is carried; tau = (3, 0) moves the content 3 px to the right. "
+        + _domain(run)
         + (" Where ||grad tau|| >= 1 the field may fold and the theorem does not cover it." if folded else "")
     )
     return Drawn(figure, caption)
+
+
+def lacks(run: Run) -> str:
+    """Why a run has no strip; "" if it has one."""
+    missing = [name for name in NEEDED if name not in run.strip]
+    if not missing:
+        return ""
+    return f"strip must hold {', '.join(NEEDED)}, got none of {missing}; run `stability quickstart` or write strip.npz"
 
 
 def material(displacement: Array) -> Array:
@@ -62,6 +71,15 @@ def material(displacement: Array) -> Array:
     height, width = displacement.shape[:2]
     y, x = np.mgrid[:height, :width]
     return np.stack([x, y], axis=-1) - displacement
+
+
+def _domain(run: Run) -> str:
+    boundaries = set(run.rows["boundary"].unique()) if "boundary" in run.rows else {"periodic"}
+    if boundaries == {"periodic"}:
+        return (
+            "The domain is a torus: what leaves on one side enters on the other. Both norms are suprema over the torus."
+        )
+    return "The domain is a window: beyond the border the image is reflected. Both norms are suprema over the window."
 
 
 def _title(run: Run, step: int) -> str:

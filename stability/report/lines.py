@@ -2,7 +2,8 @@
 
 import pandas as pd
 
-from stability.plots.reading import CKN, DISTANCE, PAIRS, Run, measured, of_sweep
+from stability.plots.reading import CKN, DISTANCE, PAIRS, Run, is_quickstart, measured, of_sweep
+from stability.plots.series import complete
 from stability.report.numbers import (
     NEARLY_LINEAR,
     apart_from_linear,
@@ -14,6 +15,7 @@ from stability.report.numbers import (
     unit_slope,
     violations,
 )
+from stability.report.store_lines import store_headline, store_lines
 
 SIZE = 1.0
 """The size in px that the first two lines speak of (the nearest one in the rows)."""
@@ -21,6 +23,8 @@ SIZE = 1.0
 
 def headline(run: Run) -> str:
     """The one honest number in a sentence: what is measured, what a blur does, what theory allows."""
+    if not is_quickstart(run):
+        return store_headline(run)
     row = _row(run, "translation")
     size = row["asked_displacement_norm"]
     return (
@@ -31,14 +35,19 @@ def headline(run: Run) -> str:
 
 
 def summary(run: Run) -> list[str]:
-    """The five lines that matter: a translation, a smooth field, the linear control, pooling, the count of rows.
+    """The lines that matter.
+
+    Of a quickstart five: a translation, a smooth field, the linear control, pooling, the count of rows. Of any other
+    store: what was measured, each deformation, the control, the models in one unit, the anchors, the count of rows.
 
     Args:
-        run: needs the sweeps "curves" and "pooling_scale".
+        run: any run.
 
     Raises:
-        ValueError: if a sweep is missing, or raw images are.
+        ValueError: if there is no number in it, or a quickstart without raw images.
     """
+    if not is_quickstart(run):
+        return [*store_lines(run), _count(run)]
     return [_translation(run), _smooth(run), _linear(run), _pooling(run), _count(run)]
 
 
@@ -116,6 +125,8 @@ def _pooling(run: Run) -> str:
 
 def _count(run: Run) -> str:
     there, broken = measured(run.rows), len(violations(run.rows))
-    statuses = ", ".join(f"{status} {count}" for status, count in run.rows["status_closed_form"].value_counts().items())
+    statuses = ", ".join(
+        f"{status} {count}" for status, count in complete(run.rows)["status_closed_form"].value_counts().items()
+    )
     found = "no violation" if broken == 0 else f"{broken} VIOLATION{'S' if broken > 1 else ''}: look closer"
     return f"{len(run.rows)} rows, {len(there)} of them measured; {found} of a bound. Statuses: {statuses}."

@@ -9,7 +9,20 @@ import pandas as pd
 
 from stability.architecture import Architecture
 from stability.bounds.rung import Status
-from stability.plots.reading import CKN, DISTANCE, LINEAR, PAIRS, measured
+from stability.plots.architectures import skeleton, with_settings
+from stability.plots.reading import DISTANCE, PAIRS, measured
+from stability.plots.series import (
+    CONTROL,
+    DEFORMATION,
+    EXACT,
+    KIND,
+    SERIES,
+    SETTING,
+    SIZE,
+    complete,
+    deformations,
+    series_of,
+)
 
 OUT_OF_REACH = "out of reach"
 GLOSSARY: Mapping[str, str] = {
@@ -26,9 +39,10 @@ SAFE_ANTIALIASING = 0.7
 NEARLY_LINEAR = 0.1
 """Up to this median |CKN - linear| / linear the page says that the kernel hardly matters."""
 KEYS = (
-    "sweep", "image", "family", "cutoff", "field_seed", "front_end", "antialiasing", "pooling_scale", "patch_size",
-    "depth", "asked_displacement_norm", "asked_jacobian_norm",
+    "sweep", "image", "family", "cutoff", "field_seed", "search", "front_end", "skeleton", "asked_displacement_norm",
+    "asked_jacobian_norm", "layer",
 )  # fmt: skip
+GROUPS = ["front_end", DEFORMATION, SETTING, SERIES, SIZE]
 
 
 def violations(rows: pd.DataFrame) -> pd.DataFrame:
@@ -45,7 +59,7 @@ def violations(rows: pd.DataFrame) -> pd.DataFrame:
     Returns:
         The rows that violate; rows without a number are never among them.
     """
-    there = measured(rows)
+    there = measured(complete(rows))
     floor = pd.to_numeric(there["floor"], errors="coerce").fillna(0.0)
     error = there["interpolation_error"].fillna(0.0)
     if "refinement" in there:
@@ -60,11 +74,13 @@ def paired(rows: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Columns ``KEYS``, ``ckn`` and ``linear`` (distance / ||x||) and ``apart`` = |ckn - linear| / linear.
     """
-    there = measured(rows)
+    there = measured(complete(rows))
+    shapes = {text: skeleton(text) for text in there["architecture"].unique()}
+    there = there.assign(skeleton=there["architecture"].map(shapes))
     keys = [key for key in KEYS if key in there]
     ckn, linear = (
-        there.loc[there["representation"] == name, [*keys, DISTANCE]].rename(columns={DISTANCE: column})
-        for name, column in ((CKN, "ckn"), (LINEAR, "linear"))
+        there.loc[there[KIND] == kind, [*keys, DISTANCE]].rename(columns={DISTANCE: column})
+        for kind, column in ((EXACT, "ckn"), (CONTROL, "linear"))
     )
     both = ckn.merge(linear, on=keys)
     both = both[both["linear"] > 0]
@@ -95,7 +111,8 @@ def kernel_words(rows: pd.DataFrame) -> str:
 
 
 def _architectures(rows: pd.DataFrame) -> list[Architecture]:
-    texts = rows.loc[rows["representation"] == CKN, "architecture"].unique()
+    rows = complete(rows)
+    texts = rows.loc[rows[KIND] == EXACT, "architecture"].unique()
     return [Architecture.from_dict(json.loads(text)) for text in texts]
 
 
@@ -109,16 +126,46 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
         One row per front end, family and asked size: the realised norms, ``measured``, ``linear``, ``pairs`` (in units
         of the distance between two images), ``bound``, ``trivial`` and ``ratio`` = median of bound / measured.
     """
-    there = measured(rows)
+    there = measured(complete(rows))
     keys = ["front_end", "family", "asked_displacement_norm"]
-    ckn = there[there["representation"] == CKN]
+    ckn = there[there[KIND] == EXACT]
     ckn = ckn.assign(ratio=ckn["bound_closed_form"] / ckn[DISTANCE].where(ckn[DISTANCE] > 0))
     found = ckn.groupby(keys)[
         ["displacement_norm", "jacobian_norm", DISTANCE, PAIRS, "bound_closed_form", "trivial", "ratio"]
     ].median()
     names = {DISTANCE: "measured", PAIRS: "pairs", "bound_closed_form": "bound"}
-    linear = there[there["representation"] == LINEAR].groupby(keys)[DISTANCE].median()
+    linear = there[there[KIND] == CONTROL].groupby(keys)[DISTANCE].median()
     return found.rename(columns=names).assign(linear=linear).reset_index()
+
+
+def medians(rows: pd.DataFrame) -> pd.DataFrame:
+    """Medians for each input, deformation, architecture, representation and size: no median across architectures.
+
+    Args:
+        rows: the rows of any store.
+
+    Returns:
+        One row per group with the realised norms, ``measured`` (over ||x||), ``pairs`` (over the distance of two
+        images), ``trivial``, ``bound`` (infinite where the theorem says nothing), ``ratio`` = median of bound /
+        measured, and ``rows``, how many are behind it.
+    """
+    there = with_settings(measured(complete(rows)))
+    there = there.assign(
+        ratio=there["bound_closed_form"] / there[DISTANCE].where(there[DISTANCE] > 0), rows=1, pair=0.0
+    )
+    places = {
+        column: {name: i for i, name in enumerate(names)}
+        for column, names in ((DEFORMATION, deformations(there)), (SERIES, series_of(there)))
+    }
+    pair = there["asked_jacobian_norm"].where(there["asked_displacement_norm"].notna(), np.nan)
+    groups = there.assign(pair=pair).groupby([*GROUPS, "pair"], dropna=False)
+    numbers = ["displacement_norm", "jacobian_norm", DISTANCE, PAIRS, "trivial", "bound_closed_form", "ratio"]
+    found = groups[numbers].median().assign(rows=groups["rows"].sum()).reset_index()
+    found = found.rename(columns={DISTANCE: "measured", PAIRS: "pairs", "bound_closed_form": "bound"})
+    order = found.assign(**{column: found[column].map(known) for column, known in places.items()})
+    order["front_end"] = order["front_end"] != "none"
+    index = order.sort_values(["front_end", DEFORMATION, SETTING, SERIES, SIZE, "pair"], kind="stable").index
+    return found.loc[index].reset_index(drop=True)
 
 
 def nearest(found: pd.DataFrame, family: str, front_end: str, size: float) -> "pd.Series[float] | None":

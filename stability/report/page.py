@@ -5,30 +5,46 @@ from string import Template
 
 from stability.plots import Run, read
 from stability.report import parts
-from stability.report.chart import INSTALL, interactive
+from stability.report.chart import INSTALL, interactive, words
 from stability.report.lines import headline, summary
+from stability.report.markup import escape, lines, prose
 from stability.sweeps.result import replacing
 
 TEMPLATE = Path(__file__).with_name("page.html")
 PAGE = "index.html"
 SCRIPTS = "script-src 'unsafe-inline' 'unsafe-eval'"
 NO_SCRIPTS = "script-src 'none'"
+GROUPS = (
+    "sweep",
+    "family",
+    "front_end",
+    "representation",
+    "layer",
+    "filters",
+    "architecture",
+    "asked_displacement_norm",
+)
+"""Columns that tell groups of rows apart, as far as they are there."""
 
 
-def write_page(folder: str | Path) -> Path:
-    """``index.html`` in a folder: lines that matter, figures, medians, violations, statuses, provenance.
+def write_page(folder: str | Path, out: str | Path | None = None) -> Path:
+    """A run as a page: lines that matter, figures, chart, medians, violations, statuses, provenance.
 
     Args:
-        folder: what ``stability quickstart --out`` wrote.
+        folder: what ``stability quickstart --out`` or ``stability run --store`` wrote.
+        out: the file; ``index.html`` in the folder by default.
 
     Returns:
         The path of the page. It replaces an older one only when it is complete.
 
     Raises:
-        ValueError: if the folder lacks a sweep that a figure needs.
+        ValueError: if the folder holds no run with a number in it, or ``out`` lies in no folder.
     """
-    text = page(read(folder))
-    path = Path(folder) / PAGE
+    path = Path(folder) / PAGE if out is None else Path(out)
+    run = read(folder)
+    if not path.parent.is_dir() or path.is_dir():
+        raise ValueError(f"out must be a file in a folder that is there, got {str(out)!r}; make the folder first")
+    text = page(run)
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return path
@@ -39,16 +55,18 @@ def page(run: Run) -> str:
     try:
         chart, scripts = _chart(run), SCRIPTS
     except ImportError:
-        chart = f"<p>An interactive chart of the rows appears here after <code>{parts.escape(INSTALL)}</code>.</p>"
+        chart = f"<p>An interactive chart of the rows appears here after <code>{escape(INSTALL)}</code>.</p>"
         scripts = NO_SCRIPTS
+    far = parts.linear(run)
+    names = [name for name in GROUPS if name in run.rows]
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         scripts=scripts,
-        kind=parts.escape(run.record.get("kind", "run")),
-        title=parts.escape(headline(run)),
-        headline=parts.prose(headline(run)),
-        lines=parts.lines(summary(run)),
+        kind=escape(run.record.get("kind", "run of a specification")),
+        title=escape(headline(run)),
+        headline=prose(headline(run)),
+        lines=lines(summary(run)),
         warnings=parts.warnings(run),
-        linear=parts.linear(run),
+        linear=f"<h2>How far from linear</h2>\n{far}",
         figures=parts.figures(run),
         chart=chart,
         table=parts.medians(run),
@@ -56,13 +74,10 @@ def page(run: Run) -> str:
         refinement=parts.refinement_part(run),
         glossary=parts.glossary(run),
         provenance=parts.provenance(run.record),
-        again=parts.again(run.record),
+        again=parts.again(run),
+        groups=escape(str(names).replace("'", '"')),
     )
 
 
 def _chart(run: Run) -> str:
-    words = (
-        "<p>One point per row of the curves; hover to read it. The bound and the trivial bound of the row stand in its "
-        "label.</p>"
-    )
-    return f'{words}<div class="picture chart">{interactive(run)}</div>'
+    return f'<p>{escape(words(run))}</p><div class="picture chart">{interactive(run)}</div>'

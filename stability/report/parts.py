@@ -1,17 +1,19 @@
 """The parts of a page as HTML text. Standard library only; every word from the rows is escaped."""
 
 import base64
-import html
+import json
 import math
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from stability.plots import FIGURES, Run, png
-from stability.plots.reading import DISTANCE, FIELD, input_name, inputs, measured, of_sweep
+from stability.plots import Run, applicable, svg
+from stability.plots.captions import sample_words
+from stability.plots.reading import DISTANCE, input_name, inputs, is_quickstart, measured, part
+from stability.plots.series import DEFORMATION, EXACT, KIND, SERIES, SETTING, complete
+from stability.report.markup import escape, grid, paragraph, prose
 from stability.report.numbers import (
     GLOSSARY,
     NEARLY_LINEAR,
@@ -20,57 +22,17 @@ from stability.report.numbers import (
     kernel_words,
     paired,
     percent,
-    table,
     unit_slope,
     violations,
 )
+from stability.report.numbers import medians as median_table
 
 SHOWN_VIOLATIONS = 20
-SYMBOLS = {
-    r"\|\|": "‖",
-    r"\bgrad (?=tau\b)": "∇",
-    r"\bL_tau\b": "Lτ",
-    r"\btau\b": "τ",
-    r"\bPhi\b": "Φ",
-    r"\bkappa'": "κ′",
-    r"\balpha\b": "α",
-    r">=": "≥",
-    r" - (?=\S)": " − ",
-    r"(?<=\d)-(?=\d+ %)": "–",
-}
-
-
-def escape(value: object) -> str:
-    """Text that is safe inside an element or an attribute."""
-    return html.escape(str(value), quote=True)
-
-
-def prose(text: str) -> str:
-    """Escaped text with the letters of the formulas, and with units that stay on the line of their number.
-
-    >>> prose("||grad tau|| >= 1 moves 5 px, sigma_n < 2")
-    '‖∇τ‖ ≥ 1 moves 5&nbsp;px, σ<sub>n</sub> &lt; 2'
-    """
-    for plain, letter in SYMBOLS.items():
-        text = re.sub(plain, letter, text)
-    text = re.sub(r"sigma_(\w)", "σ<sub>\\1</sub>", escape(text))
-    return re.sub(r"(?<=\d) (?=%|px\b|times\b)", "&nbsp;", text)
-
-
-def paragraph(text: str, kind: str = "") -> str:
-    """One paragraph, in a box of the given class if there is one."""
-    inner = f"<p>{prose(text)}</p>"
-    return f'<div class="{kind}">{inner}</div>' if kind else inner
-
-
-def lines(sentences: Iterable[str]) -> str:
-    """Items of the list of lines that matter."""
-    return "\n".join(f"<li>{prose(sentence)}</li>" for sentence in sentences)
 
 
 def warnings(run: Run) -> str:
     """Violations first, then a grid that is too coarse for its first low-pass."""
-    found, rows = [], measured(run.rows)
+    found, rows = [], measured(complete(run.rows))
     broken = len(violations(run.rows))
     if broken:
         found.append(
@@ -88,23 +50,24 @@ def warnings(run: Run) -> str:
 
 def linear(run: Run) -> str:
     """How far the exact CKN is from the linear kernel, by input, and what follows from it."""
-    rows = of_sweep(run, "curves")
+    rows = part(run, "curves")
     apart, both = apart_from_linear(rows), paired(rows)
     if not apart:
-        return paragraph("No linear control was measured.")
+        return paragraph("No exact CKN was measured beside a linear control.")
     body = []
     for front_end in inputs(rows):
-        part = both[both["front_end"] == front_end]
-        if part.empty:
+        here = both[both["front_end"] == front_end]
+        if here.empty:
             continue
-        ratio = (part["ckn"] / part["linear"]).quantile([0.1, 0.5, 0.9])
+        ratio = (here["ckn"] / here["linear"]).quantile([0.1, 0.5, 0.9])
         body.append(
-            [input_name(front_end), percent(apart[front_end]), percent(float(part["apart"].quantile(0.9)))]
+            [input_name(front_end), percent(apart[front_end]), percent(float(here["apart"].quantile(0.9)))]
             + [f"{value:.2f}" for value in ratio]
         )
-    depths = " or ".join(map(str, sorted(rows["depth"].unique().tolist())))
+    depths = " or ".join(f"{depth:g}" for depth in sorted(rows.loc[rows[KIND] == EXACT, "depth"].unique().tolist()))
     words = [
-        f"Over the curves, at depth {depths}, with the kernel {kernel_words(rows)}. The linear kernel of the same "
+        f"Over {'the curves' if is_quickstart(run) else 'all rows'}, at depth {depths}, with the kernel "
+        f"{kernel_words(rows)}. The linear kernel of the same "
         "architecture is a Gaussian blur of the image."
     ]
     if "none" in apart:
@@ -124,63 +87,81 @@ def linear(run: Run) -> str:
 
 
 def figures(run: Run) -> str:
-    """Every figure as an inline PNG on a white card, with its caption."""
-    parts = []
-    for name in FIGURES:
-        content, caption = png(run, name)
+    """Every figure that applies as an inline SVG on a white card, with its caption and the command that draws it."""
+    found = []
+    for name in applicable(run):
+        content, caption = svg(run, name)
         title = name.replace("_", " ").capitalize()
-        parts.append(
+        found.append(
             f'<figure id="{escape(name)}"><div class="picture"><img alt="{escape(title)}" '
-            f'src="data:image/png;base64,{base64.b64encode(content).decode()}"></div>'
-            f"<figcaption><strong>{escape(title)}.</strong> {prose(caption)}</figcaption></figure>"
+            f'src="data:image/svg+xml;base64,{base64.b64encode(content.encode()).decode()}"></div>'
+            f"<figcaption><strong>{escape(title)}.</strong> {prose(caption)}"
+            f'<code class="command">{escape(command(name))}</code></figcaption></figure>'
         )
-    return "\n".join(parts)
+    if not found:
+        return paragraph("These rows show no curve: every family has one size and every architecture one value.")
+    return "\n".join(found)
+
+
+def command(name: str) -> str:
+    """The command behind a figure."""
+    return f"stability plot STORE --figure {name} --style paper -o {name}.pdf"
 
 
 def medians(run: Run) -> str:
-    """Bound, trivial bound and measured distance per input, family and size."""
-    found = table(of_sweep(run, "curves"))
-    head = [
-        "input",
-        "field",
-        "||tau|| (px)",
-        "||grad tau||",
-        "measured",
-        "linear",
-        "in pairs",
-        "trivial",
-        "bound",
-        "ratio",
-    ]
+    """Measured distance, trivial bound and bound per input, deformation, architecture, representation and size."""
+    found = median_table(part(run, "curves"))
+    shown = {
+        "input": found["front_end"].nunique() > 1,
+        "field": True,
+        "architecture": found[SETTING].nunique() > 1,
+        "representation": True,
+    }
+    names = [name for name, there in shown.items() if there]
+    head = [*names, "||tau|| (px)", "||grad tau||", "measured", "in pairs", "trivial", "bound", "ratio"]
     body, starts, before = [], set(), None
-    for row in found.sort_values(["front_end", "family"], ascending=False, kind="stable").to_dict("records"):
-        group = (row["front_end"], row["family"])
+    for row in found.to_dict("records"):
+        words = {
+            "input": input_name(row["front_end"]).removesuffix(" images"),
+            "field": row[DEFORMATION],
+            "architecture": row[SETTING],
+            "representation": row[SERIES],
+        }
+        group = tuple(words.values())
         if before is not None and group != before:
             starts.add(len(body))
         before = group
         body.append(
-            [input_name(row["front_end"]).removesuffix(" images"), FIELD.get(row["family"], row["family"])]
+            [words[name] for name in names]
             + [f"{row['displacement_norm']:.3g}", f"{row['jacobian_norm']:.2g}"]
-            + [_share(row[name]) for name in ("measured", "linear", "pairs", "trivial", "bound")]
+            + [_share(row[name]) for name in ("measured", "pairs", "trivial", "bound")]
             + [_number(row["ratio"])]
         )
-    return grid(head, body, words=(1,), starts=starts)
+    table = grid(head, body, words=tuple(range(1, len(names))), starts=starts)
+    return paragraph(f"Medians over {sample_words(part(run, 'curves'))}.") + table
 
 
 def violation_part(run: Run) -> str:
     """The number of violations, which should be 0, and the first of them."""
     broken, rows = violations(run.rows), measured(run.rows)
+    limits = np.isfinite(complete(rows)[["bound_closed_form", "trivial"]].to_numpy(dtype=float)).any(axis=1)
+    none = int((~limits).sum())
     rule = "distance / ||x|| above bound + interpolation error + refinement + floor, or above trivial + floor"
     if broken.empty:
-        return paragraph(f"Violations: 0 of {len(rows)} measured rows ({rule}).")
+        return paragraph(f"Violations: 0 of {len(rows)} measured rows ({rule})." + _unlimited(none))
     columns = ["sweep", "image", "family", "field_seed", "representation", "front_end", "asked_displacement_norm"]
+    columns = [name for name in columns if name in broken]
     values = [DISTANCE, "bound_closed_form", "trivial", "interpolation_error"]
     body = [
         [*map(str, row[: len(columns)]), *(f"{value:.3g}" for value in row[len(columns) :])]
         for row in broken[columns + values].head(SHOWN_VIOLATIONS).itertuples(index=False, name=None)
     ]
-    text = f"Violations: {len(broken)} of {len(rows)} measured rows ({rule}). The first {len(body)}:"
+    text = f"Violations: {len(broken)} of {len(rows)} measured rows ({rule}). The first {len(body)}:{_unlimited(none)}"
     return paragraph(text, "warning") + grid(columns + values, body)
+
+
+def _unlimited(count: int) -> str:
+    return f" {count} of the rows have no bound that could be violated." if count else ""
 
 
 def refinement_part(run: Run) -> str:
@@ -200,17 +181,18 @@ def refinement_part(run: Run) -> str:
 
 def glossary(run: Run) -> str:
     """Each status and scope with its meaning and its number of rows."""
-    counts = run.rows["status_closed_form"].value_counts()
+    rows = complete(run.rows)
+    counts = rows["status_closed_form"].value_counts()
     known = {str(name): meaning for name, meaning in GLOSSARY.items()}
     names = [*known, *(str(name) for name in counts.index if name not in known)]
     body = [[name, f"{int(counts.get(name, 0))}", known.get(name, "")] for name in names]
-    scopes = run.rows.loc[run.rows["scope_closed_form"] != "", "scope_closed_form"].value_counts()
+    scopes = rows.loc[rows["scope_closed_form"] != "", "scope_closed_form"].value_counts()
     scope_rows = [
         [str(name), str(count), "for which images and fields the bound speaks"] for name, count in scopes.items()
     ]
     trivial = [
         "this image, this field",
-        str(len(measured(run.rows))),
+        str(int(np.isfinite(measured(rows)["trivial"].to_numpy(dtype=float)).sum())),
         "the trivial bounds: a proof, for this pair only",
     ]
     return grid(["status", "rows", "meaning"], body, words=(2,)) + grid(
@@ -218,13 +200,24 @@ def glossary(run: Run) -> str:
     )
 
 
-def again(record: Mapping[str, Any]) -> str:
-    """Where the code of the run is, in words, before the commands that do it again."""
+def again(run: Run) -> str:
+    """Where the code of the run is, in words, the commands that do it again, and the spec of a store."""
+    record = run.record
     commit, _, changes = str(record.get("commit") or "").partition("+")
-    if not commit:
-        return "<p>In a checkout of the repository:</p>"
-    beside = " (the run itself had changes that were not committed)" if changes else ""
-    return f"<p>In a clone of the repository at commit <code>{escape(commit)}</code>{beside}:</p>"
+    words = "<p>In a checkout of the repository:</p>"
+    if commit:
+        beside = " (the run itself had changes that were not committed)" if changes else ""
+        words = f"<p>In a clone of the repository at commit <code>{escape(commit)}</code>{beside}:</p>"
+    do = "quickstart --out DIR" if is_quickstart(run) else "run SPEC.json --store STORE"
+    lines = (
+        f'python3 -m venv .venv && .venv/bin/pip install -c constraints.txt -e ".[report]" && .venv/bin/stability {do}'
+    )
+    words += f"<pre><code>{escape(lines)}</code></pre>"
+    spec = record.get("spec")
+    if spec and not is_quickstart(run):
+        text = json.dumps(spec, indent=1, sort_keys=True, ensure_ascii=False)
+        words += f"<details><summary>SPEC.json</summary><pre><code>{escape(text)}</code></pre></details>"
+    return words
 
 
 def provenance(record: Mapping[str, Any]) -> str:
@@ -233,38 +226,11 @@ def provenance(record: Mapping[str, Any]) -> str:
     named = hashes.items() if isinstance(hashes, Mapping) else [("spec", hashes)]
     versions = ", ".join(f"{name} {version}" for name, version in record.get("versions", {}).items())
     entries = [("versions", versions), ("commit", record.get("commit") or "not a checkout")]
+    entries += [("command", record["command"])] if record.get("command") else []
     entries += [("platform", record.get("platform", "unknown")), *((f"hash of {name}", value) for name, value in named)]
     entries.append(("images, SHA-256", record.get("images_sha256", "unknown")))
     rows = "".join(f'<tr><td>{escape(name)}</td><td class="hash">{escape(value)}</td></tr>' for name, value in entries)
     return f'<div class="scroll"><table><tbody>{rows}</tbody></table></div>'
-
-
-def grid(
-    head: Sequence[str], body: Sequence[Sequence[str]], *, words: Sequence[int] = (), starts: Iterable[int] = ()
-) -> str:
-    """A table that scrolls sideways on a narrow screen.
-
-    Args:
-        head: names of the columns.
-        body: the cells, row by row.
-        words: columns that hold words and are set flush left, beside the first.
-        starts: rows with a line above.
-    """
-    first = set(starts)
-
-    def cells(values: Sequence[str], tag: str) -> str:
-        return "".join(
-            f"<{tag}{' class=' + chr(34) + 'words' + chr(34) if i in words else ''}>{prose(value)}</{tag}>"
-            for i, value in enumerate(values)
-        )
-
-    rows = "\n".join(
-        f"<tr{' class=' + chr(34) + 'first' + chr(34) if i in first else ''}>{cells(row, 'td')}</tr>"
-        for i, row in enumerate(body)
-    )
-    return (
-        f'<div class="scroll"><table><thead><tr>{cells(head, "th")}</tr></thead><tbody>\n{rows}\n</tbody></table></div>'
-    )
 
 
 def _share(value: float) -> str:
