@@ -60,17 +60,19 @@ class Experiment:
         return rows
 
     def draw(self, store: Path, out: Path) -> list[Path]:
-        """The figure (for the screen and for print), the table and the record of the run."""
+        """The figure (for the screen and for print), its caption, the table and the record of the run."""
         out.mkdir(parents=True, exist_ok=True)
         written = []
         for style, kind in (("screen", "png"), ("paper", "pdf")):
             written.append(out / f"{self.name}.{kind}")
             plots.draw(store, self.name, style=style, out=written[-1])
+        with replacing(out / "caption.txt") as temporary:
+            temporary.write_text(plots.png(plots.read(store), self.name)[1] + "\n")
         with replacing(out / "table.csv") as temporary:
             self.table(read_rows(store)).to_csv(temporary, index=False, float_format="%.6g")
         with replacing(out / RUN) as temporary:
             shutil.copy(store / RUN, temporary)
-        return [*written, out / "table.csv", out / RUN]
+        return [*written, out / "caption.txt", out / "table.csv", out / RUN]
 
     def main(self) -> None:
         """``python experiments/NAME.py [--store DIR] [--out DIR] [-j N]``."""

@@ -62,6 +62,27 @@ def test_bound_takes_every_option(capsys):
         ("quickstart -j 0", "jobs"),
         ("quickstart --uot x", "did you mean '--out'"),
         ("run nowhere.yaml --store x", "nowhere.yaml"),
+        ("run {spec} --store x --shard 3/2", "1 <= i <= N"),
+        ("run {spec} --store x --shard two", "1 <= i <= N"),
+        ("run {spec} --store x --images.cuont 3", "did you mean 'count'"),
+        ("run {spec} --store x --imags.count 3", "did you mean '--images'"),
+        ("run {spec} --store x --images.count", "followed by a value"),
+        ("run --store x", "deformations"),
+        ("plan {spec} -j 0", "jobs"),
+        ("status x", "spec.json"),
+        ("verify x", "spec.json"),
+        ("verify x --recompute -1", "recompute"),
+        ("export x -o rows.csv", "spec.json"),
+        ("report x", "x"),
+        ("plot x --figure strip -o strip.pdf", "x"),
+        ("train -o net.pt", ".safetensors"),
+        ("train -o nowhere/net.safetensors", "folder"),
+        ("train -o net.safetensors --model lenett", "did you mean 'lenet'"),
+        ("train -o net.safetensors --images fashoin", "did you mean 'fashion'"),
+        ("train -o net.safetensors --count 999", "from 2 to 200"),
+        ("train -o net.safetensors --test-share 1", "test-share"),
+        ("train -o net.safetensors --epochs 0", "epochs"),
+        ("train -o net.safetensors --model cnn --widths 4", "widths"),
     ],
 )
 def test_wrong_input_gets_one_line_and_exit_code_2(line, message, capsys, tmp_path, monkeypatch):
@@ -95,6 +116,90 @@ def test_run_reads_yaml_and_json(tmp_path, capsys):
     assert "rows.parquet" in capsys.readouterr().out
 
 
+def test_settings_change_the_spec_and_plan_says_what_a_run_does(tmp_path, capsys):
+    (tmp_path / "spec.yaml").write_text(SPEC)
+    changes = ["--images.count", "3", "--fields=2", "--deformations.0.angles", "1"]
+    assert cli.main(["plan", str(tmp_path / "spec.yaml"), *changes]) == 0
+    printed = capsys.readouterr().out
+    assert "12: 3 images x 2 fields x 2 models" in printed
+    assert cli.main(["run", str(tmp_path / "spec.yaml"), "--store", str(tmp_path / "a"), *changes]) == 0
+    rows = read_rows(tmp_path / "a")
+    assert len(rows) == 3 * 2 * 2
+    assert "in cells" in capsys.readouterr().out
+    assert cli.main(["plan", str(tmp_path / "spec.yaml"), *changes, "--store", str(tmp_path / "a"), "-j", "2"]) == 0
+    assert "4 chunks are there" in capsys.readouterr().out
+    assert read_run(tmp_path / "a")["spec"]["images"]["count"] == 3
+
+
+def test_plan_counts_what_is_out_of_reach(tmp_path, capsys):
+    far = SPEC.replace("translation, displacement_norm: [1, 2], angles: 2", "fourier, " + FAR)
+    (tmp_path / "spec.yaml").write_text(far)
+    assert cli.main(["plan", str(tmp_path / "spec.yaml"), "--fields", "3"]) == 0
+    assert "3 of 6 pairs of norms are out of reach: the run will refuse them" in capsys.readouterr().out
+    assert cli.main(["plan", str(tmp_path / "spec.yaml"), "--fields", "3", "--on-unreachable", "record"]) == 0
+    assert "rows without numbers" in capsys.readouterr().out
+
+
+def test_classes_of_the_current_folder_can_be_named(tmp_path, monkeypatch, capsys):
+    (tmp_path / "mine_alone.py").write_text("from torch import nn\nclass Means(nn.AvgPool2d):\n    pass\n")
+    monkeypatch.chdir(tmp_path)
+    line = ["run", "--store", "s", "--images", "{count: 2, size: [12, 12]}", "--fields", "1"]
+    mine = "[{class_path: mine_alone.Means, init_args: {kernel_size: 4}}]"
+    assert cli.main([*line, "--representations", mine]) == 0
+    assert set(read_rows("s").representation) == {"Means"}
+
+
+def test_report_plot_and_export_of_a_store(tmp_path, capsys):
+    (tmp_path / "spec.yaml").write_text(SPEC)
+    store = str(tmp_path / "store")
+    assert cli.main(["run", str(tmp_path / "spec.yaml"), "--store", store]) == 0
+    assert cli.main(["report", store]) == 0
+    assert cli.main(["report", store, "-o", str(tmp_path / "page.html")]) == 0
+    assert (tmp_path / "page.html").read_text() == (tmp_path / "store" / "index.html").read_text()
+    figure = ["plot", store, "--figure", "distance_versus_deformation"]
+    for kind, head in (("pdf", b"%PDF"), ("png", b"\x89PNG"), ("svg", b"<?xml")):
+        assert cli.main([*figure, "--style", "paper", "-o", str(tmp_path / f"f.{kind}")]) == 0
+        assert (tmp_path / f"f.{kind}").read_bytes().startswith(head)
+    capsys.readouterr()
+    for wrong, message in (
+        (["--figure", "distance"], "did you mean 'distance_versus_deformation'"),
+        (["--figure", "pooling_scale"], "pooling_scale"),
+        (["--style", "papper"], "did you mean 'paper'"),
+        (["-o", str(tmp_path / "f.jpg")], "'png'"),
+    ):
+        line = [*figure, "-o", str(tmp_path / "g.pdf")]
+        assert cli.main([*line, *wrong]) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
+    assert not (tmp_path / "g.pdf").exists()
+
+
+@pytest.mark.parametrize("model", ["lenet", "cnn"])
+def test_trained_weights_stand_in_a_sweep(model, tmp_path, capsys):
+    out = str(tmp_path / "net.safetensors")
+    train = ["train", "-o", out, "--model", model, "--epochs", "2", "--count", "60", "--size", "16", "16"]
+    assert cli.main([*train, "--widths", "4", "8"]) == 0
+    assert "test accuracy" in capsys.readouterr().out
+    first = (tmp_path / "net.safetensors").read_bytes()
+    assert cli.main([*train, "--widths", "4", "8"]) == 0
+    assert (tmp_path / "net.safetensors").read_bytes() == first  # a seed gives the same weights
+    spec = {
+        "images": {"count": 2, "size": [16, 16]},
+        "architecture": {"layers": [{"patch_size": 3, "pooling_scale": 2}, {"patch_size": 3, "pooling_scale": 4}]},
+        "representations": [{"kind": model, "checkpoint": out, "name": "trained"}, {"kind": model, "name": "random"}],
+        "deformations": [{"kind": "compact", "displacement_norm": 1}],
+        "fields": 1,
+    }
+    for chosen in spec["representations"] if model == "cnn" else ():
+        chosen["widths"] = [4, 8]
+    (tmp_path / "spec.json").write_text(json.dumps(spec))
+    assert cli.main(["run", str(tmp_path / "spec.json"), "--store", str(tmp_path / "s")]) == 0
+    rows = read_rows(tmp_path / "s")
+    assert set(rows.representation) == {"trained", "random"}
+
+
+FAR = "displacement_norm: [0.01, 1.0], jacobian_norm: 0.4"
 UNREACHABLE = "fourier, displacement_norm: 0.01, jacobian_norm: 0.9"
 
 

@@ -14,7 +14,8 @@ class Parser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> Any:
         """Raise the message as one line."""
         told = re.sub(r'Parser key "([\w.]+)"', _as_option, " ".join(message.split()))
-        told = re.sub(r"\b(?:[a-z]+)\.(\w+)(?= is required|\b.*required)", _as_option, told)
+        if "required" in told:
+            told = re.sub(r"\b[a-z]+\.(\w+)", _as_option, told)
         raise ValueError(told + "; see stability --help") from ex
 
 

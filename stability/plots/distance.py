@@ -66,6 +66,8 @@ from stability.plots.series import (
 from stability.plots.styles import marks, own_bounds, setting_markers
 
 SWEEP = "curves"
+TITLE_CHARACTERS = 105
+"""Letters of a title that fit beside each other over the width of a figure."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ def distance_versus_deformation(run: Run) -> Drawn:
             axes = grid[units.index(unit), across] if wide else grid[row, column]
             chosen = rows[(rows[DEFORMATION] == field) & (rows["front_end"] == front_end)]
             shown = measured(theory(chosen) if unit == DISTANCE and len(units) > 1 else chosen)
-            axes.set_title(f"{plural(field)},{' ' if shape[1] < 3 else chr(10)}{input_name(front_end)}")
+            axes.set_title(_title(plural(field), input_name(front_end), shape[1]))
             if shown.empty:
                 _nothing(axes)
                 continue
@@ -208,6 +210,12 @@ def _slope(axes: Axes, x: Array, y: Array) -> None:
     left, right = np.exp(np.quantile(np.log(x[[0, -1]]), (0.62, 0.80)))
     height = float(np.exp(np.interp(np.log(left), np.log(x), np.log(y))))
     triangle(axes, (float(left), float(right)), height / 5, 1.0)
+
+
+def _title(field: str, shown: str, columns: int) -> str:
+    """Both on one line where they fit over a panel."""
+    line = f"{field}, {shown}"
+    return line if len(line) * columns < TITLE_CHARACTERS else f"{field},\n{shown}"
 
 
 def _nothing(axes: Axes) -> None:

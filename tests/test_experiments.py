@@ -1,0 +1,155 @@
+"""Each experiment moves one knob, runs in its fast configuration, and draws what the README cites."""
+
+from pathlib import Path
+
+import anchors
+import common
+import distance_versus_deformation
+import numpy as np
+import pandas as pd
+import patch_size
+import pooling_scale
+import pytest
+import yaml
+
+import stability as st
+from stability.sweeps.files import read_spec
+from stability.sweeps.knobs import KNOBS, knobs, moved
+from stability.sweeps.result import read_rows
+
+ROOT = Path(__file__).parents[1]
+
+MODULES = (distance_versus_deformation, pooling_scale, patch_size, anchors)
+FAST_MODELS = {
+    "distance_versus_deformation": [("representations.2.filters", "[4, 8]"), ("representations.3.widths", "[4, 8]"),
+                                    ("representations.4.widths", "[4, 8]"), ("representations.4.training.epochs", "1")],
+    "anchors": [("representations", "[{kind: gram}, {kind: ckn, filters: [2, 4]}, {kind: ckn, filters: [32, 64]}]")],
+}  # fmt: skip
+FAST_MODELS["pooling_scale"] = FAST_MODELS["patch_size"] = FAST_MODELS["distance_versus_deformation"]
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory) -> dict[str, Path]:
+    """The experiments' fast configurations, run once."""
+    found = {}
+    for module in MODULES:
+        name = module.EXPERIMENT.name
+        found[name] = tmp_path_factory.mktemp(name) / "store"
+        module.run(found[name], settings=[*common.FAST, *FAST_MODELS[name]], jobs=1)
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.EXPERIMENT.name)
+def test_a_fast_run_draws_its_figure_and_table(module, stores, tmp_path):
+    name = module.EXPERIMENT.name
+    written = module.draw(stores[name], tmp_path / name)
+    assert {path.name for path in written} == {f"{name}.png", f"{name}.pdf", "caption.txt", "table.csv", "run.json"}
+    assert all(path.stat().st_size > 0 for path in written)
+    assert len(pd.read_csv(tmp_path / name / "table.csv")) > 1
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.EXPERIMENT.name)
+def test_the_rows_of_an_experiment_violate_no_bound_and_hold_every_representation(module, stores):
+    rows = read_rows(stores[module.EXPERIMENT.name])
+    allowance = rows.interpolation_error + rows.floor
+    assert (rows.distance_over_input_norm <= rows.bound_closed_form + allowance).all()
+    assert (rows.distance_over_input_norm <= rows.trivial + rows.floor).all()
+    if module is not anchors:
+        assert set(rows.representation) == {"gram", "linear", "ckn", "CNN, random", "CNN, trained"}
+
+
+def test_more_anchors_are_nearer_to_the_exact_distance(stores):
+    table = anchors.error(read_rows(stores["anchors"]))
+    for _, part in table.groupby("front_end"):
+        assert part["filters"].tolist() == ["2-4", "32-64"]
+        assert part["median"].iloc[1] < 0.5 * part["median"].iloc[0]
+        assert part["captured_energy"].is_monotonic_increasing
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.EXPERIMENT.name)
+def test_a_figure_comes_from_a_file_of_at_most_25_lines(module):
+    file = ROOT / "experiments" / f"{module.EXPERIMENT.name}.yaml"
+    assert len(file.read_text().splitlines()) <= 25
+    assert read_spec(str(file)) == st.SweepSpec(**yaml.safe_load(file.read_text()))
+    source = Path(module.__file__).read_text().splitlines()
+    assert len(source) <= 120
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.EXPERIMENT.name)
+def test_reports_hold_what_the_committed_spec_asks_for(module):
+    import json
+
+    name = module.EXPERIMENT.name
+    record = json.loads((ROOT / "reports" / name / "run.json").read_text())
+    assert record["hash"] == read_spec(str(ROOT / "experiments" / f"{name}.yaml")).hash
+    assert (ROOT / "reports" / name / f"{name}.png").is_file()
+
+
+# --- the seven knobs ------------------------------------------------------------------------------------------------
+
+
+def rows(**changes) -> pd.DataFrame:
+    values = {
+        "images": {"name": "fashion", "count": 1, "size": [16, 16]},
+        "architecture": st.Architecture((st.Layer(3, 2.0), st.Layer(3, 4.0))),
+        "representations": [st.LinearSpec()],
+        "deformations": [st.FourierSpec(cutoff=2, displacement_norm=1.0)],
+        "fields": 1,
+    }
+    return st.sweep(st.SweepSpec(**(values | changes)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, set()),
+        ({"vary": {"layers.-1.pooling_scale": [2, 4]}}, {"sigma"}),
+        ({"vary": {"layers.0.pooling_scale": [2, 4]}}, {"sigma", "kappa"}),  # the second layer's patches are narrower
+        ({"vary": {"layers.*.patch_size": [3, 5]}}, {"kappa"}),
+        ({"vary": {"front_end": [None, st.front_ends.MeanRemoval()]}}, set()),  # panels
+        ({"deformations": [st.FourierSpec(cutoff=2, displacement_norm=[1.0, 2.0])]}, {"a", "b", "H"}),
+        ({"deformations": [st.FourierSpec(cutoff=2, displacement_norm=[2.0, 3.0], jacobian_norm=0.1, shift=(1, 0))]},
+         {"a"}),
+        ({"deformations": [st.FourierSpec(cutoff=2, displacement_norm=4.0, jacobian_norm=[0.1, 0.2], shift=(1, 0))]},
+         {"b", "H"}),
+        ({"deformations": [st.TranslationSpec(displacement_norm=[1, 2], angles=2)]}, {"a"}),
+        ({"vary": {"layers.*.kernel": [{"kind": "linear"}, {"kind": "exponential"}]}}, set()),
+    ],
+)  # fmt: skip
+def test_knobs_that_move_are_found(changes, expected):
+    assert moved(rows(**changes)) == expected
+    assert expected <= set(KNOBS)
+
+
+def test_depth_and_spectrum_are_knobs():
+    one, two = st.Architecture.dyadic(depth=1), st.Architecture.dyadic(depth=2)
+    assert knobs(one)["n"] != knobs(two)["n"]
+    frame = rows(vary={"front_end": [None, st.front_ends.MeanRemoval()]})
+    assert moved(frame, panels=()) == {"spectrum"}
+
+
+def test_an_experiment_that_moves_another_knob_is_refused(tmp_path):
+    wrong = common.Experiment("pooling_scale", "kappa", common.medians("pooling_scale"))
+    small = [*common.FAST, ("representations", "[{kind: linear}]"), ("images.count", "1")]
+    with pytest.raises(RuntimeError, match=r"must move kappa alone, got \['sigma'\]"):
+        wrong.run(tmp_path / "store", settings=small, jobs=1)
+
+
+def test_nystroem_distances_of_one_layer_never_exceed_the_exact_ones():
+    """Whatever the anchors and however deficient their Gram matrix: a projection does not expand."""
+    one = st.Architecture((st.Layer(3, 2.0),))
+    counts = [(1,), (4,), (64,), (600,)]  # 600 anchors of 9 dimensions from 8 small images: nearly dependent
+    frame = rows(
+        architecture=one,
+        images={"name": "fashion", "count": 3, "size": [16, 16]},
+        representations=[st.GramSpec(), *(st.CKNSpec(filters=filters, images=8) for filters in counts)],
+        deformations=[st.TranslationSpec(displacement_norm=[0.5, 2], angles=3), st.FourierSpec(jacobian_norm=0.3)],
+        fields=2,
+    )
+    keys = ["image", "family", "field_seed", "asked_displacement_norm"]
+    exact = frame[frame.representation == "gram"].set_index(keys).distance
+    finite = frame[frame.representation == "ckn"].set_index(keys)
+    reference = exact.reindex(finite.index).to_numpy()
+    assert (finite.distance.to_numpy() <= reference * (1 + 1e-7)).all()
+    most = finite[finite.filters == "600"]
+    assert np.allclose(most.distance.to_numpy(), exact.reindex(most.index).to_numpy(), rtol=1e-2)
