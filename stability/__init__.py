@@ -50,11 +50,18 @@ _EXPORTS = {
     "GramSpec": "stability.sweeps.spec",
     "LinearSpec": "stability.sweeps.spec",
     "CKNSpec": "stability.sweeps.spec",
+    "CNNSpec": "stability.sweeps.spec",
+    "LeNetSpec": "stability.sweeps.spec",
+    "ModuleSpec": "stability.sweeps.spec",
+    "TrainingSpec": "stability.sweeps.spec",
+    "CompactSpec": "stability.sweeps.spec",
     "BandLimitedWarpSpec": "stability.sweeps.spec",
     "SplineWarpSpec": "stability.sweeps.spec",
     "BilinearWarpSpec": "stability.sweeps.spec",
     "IndexWarpSpec": "stability.sweeps.spec",
     "sweep": "stability.sweeps.run",
+    "run": "stability.sweeps.run",
+    "Store": "stability.sweeps.store",
 }
 
 __all__ = ["__version__", *_EXPORTS, *_MODULES]
@@ -106,18 +113,25 @@ if TYPE_CHECKING:
     from stability.representations.linear import LinearGram as LinearGram
     from stability.representations.matrix import kernel_matrix as kernel_matrix
     from stability.representations.module import ModuleRepresentation as ModuleRepresentation
+    from stability.sweeps.run import run as run
     from stability.sweeps.run import sweep as sweep
     from stability.sweeps.spec import BandLimitedWarpSpec as BandLimitedWarpSpec
     from stability.sweeps.spec import BilinearWarpSpec as BilinearWarpSpec
     from stability.sweeps.spec import CKNSpec as CKNSpec
+    from stability.sweeps.spec import CNNSpec as CNNSpec
+    from stability.sweeps.spec import CompactSpec as CompactSpec
     from stability.sweeps.spec import FourierSpec as FourierSpec
     from stability.sweeps.spec import GramSpec as GramSpec
     from stability.sweeps.spec import ImagesSpec as ImagesSpec
     from stability.sweeps.spec import IndexWarpSpec as IndexWarpSpec
+    from stability.sweeps.spec import LeNetSpec as LeNetSpec
     from stability.sweeps.spec import LinearSpec as LinearSpec
+    from stability.sweeps.spec import ModuleSpec as ModuleSpec
     from stability.sweeps.spec import SplineWarpSpec as SplineWarpSpec
     from stability.sweeps.spec import SweepSpec as SweepSpec
+    from stability.sweeps.spec import TrainingSpec as TrainingSpec
     from stability.sweeps.spec import TranslationSpec as TranslationSpec
+    from stability.sweeps.store import Store as Store
     from stability.warps.band_limited import BandLimitedWarp as BandLimitedWarp
     from stability.warps.base import Warp as Warp
     from stability.warps.bilinear import BilinearWarp as BilinearWarp

@@ -190,7 +190,7 @@ def duration(seconds: float) -> str:
     """A time in words.
 
     >>> duration(0.4), duration(75), duration(7300)
-    ('1 s', '1 min 15 s', '2 h 2 min')
+    ('1 s', '1 min 15 s', '2 h 1 min')
     """
     whole = max(1, round(seconds))
     hours, minutes, rest = whole // 3600, whole % 3600 // 60, whole % 60
