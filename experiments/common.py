@@ -1,7 +1,6 @@
 """What the experiments share: a spec from the YAML file beside them, a store, and what goes into ``reports/``."""
 
 import argparse
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,17 +61,19 @@ class Experiment:
     def draw(self, store: Path, out: Path) -> list[Path]:
         """The figure (for the screen and for print), its caption, the table and the record of the run."""
         out.mkdir(parents=True, exist_ok=True)
-        written = []
-        for style, kind in (("screen", "png"), ("paper", "pdf")):
-            written.append(out / f"{self.name}.{kind}")
-            plots.draw(store, self.name, style=style, out=written[-1])
-        with replacing(out / "caption.txt") as temporary:
-            temporary.write_text(plots.png(plots.read(store), self.name)[1] + "\n")
-        with replacing(out / "table.csv") as temporary:
-            self.table(read_rows(store)).to_csv(temporary, index=False, float_format="%.6g")
-        with replacing(out / RUN) as temporary:
-            shutil.copy(store / RUN, temporary)
-        return [*written, out / "caption.txt", out / "table.csv", out / RUN]
+        run = plots.read(store)
+        picture, caption = plots.png(run, self.name)
+        files = {
+            f"{self.name}.png": picture,
+            f"{self.name}.pdf": plots.pdf(run, self.name),
+            "caption.txt": f"{caption}\n".encode(),
+            "table.csv": self.table(read_rows(store)).to_csv(index=False, float_format="%.6g").encode(),
+            RUN: (store / RUN).read_bytes(),
+        }
+        for name, content in files.items():
+            with replacing(out / name) as temporary:
+                temporary.write_bytes(content)
+        return [out / name for name in files]
 
     def main(self) -> None:
         """``python experiments/NAME.py [--store DIR] [--out DIR] [-j N]``."""

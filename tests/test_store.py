@@ -222,7 +222,7 @@ def spec_file(tmp_path) -> Path:
     return tmp_path / "spec.json"
 
 
-@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("sent", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_killed_run_loses_the_chunk_it_was_at_and_no_more(sent, whole, spec_file, tmp_path):
     folder = tmp_path / "store"
     there = kill_and_go_on([2, 9], sent, spec_file, folder)
@@ -282,6 +282,7 @@ def _always_dies(task):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_workers_that_always_die_are_not_replaced_for_ever(tmp_path, monkeypatch, capsys):
     from stability.sweeps import job as module
 
