@@ -10,6 +10,7 @@ from stability.operators.kernel_map import inverse_root, kernel_map
 from stability.operators.spherical_kmeans import spherical_kmeans
 from stability.representations import ckn as module
 from stability.representations import explicit
+from stability.representations.maps import low_passed
 
 
 def one_layer(kernel: kernels.Kernel, stride: int = 1) -> st.Architecture:
@@ -25,7 +26,7 @@ def pictures(size=(8, 8), count=2):
 def test_with_every_patch_as_an_anchor_one_layer_is_exact(kernel, size, generator):
     """The span then contains phi of every patch of x and y: norms and distances are those of the exact kernel."""
     arch, (x, y) = one_layer(kernel), pictures(size).split(1)
-    maps = module._input(arch, torch.cat([x, y]), 1)
+    maps = low_passed(arch, torch.cat([x, y]))
     patches = module.extract_patches(maps, 3, len(size)).flatten(2).movedim(1, 2).flatten(0, 1)
     ckn = st.CKN(arch, [patches / patches.norm(dim=1, keepdim=True)])
     gram = st.GramCKN(arch)

@@ -45,7 +45,7 @@ def anchors(run: Run) -> Drawn:
     Raises:
         ValueError: if the run has none.
     """
-    rows = _rows(run)
+    rows = needed(run)
     columns = inputs(rows)
     captured = ENERGY in rows and bool(rows[ENERGY].notna().any())
     names = [f"{field}{', ' + word if word else ''}" for field, word in _lines(rows)]
@@ -75,15 +75,6 @@ def anchors(run: Run) -> Drawn:
     return Drawn(figure, _caption(rows, captured))
 
 
-def lacks(run: Run) -> str:
-    """Why a run cannot be drawn so; "" if it can."""
-    try:
-        _rows(run)
-    except ValueError as error:
-        return str(error)
-    return ""
-
-
 def paired(rows: pd.DataFrame) -> pd.DataFrame:
     """Every row of a finite CKN with the exact distance of the same image, field and architecture.
 
@@ -102,7 +93,8 @@ def paired(rows: pd.DataFrame) -> pd.DataFrame:
     return both.assign(**{ERROR: error, COUNT: both["filters"].map(count)})
 
 
-def _rows(run: Run) -> pd.DataFrame:
+def needed(run: Run) -> pd.DataFrame:
+    """The rows that the figure is drawn from; ``ValueError`` if the run has none."""
     rows = paired(complete(run.rows))
     if rows.empty:
         raise ValueError(

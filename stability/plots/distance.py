@@ -97,7 +97,7 @@ def distance_versus_deformation(run: Run) -> Drawn:
     Raises:
         ValueError: if the run has none.
     """
-    rows = _rows(run)
+    rows = needed(run)
     fields, columns, units = deformations(rows), inputs(rows), _units(rows)
     main = main_series(rows)
     lines = Lines(marks(rows), setting_markers(setting_words(rows)), main, own_bounds(measured(rows), main))
@@ -128,16 +128,8 @@ def distance_versus_deformation(run: Run) -> Drawn:
     return Drawn(figure, _caption(rows, lines, units))
 
 
-def lacks(run: Run) -> str:
-    """Why a run cannot be drawn so; "" if it can."""
-    try:
-        _rows(run)
-    except ValueError as error:
-        return str(error)
-    return ""
-
-
-def _rows(run: Run) -> pd.DataFrame:
+def needed(run: Run) -> pd.DataFrame:
+    """The rows that the figure is drawn from; ``ValueError`` if the run has none."""
     rows = part(run, SWEEP)
     rows = rows[rows[ASKED] != BOTH]
     sizes = measured(rows).groupby(DEFORMATION)[SIZE].nunique()

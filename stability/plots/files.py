@@ -23,15 +23,15 @@ FIGURES: Mapping[str, Callable[[Run], Drawn]] = {
     "anchors": anchors.anchors,
 }
 """Name of a figure -> the function that draws it, in the order of a page."""
-LACKS: Mapping[str, Callable[[Run], str]] = {
-    "strip": strip.lacks,
-    "distance_versus_deformation": distance.lacks,
-    "plane": plane.lacks,
-    "pooling_scale": knobs.lacks_pooling_scale,
-    "patch_size": knobs.lacks_patch_size,
-    "anchors": anchors.lacks,
+NEEDS: Mapping[str, Callable[[Run], object]] = {
+    "strip": strip.needed,
+    "distance_versus_deformation": distance.needed,
+    "plane": plane.needed,
+    "pooling_scale": knobs.needed_for_pooling_scale,
+    "patch_size": knobs.needed_for_patch_size,
+    "anchors": anchors.needed,
 }
-"""Name of a figure -> the function that says why a run cannot be drawn so; "" where it can."""
+"""Name of a figure -> what it is drawn from; a ``ValueError`` says why a run cannot be drawn so."""
 STYLES = {"screen": SCREEN, "paper": PAPER}
 METADATA: Mapping[str, dict[str, Any]] = {
     "png": {"Software": None},
@@ -45,13 +45,22 @@ SALT = "stability"
 
 def applicable(run: Run) -> tuple[str, ...]:
     """The figures that a run can show, in the order of ``FIGURES``."""
-    return tuple(name for name in FIGURES if not LACKS[name](run))
+    return tuple(name for name in FIGURES if not lacks(run, name))
+
+
+def lacks(run: Run, name: str) -> str:
+    """Why a run cannot show a figure; "" if it can."""
+    try:
+        NEEDS[name](run)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def check(run: Run, name: str) -> None:
     """Raise ``ValueError`` unless a run can show a figure: the message names those that it can, or what is missing."""
     resolve("figure", name, FIGURES)
-    reason = LACKS[name](run)
+    reason = lacks(run, name)
     if reason:
         there = ", ".join(map(repr, applicable(run))) or "none"
         raise ValueError(f"figure must be one of {there} for this store, got {name!r}; {reason}")

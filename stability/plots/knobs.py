@@ -88,7 +88,7 @@ def pooling_scale(run: Run) -> Drawn:
         "between two images; only this may be compared between models. For translations the closed form is T(c / "
         "sigma_n), slope -1 where c << sigma_n; for smooth fields it levels off at what the layers' commutators cost. "
     )
-    return _figure(_rows(run, POOLING), POOLING, words)
+    return _figure(needed_for_pooling_scale(run), POOLING, words)
 
 
 def patch_size(run: Run) -> Drawn:
@@ -100,7 +100,7 @@ def patch_size(run: Run) -> Drawn:
     Raises:
         ValueError: if the run has none.
     """
-    rows = _rows(run, PATCH)
+    rows = needed_for_patch_size(run)
     every = all(every_patch(text) is not None for text in rows["architecture"].unique())
     words = (
         f"{'Every layer has this patch size' if every else 'The last layer has this patch size'}. A translation "
@@ -111,22 +111,14 @@ def patch_size(run: Run) -> Drawn:
     return _figure(rows, PATCH, words)
 
 
-def lacks_pooling_scale(run: Run) -> str:
-    """Why a run cannot be drawn over the pooling scale; "" if it can."""
-    return _lacks(run, POOLING)
+def needed_for_pooling_scale(run: Run) -> pd.DataFrame:
+    """The rows that differ in the pooling scale alone; ``ValueError`` if the run has none."""
+    return _rows(run, POOLING)
 
 
-def lacks_patch_size(run: Run) -> str:
-    """Why a run cannot be drawn over the patch size; "" if it can."""
-    return _lacks(run, PATCH)
-
-
-def _lacks(run: Run, knob: Knob) -> str:
-    try:
-        _rows(run, knob)
-    except ValueError as error:
-        return str(error)
-    return ""
+def needed_for_patch_size(run: Run) -> pd.DataFrame:
+    """The rows that differ in the patch size alone; ``ValueError`` if the run has none."""
+    return _rows(run, PATCH)
 
 
 def _rows(run: Run, knob: Knob) -> pd.DataFrame:

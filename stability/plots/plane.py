@@ -87,7 +87,7 @@ def plane(run: Run) -> Drawn:
     Raises:
         ValueError: if the run has none.
     """
-    rows = _rows(run)
+    rows = needed(run)
     there, names, columns = measured(rows), series_of(rows), _columns(rows)
     covered = there.loc[there[KIND].isin(THEORY), SERIES].unique()
     units = {name: DISTANCE if name in covered or not (there[PAIRS] > 0).any() else PAIRS for name in names}
@@ -131,16 +131,8 @@ def plane(run: Run) -> Drawn:
     return Drawn(figure, _caption(rows, units, told, len(columns)))
 
 
-def lacks(run: Run) -> str:
-    """Why a run cannot be drawn so; "" if it can."""
-    try:
-        _rows(run)
-    except ValueError as error:
-        return str(error)
-    return ""
-
-
-def _rows(run: Run) -> pd.DataFrame:
+def needed(run: Run) -> pd.DataFrame:
+    """The rows that the figure is drawn from; ``ValueError`` if the run has none."""
     rows = part(run, SWEEP)
     rows = rows[rows[ASKED] == BOTH]
     if measured(rows).empty:

@@ -1,5 +1,8 @@
 """The strip: images and the grid that a deformation carries along."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from stability.plots.drawing import Drawn, panels
@@ -20,10 +23,8 @@ def strip(run: Run) -> Drawn:
     Raises:
         ValueError: if an array is missing.
     """
-    reason = lacks(run)
-    if reason:
-        raise ValueError(reason)
-    images, displacement = run.strip["images"], run.strip["displacement"]
+    arrays = needed(run)
+    images, displacement = arrays["images"], arrays["displacement"]
     count, steps = images.shape[:2]
     figure, grid = panels(count, steps, 0.07 + 0.99 * count / steps)
     for step in range(steps):
@@ -51,12 +52,14 @@ def strip(run: Run) -> Drawn:
     return Drawn(figure, caption)
 
 
-def lacks(run: Run) -> str:
-    """Why a run has no strip; "" if it has one."""
+def needed(run: Run) -> Mapping[str, Any]:
+    """The arrays that the figure is drawn from; ``ValueError`` if the run lacks one."""
     missing = [name for name in NEEDED if name not in run.strip]
-    if not missing:
-        return ""
-    return f"strip must hold {', '.join(NEEDED)}, got none of {missing}; run `stability quickstart` or write strip.npz"
+    if missing:
+        raise ValueError(
+            f"strip must hold {', '.join(NEEDED)}, got none of {missing}; run `stability quickstart` or write strip.npz"
+        )
+    return run.strip
 
 
 def material(displacement: Array) -> Array:

@@ -10,9 +10,9 @@ from stability.architecture import Architecture
 from stability.grid import check_images, spatial_size
 from stability.operators.kernel_map import inverse_root, kernel_map
 from stability.operators.patches import extract_patches
-from stability.operators.pooling import pool, pooling_matrices
 from stability.operators.spherical_kmeans import spherical_kmeans
 from stability.representations.explicit import BATCH, ExplicitRepresentation
+from stability.representations.maps import low_passed, pooled
 
 TRAINING_PATCHES = 100_000
 """Patches per layer that k-means sees."""
@@ -78,7 +78,7 @@ class CKN(ExplicitRepresentation):
                 "use for example filters=(64, 128)"
             )
         anchors: list[Tensor] = []
-        maps = _input(architecture, images, 1)
+        maps = low_passed(architecture, images)
         for k, (layer, count) in enumerate(zip(architecture.layers, filters, strict=True)):
             if isinstance(count, bool) or not isinstance(count, int):
                 raise ValueError(f"filters must be integers, got {count!r}; use for example 64")
@@ -110,7 +110,7 @@ class CKN(ExplicitRepresentation):
         """The pooled maps A_k z_k of every layer, ``(B, m_k, *size_k)``."""
         size = spatial_size(check_images(images))
         self.architecture.check_size(tuple(n // self.refinement for n in size))
-        maps = [_input(self.architecture, images, self.refinement)]
+        maps = [low_passed(self.architecture, images, self.refinement)]
         for k, z in enumerate(self.anchors):
             root = self.get_buffer(f"root_{k}")
             maps.append(_layer(self.architecture, k, z, root, maps[-1], len(size), self.refinement))
@@ -125,7 +125,7 @@ class CKN(ExplicitRepresentation):
         d = len(spatial_size(check_images(images)))
         shares = []
         for part in images.to(self.dtype).split(BATCH):
-            inputs = [_input(self.architecture, part, self.refinement), *self.layers(part)[:-1]]
+            inputs = [low_passed(self.architecture, part, self.refinement), *self.layers(part)[:-1]]
             columns = []
             for k, (y, z) in enumerate(zip(inputs, self.anchors, strict=True)):
                 layer, root = self.architecture.layers[k], self.get_buffer(f"root_{k}")
@@ -136,26 +136,14 @@ class CKN(ExplicitRepresentation):
         return torch.cat(shares)
 
 
-def _input(architecture: Architecture, images: Tensor, refinement: int) -> Tensor:
-    """A_0 F x."""
-    d = len(spatial_size(images))
-    if architecture.front_end is not None:
-        images = architecture.front_end.apply(images, d)
-    sigma = (architecture.antialiasing or 0.0) * refinement
-    matrices = pooling_matrices(images.shape[-d:], sigma, device=images.device)
-    return pool(images, [matrix.to(images.dtype) for matrix in matrices])
-
-
 def _layer(
     architecture: Architecture, k: int, anchors: Tensor, root: Tensor, maps: Tensor, d: int, refinement: int
 ) -> Tensor:
     """A_k M_k P_k y for maps ``(B, K, *size)``."""
-    layer, spacing = architecture.layers[k], architecture.spacings[k]
-    size = maps.shape[-d:]
+    layer = architecture.layers[k]
     patches = extract_patches(maps, layer.patch_size, d, refinement).flatten(2)  # (B, p, N)
-    mapped = kernel_map(layer.kernel, anchors, root, patches).unflatten(2, size)
-    matrices = pooling_matrices(size, layer.pooling_scale * refinement / spacing, layer.subsampling, device=maps.device)
-    return pool(mapped, [matrix.to(maps.dtype) for matrix in matrices])
+    mapped = kernel_map(layer.kernel, anchors, root, patches).unflatten(2, maps.shape[-d:])
+    return pooled(architecture, k, mapped, d, refinement)
 
 
 def _anchors(maps: Tensor, patch_size: int, d: int, count: int, generator: torch.Generator) -> Tensor:
