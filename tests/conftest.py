@@ -1,5 +1,6 @@
 """Randomness seeded by the test's own name; one thread, float64."""
 
+import builtins
 import zlib
 from collections.abc import Iterator
 
@@ -22,3 +23,27 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+OPTIONAL = ("altair", "vl_convert")
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are tested elsewhere: an empty one stands for each."""
+    from stability.report import parts
+
+    monkeypatch.setattr(parts, "svg", lambda run, name: ("<svg/>", f"Caption of {name}."))
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch, quick: None) -> None:
+    """An installation without the extra."""
+    there = builtins.__import__
+
+    def importing(name, *arguments, **keywords):
+        if name.partition(".")[0] in OPTIONAL:
+            raise ImportError(name)
+        return there(name, *arguments, **keywords)
+
+    monkeypatch.setattr(builtins, "__import__", importing)

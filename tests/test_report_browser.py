@@ -5,16 +5,12 @@ import importlib.util
 import json
 import os
 import shutil
-from pathlib import Path
 
+import plot_tables as tables
 import pytest
 
 from stability import plots
 from stability.report import page as page_module
-
-_spec = importlib.util.spec_from_file_location("plot_tables", Path(__file__).with_name("test_plots.py"))
-tables = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(tables)
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 OPTIONS = (
