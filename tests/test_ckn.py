@@ -153,3 +153,36 @@ def test_wrong_filters_are_told(filters, message, generator):
         st.CKN.fit(arch, pictures(), filters=filters, generator=generator)
     with pytest.raises(ValueError, match="one tensor per layer"):
         st.CKN(arch, [])
+
+
+@pytest.mark.parametrize("ridge", [1e-12, 1e-3, 0.1, 10.0])
+@pytest.mark.parametrize("kernel", LIPSCHITZ, ids=repr)
+def test_a_ridge_shrinks_and_never_expands(kernel, ridge, generator):
+    z = torch.randn(6, 4, generator=generator, dtype=torch.float64)
+    z = z / z.norm(dim=1, keepdim=True)
+    z = torch.cat([z, z[:2] + 1e-9])  # nearly copies
+    z = z / z.norm(dim=1, keepdim=True)
+    points = torch.randn(2, 4, 300, generator=generator, dtype=torch.float64)
+    apart = []
+    for value in (0.0, ridge):
+        root = inverse_root(kernel, z, value)
+        a, b = (kernel_map(kernel, z, root, p[None])[0] for p in points)
+        apart.append((a - b).norm(dim=0))
+    norms = points.norm(dim=1)
+    cosine = ((points[0] * points[1]).sum(0) / (norms[0] * norms[1])).clamp(-1, 1)
+    exact = (norms[0] ** 2 + norms[1] ** 2 - 2 * norms[0] * norms[1] * kernel(cosine)).clamp_min(0).sqrt()
+    assert (apart[1] <= apart[0] * (1 + 1e-9) + 1e-9).all()
+    assert (apart[0] <= exact * (1 + 1e-6) + 1e-8).all()
+
+
+def test_a_ridge_is_kept_and_costs_energy(generator):
+    arch, x = one_layer(kernels.Exponential()), pictures((16, 16), 4)
+    energy = []
+    for ridge in (0.0, 0.1, 1.0):
+        rng = torch.Generator().manual_seed(0)
+        ckn = st.CKN.fit(arch, x, filters=(16,), generator=rng, ridge=ridge)
+        assert ckn.refined(2).ridge == ridge
+        energy.append(float(ckn.captured_energy(x).min()))
+    assert energy[0] > energy[1] > energy[2]
+    with pytest.raises(ValueError, match="ridge must be"):
+        st.CKN(arch, list(ckn.anchors), ridge=-1.0)

@@ -14,8 +14,14 @@ RANK_TOLERANCE = 1e-12
 """Eigenvalues of kappa(Z^T Z) below this share of the largest count as zero."""
 
 
-def inverse_root(kernel: Kernel, anchors: Tensor) -> Tensor:
-    """kappa(Z^T Z)^(-1/2), pseudo-inverse, from unit anchors ``(m, p)``; ``(m, m)``, float64, symmetric.
+def inverse_root(kernel: Kernel, anchors: Tensor, ridge: float = 0.0) -> Tensor:
+    """(kappa(Z^T Z) + ridge I)^(-1/2), pseudo-inverse, ``(m, m)``, float64, symmetric.
+
+    Args:
+        kernel: kappa.
+        anchors: ``(m, p)``, unit rows; nearly equal ones are allowed.
+        ridge: >= 0, in units of kappa(1) = 1. 0: psi is the orthogonal projection. Above 0 it shrinks directions in
+            which the anchors hardly differ, and is still non-expansive: (K + ridge I)^(-1) <= K^(-1).
 
     >>> from stability.kernels import Linear
     >>> inverse_root(Linear(), torch.eye(2, dtype=torch.float64))
@@ -27,7 +33,7 @@ def inverse_root(kernel: Kernel, anchors: Tensor) -> Tensor:
     gram.fill_diagonal_(1.0)
     values, vectors = torch.linalg.eigh(gram)
     keep = values > RANK_TOLERANCE * values[-1]
-    scaled = vectors[:, keep] / values[keep].sqrt().sqrt()
+    scaled = vectors[:, keep] / (values[keep] + ridge).sqrt().sqrt()
     return scaled @ scaled.T
 
 

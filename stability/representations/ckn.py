@@ -30,6 +30,8 @@ class CKN(ExplicitRepresentation):
         architecture: patches, kernels, scales, strides.
         anchors: one tensor ``(m_k, p_k)`` with unit rows for each layer, p_1 = C e^d, p_{k+1} = m_k e^d; use ``fit``.
         refinement: as in ``GramCKN``.
+        ridge: added to kappa(Z^T Z), >= 0. 0: true orthogonal projections. Above 0 the network stays non-expansive
+            and loses a little more energy.
 
     Reference: Mairal 2016; Bietti & Mairal 2019, section 2.3.
 
@@ -43,21 +45,31 @@ class CKN(ExplicitRepresentation):
 
     architecture: Architecture
 
-    def __init__(self, architecture: Architecture, anchors: Sequence[Tensor], refinement: int = 1) -> None:
+    def __init__(
+        self, architecture: Architecture, anchors: Sequence[Tensor], refinement: int = 1, ridge: float = 0.0
+    ) -> None:
         super().__init__()
         if len(anchors) != architecture.depth:
             raise ValueError(
                 f"anchors must be one tensor per layer ({architecture.depth}), got {len(anchors)}; use CKN.fit"
             )
-        self.architecture, self.refinement = architecture, refinement
+        if isinstance(ridge, bool) or not isinstance(ridge, int | float) or not 0 <= ridge < math.inf:
+            raise ValueError(f"ridge must be finite and >= 0, got {ridge!r}; use 0 for true projections")
+        self.architecture, self.refinement, self.ridge = architecture, refinement, float(ridge)
         self.anchors = nn.ParameterList([nn.Parameter(z, requires_grad=False) for z in anchors])
-        roots = (inverse_root(la.kernel, z).to(z) for la, z in zip(architecture.layers, anchors, strict=True))
+        roots = (inverse_root(la.kernel, z, ridge).to(z) for la, z in zip(architecture.layers, anchors, strict=True))
         for k, root in enumerate(roots):
             self.register_buffer(f"root_{k}", root)
 
     @classmethod
     def fit(
-        cls, architecture: Architecture, images: Tensor, *, filters: Sequence[int], generator: torch.Generator
+        cls,
+        architecture: Architecture,
+        images: Tensor,
+        *,
+        filters: Sequence[int],
+        generator: torch.Generator,
+        ridge: float = 0.0,
     ) -> "CKN":
         """Anchors by spherical k-means on patches of the images, layer after layer.
 
@@ -66,6 +78,7 @@ class CKN(ExplicitRepresentation):
             images: ``(B, C, *size)``, floating point; the network computes in their dtype.
             filters: number of anchors of every layer.
             generator: source of randomness: which patches, and the start of k-means.
+            ridge: as in the class.
 
         Raises:
             ValueError: if ``filters`` has another length than the network, or there are fewer patches than anchors.
@@ -83,9 +96,9 @@ class CKN(ExplicitRepresentation):
             if isinstance(count, bool) or not isinstance(count, int):
                 raise ValueError(f"filters must be integers, got {count!r}; use for example 64")
             anchors.append(_anchors(maps, layer.patch_size, d, count, generator))
-            root = inverse_root(layer.kernel, anchors[-1]).to(maps)
+            root = inverse_root(layer.kernel, anchors[-1], ridge).to(maps)
             maps = torch.cat([_layer(architecture, k, anchors[-1], root, part, d, 1) for part in maps.split(BATCH)])
-        return cls(architecture, anchors)
+        return cls(architecture, anchors, ridge=ridge)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -104,7 +117,7 @@ class CKN(ExplicitRepresentation):
 
     def refined(self, factor: int) -> "CKN":
         """The same network on grids ``factor`` times as fine."""
-        return CKN(self.architecture, list(self.anchors), self.refinement * factor)
+        return CKN(self.architecture, list(self.anchors), self.refinement * factor, self.ridge)
 
     def layers(self, images: Tensor) -> list[Tensor]:
         """The pooled maps A_k z_k of every layer, ``(B, m_k, *size_k)``."""

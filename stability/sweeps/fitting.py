@@ -46,7 +46,7 @@ def build(model: Model, spec: SweepSpec, state: Mapping[str, Tensor] | None = No
             return LinearGram(architecture)
         case CKNSpec():
             assert state is not None  # a CKN is fitted before it is built
-            return CKN(architecture, [state[f"anchors.{k}"] for k in range(architecture.depth)])
+            return CKN(architecture, [state[f"anchors.{k}"] for k in range(architecture.depth)], ridge=chosen.ridge)
         case CNNSpec() | LeNetSpec():
             network = _network(model, spec)
             if state is not None:
@@ -70,7 +70,8 @@ def fit(model: Model, spec: SweepSpec) -> State:
     chosen = model.chosen
     if isinstance(chosen, CKNSpec):
         rng = torch.Generator().manual_seed(chosen.seed)
-        found = CKN.fit(model.architecture, load_images(spec, chosen.images), filters=chosen.filters, generator=rng)
+        images = load_images(spec, chosen.images)
+        found = CKN.fit(model.architecture, images, filters=chosen.filters, generator=rng, ridge=chosen.ridge)
         return {f"anchors.{k}": anchors.detach() for k, anchors in enumerate(found.anchors)}
     assert isinstance(chosen, CNNSpec | LeNetSpec)
     assert chosen.training is not None

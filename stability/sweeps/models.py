@@ -37,12 +37,14 @@ class CKNSpec(_Named):
     Args:
         filters: number of anchors of every layer.
         images: how many images of the set k-means learns from; at most what the set has.
+        ridge: added to the anchors' Gram matrix, >= 0; 0: true projections.
         seed: of the generator that draws patches and starts k-means.
     """
 
     kind: Literal["ckn"] = "ckn"
     filters: Counts
     images: Annotated[int, Field(ge=1)] = 32
+    ridge: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     seed: Seed = 0
 
 
