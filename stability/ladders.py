@@ -29,9 +29,9 @@ from stability.architecture import Architecture
 from stability.boundaries import Periodic
 from stability.bounds.closed_form import ClosedForm, closed_form
 from stability.bounds.rung import Rung, Scope, Status, Term
-from stability.deformations.base import Deformation
+from stability.deformations.base import Deformation, Window
 from stability.grid import band_limit, check_images
-from stability.representations.base import Representation
+from stability.representations.base import Representation, own_lipschitz
 from stability.warps.band_limited import BandLimitedWarp, check_band_limited
 from stability.warps.base import Warp
 from stability.warps.error import interpolation_error
@@ -171,7 +171,7 @@ def ladder(
     norm_warped = warped.flatten(1).norm(dim=1)
     reference = representation.reference(images)
     observed = reference.distance(warped)
-    lipschitz = None if representation.keeps_norms else representation.lipschitz
+    lipschitz = own_lipschitz(representation)
     forms = closed_forms(architecture, deformation, rows, lipschitz)
     gains = sampling_gains(architecture, deformation.size)
     error = interpolation_error(images, deformation, warp, antialiasing=architecture.antialiasing, warped=warped)
@@ -218,7 +218,14 @@ def ladder(
 def closed_forms(
     architecture: Architecture, deformation: Deformation, rows: int, lipschitz: Sequence[float] | None = None
 ) -> list[ClosedForm]:
-    """The theorem in closed form for each field, from its certified norms; one entry per row; rho_k if given."""
+    """The theorem in closed form for each field, from its certified norms; one entry per row; rho_k if given.
+
+    A field of a window that does not vanish at the border jumps at the torus' seam: not covered.
+    """
+    domain = deformation.domain
+    if isinstance(domain, Window) and not domain.vanishing:
+        note = "the field lives on a window and does not vanish at its border: on the torus it jumps"
+        return [ClosedForm(math.inf, "none", Status.NOT_COVERED, math.inf, notes=(note,))] * rows
     norms = deformation.norms()
     residual = deformation.without_mean().norms().displacement.upper
     columns = torch.broadcast_tensors(

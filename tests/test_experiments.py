@@ -122,10 +122,22 @@ def test_knobs_that_move_are_found(changes, expected):
 
 
 def test_depth_and_spectrum_are_knobs():
-    one, two = st.Architecture.dyadic(depth=1), st.Architecture.dyadic(depth=2)
-    assert knobs(one)["n"] != knobs(two)["n"]
+    depths = pd.concat([rows(architecture=st.Architecture.dyadic(depth=n, subsampling=1)) for n in (1, 2)])
+    assert moved(depths) == {"n", "sigma", "kappa"}
     frame = rows(vary={"front_end": [None, st.front_ends.MeanRemoval()]})
     assert moved(frame, panels=()) == {"spectrum"}
+    line = {"deformations": [st.TranslationSpec(displacement_norm=1, angles=1)]}
+    sets = [rows(images={"name": name, "count": 1, "size": [16, 16]}, **line) for name in ("fashion", "blobs")]
+    assert moved(pd.concat(sets)) == {"spectrum"}
+    assert knobs(st.Architecture.dyadic(depth=1))["n"] == 1
+
+
+def test_families_that_differ_in_a_parameter_are_different_curves():
+    two = [st.CompactSpec(cutoff=2, border=border, displacement_norm=1.0) for border in (0.0, 3.0)]
+    frame = rows(deformations=two)
+    assert moved(frame) == set()
+    assert frame.family_parameters.nunique() == 2
+    assert frame.distance.nunique() == 2
 
 
 def test_an_experiment_that_moves_another_knob_is_refused(tmp_path):

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+import stability as st
 from stability import kernels
 
 ALL = [
@@ -92,3 +93,28 @@ def test_parameters_out_of_range_are_told(make):
 
 def test_equal_kernels_hash_equally():
     assert {kernels.Exponential(1), kernels.Exponential(1.0)} == {kernels.Exponential()}
+
+
+@pytest.mark.parametrize(
+    ("value", "slope", "message"),
+    [
+        (lambda u: 2 * u, 2.0, r"kappa\(1\) of Own must be 1"),
+        (lambda u: 1 - 2 * (1 - u) ** 2, 4.0, "at most 1"),
+        (lambda u: u**9, 2.0, "derivative_at_one of Own"),
+        (lambda u: u / 0.0, 1.0, "finite"),
+        (lambda u: u**9, 9.0, None),
+    ],
+)
+def test_a_users_kernel_that_breaks_the_theorems_hypotheses_is_refused(value, slope, message):
+    class Own(kernels.Kernel):
+        derivative_at_one = slope
+
+        def evaluate_(self, cosine):
+            return cosine.copy_(value(cosine))
+
+    arch = st.Architecture((st.Layer(3, 1.0, kernel=Own()),))
+    if message is None:
+        st.GramCKN(arch)
+    else:
+        with pytest.raises(ValueError, match=message):
+            st.GramCKN(arch)

@@ -46,6 +46,9 @@ def test_equal_specs_hash_equally_and_survive_json():
         ({"on_unreachable": "ignore"}, "on_unreachable"),
         ({"warp": {"kind": "bilinaer"}}, "did you mean 'bilinear'"),
         ({"zip": [["layers.0.pooling_scale"]]}, "a path in zip must be one of"),
+        ({"vary": {"layers.-1.patch_size": [1], "layers.*.patch_size": [3]}}, "must not meet"),
+        ({"vary": {"layers.-1.patch_size": [1], "layers.1.patch_size": [3]}}, "must not meet"),
+        ({"refinement": True, "representations": [{"kind": "lenet"}]}, "refinement must be false"),
         ({"zip": [["front_end", "front_end"]]}, "'front_end' twice"),
         (
             {
@@ -85,13 +88,9 @@ def test_wrong_sizes_and_jobs_are_told_before_any_work():
 def test_zipped_paths_move_together_and_the_others_are_combined():
     paths = ("layers.0.pooling_scale", "layers.1.pooling_scale")
     tied = spec(vary={paths[0]: [1, 2], "antialiasing": [1, 2], paths[1]: [2, 4]}, zip=[paths])
-    points = [point for point, _ in tied.architectures()]
-    assert [(p[paths[0]], p[paths[1]], p["antialiasing"]) for p in points] == [
-        (1, 2, 1), (1, 2, 2), (2, 4, 1), (2, 4, 2),
-    ]  # fmt: skip
-    assert [arch.scales for _, arch in tied.architectures()] == [(1, 1, 2), (2, 1, 2), (1, 2, 4), (2, 2, 4)]
+    points = {(p["antialiasing"], p[paths[0]], p[paths[1]]): arch.scales for p, arch in tied.architectures()}
+    assert points == {(s, a, b): (s, a, b) for s in (1, 2) for a, b in ((1, 2), (2, 4))}
     assert tied == spec(vary={f"architecture.{k}": v for k, v in tied.vary.items()}, zip=paths)
-    assert list(points[0]) == list(tied.vary)
 
 
 def test_plain_modules_are_measured_in_a_window_under_compact_fields_by_default():
@@ -249,3 +248,22 @@ def test_code_version_sees_code_and_neither_comments_nor_docstrings(tmp_path, mo
         version.code_version.cache_clear()
     monkeypatch.undo()
     assert all((version.PACKAGE / name).exists() for name in version.COUNTS)
+
+
+def test_the_order_of_keys_means_nothing(tmp_path):
+    one = spec(vary={"layers.-1.pooling_scale": [1, 2], "antialiasing": [1, 2]}, rungs=["trivial", "closed_form"])
+    other = st.SweepSpec.from_json(one.to_json())
+    assert one == other
+    assert one.hash == spec(vary={"antialiasing": [1, 2], "layers.-1.pooling_scale": [1, 2]}).hash
+    assert [c.address for c in Cut(one).chunks] == [c.address for c in Cut(other).chunks]
+    tied = spec(
+        vary={"layers.1.pooling_scale": [1, 2], "antialiasing": [1, 2]}, zip=["layers.1.pooling_scale", "antialiasing"]
+    )
+    swapped = spec(vary=tied.vary, zip=[["antialiasing", "layers.1.pooling_scale"]])
+    assert tied.hash == swapped.hash
+
+
+def test_images_do_not_depend_on_how_many_are_asked_for():
+    for name in ("blobs", "fashion"):
+        few, many = (st.images.load(name, count=count, size=(16, 16)) for count in (1, 5))
+        assert (few[0] == many[0]).all()

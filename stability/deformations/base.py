@@ -30,15 +30,18 @@ class Torus:
 
 @dataclass(frozen=True)
 class Window:
-    """The window [-edge, N - edge] per axis, by default the cells of all pixels; a field on it vanishes at its border.
+    """The window [-edge, N - edge] per axis, by default the cells of all pixels.
 
     Args:
         size: ``(N,)`` or ``(H, W)`` in pixels.
         edge: how far the border lies before the centre of the first pixel, in pixels.
+        vanishing: whether the field vanishes at the border with its derivatives, so that, repeated with the image's
+            period, it is a field of the torus with the same norms. Otherwise no theorem of the torus covers it.
     """
 
     size: tuple[int, ...]
     edge: float = 0.5
+    vanishing: bool = False
 
     @property
     def d(self) -> int:

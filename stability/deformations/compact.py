@@ -113,7 +113,7 @@ class CompactField(Deformation):
     @property
     def domain(self) -> Window:
         """[-edge, N - edge] on each axis."""
-        return Window(self.size, self.taper.edge)
+        return Window(self.size, self.taper.edge, vanishing=True)
 
     @property
     def mean(self) -> Tensor:

@@ -157,8 +157,12 @@ def _blobs(root: str | Path | None) -> Dataset:
 
 
 def _draw_blobs(count: int, size: tuple[int, ...]) -> Blobs:
-    """The same blobs at every call: one generator with a fixed seed."""
-    return Blobs.sample(size, count=count, generator=torch.Generator().manual_seed(0))
+    """The same blobs at every call: image i is drawn with the seed i, however many there are."""
+    drawn = [Blobs.sample(size, count=1, generator=torch.Generator().manual_seed(i)) for i in range(count)]
+    centres, widths, amplitudes = (
+        torch.cat([getattr(one, name) for one in drawn]) for name in ("centres", "widths", "amplitudes")
+    )
+    return Blobs(centres, widths, amplitudes, size)
 
 
 def _at_most(count: int, available: int, name: str) -> None:

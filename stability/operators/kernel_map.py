@@ -5,13 +5,51 @@ r"""The Nystroem kernel map: coordinates of the orthogonal projection of phi(z) 
 with the pseudo-inverse square root. psi(0) = 0 and |psi(z)| <= |z|, so that the theorem holds word for word.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
 from stability.kernels import Kernel
 
+NODES, ROUND_OFF = 2001, 1e-9
+"""Cosines at which a user's kernel is looked at, and what it may miss there."""
 RANK_TOLERANCE = 1e-12
 """Eigenvalues of kappa(Z^T Z) below this share of the largest count as zero."""
+
+
+def check_kernel(kernel: Kernel) -> Kernel:
+    """The kernel, if kappa is what the theorem asks for, as far as a grid of cosines can tell.
+
+    kappa(1) = 1, so that norms are kept; |kappa| <= 1; and 1 - kappa(u) <= rho^2 (1 - u), so that the kernel map is
+    rho-Lipschitz. The kernels of ``stability.kernels`` are known to do so; a user's own is looked at.
+
+    Raises:
+        ValueError: says what fails, and where.
+
+    >>> from stability.kernels import Linear
+    >>> check_kernel(Linear())
+    Linear()
+    """
+    if type(kernel).__module__ == "stability.kernels":
+        return kernel
+    u = torch.linspace(-1.0, 1.0, NODES, dtype=torch.float64)
+    value, name = kernel(u), type(kernel).__name__
+    if not bool(torch.isfinite(value).all()) or abs(float(value[-1]) - 1.0) > ROUND_OFF:
+        raise ValueError(
+            f"kappa(1) of {name} must be 1 and kappa finite, got {float(value[-1]):.6g}; divide by kappa(1)"
+        )
+    if float(value.abs().max()) > 1.0 + ROUND_OFF:
+        raise ValueError(f"|kappa| of {name} must be at most 1 on [-1, 1], got {float(value.abs().max()):.6g}; mend it")
+    if math.isfinite(kernel.lipschitz):
+        excess = 1.0 - value - kernel.lipschitz**2 * (1.0 - u)
+        worst = int(excess.argmax())
+        if float(excess[worst]) > ROUND_OFF:
+            raise ValueError(
+                f"derivative_at_one of {name} must give 1 - kappa(u) <= rho^2 (1 - u), got "
+                f"{kernel.derivative_at_one:g}, which fails at u = {float(u[worst]):.4g}; state kappa'(1) of this kappa"
+            )
+    return kernel
 
 
 def inverse_root(kernel: Kernel, anchors: Tensor, ridge: float = 0.0) -> Tensor:

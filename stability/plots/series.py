@@ -1,5 +1,6 @@
 """What is drawn as one line: a representation, at one layer, with one number of anchors; and its words."""
 
+import json
 import math
 from typing import Any
 
@@ -27,7 +28,7 @@ DEFAULTS: dict[str, Any] = {
     "bound_closed_form": math.nan, "status_closed_form": "not asked", "scope_closed_form": "", "trivial": math.nan,
     "interpolation_error": math.nan, "floor": math.nan, "distance_over_pairs": math.nan, "antialiasing": math.nan,
     "asked_jacobian_norm": math.nan, "asked_displacement_norm": math.nan,
-    "mean_displacement": math.nan,
+    "mean_displacement": math.nan, "family_parameters": "",
 }  # fmt: skip
 
 
@@ -95,15 +96,34 @@ def _deformations(rows: pd.DataFrame) -> pd.DataFrame:
     means = rows["mean_displacement"].groupby([rows["family"], rows["cutoff"], rows[ASKED]], dropna=False)
     shifted = (means.transform("max") > 1e-6) & (rows["family"] == "fourier")
     words = []
-    cells = zip(rows["family"], rows["cutoff"], rows[ASKED], fixed, searched, shifted, strict=True)
-    for family, cutoff, norm, other, found, mean in cells:
+    chosen = _parameters(rows)
+    cells = zip(
+        rows["family"], rows["cutoff"], rows["family_parameters"], rows[ASKED], fixed, searched, shifted, strict=True
+    )
+    for family, cutoff, parameters, norm, other, found, mean in cells:
         parts = [FIELD.get(family, str(family)) + (" with a shift" if mean else "")]
         parts += [f"cut-off {cutoff:g}"] if cutoffs[family] > 1 else []
+        parts += [told] if (told := chosen.get(parameters, "")) else []
         parts += [other] if other else [names[norm]] if asked[family] > 1 else []
         parts += ["worst found"] if found else []
         words.append(", ".join(parts))
     rows[DEFORMATION] = words
     return rows
+
+
+def _parameters(rows: pd.DataFrame) -> dict[str, str]:
+    """Parameters of a family in words, as far as they tell two of its specs apart; keyed by their JSON."""
+    found: dict[str, str] = {}
+    for _, texts in rows.groupby("family")["family_parameters"]:
+        data = {text: json.loads(text) for text in texts.unique() if text}
+        for text, values in data.items():
+            told = [
+                f"{name.replace('_', ' ')} {value}"
+                for name, value in values.items()
+                if name not in ("cutoff", "shift") and any(other.get(name) != value for other in data.values())
+            ]
+            found[text] = ", ".join(told)
+    return found
 
 
 def deformations(rows: pd.DataFrame) -> list[str]:

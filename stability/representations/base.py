@@ -108,6 +108,17 @@ class KernelRepresentation(Representation):
         return (upper + upper.T)[None]
 
 
+def own_lipschitz(representation: Representation) -> tuple[float, ...] | None:
+    """rho_k that take the place of the architecture's in every bound; None where the kernels' own constants hold.
+
+    A representation with other constants, or whose layers do not keep norms, is bounded by Theorem D alone.
+    """
+    architecture, stated = representation.architecture, representation.lipschitz
+    if architecture is None or (representation.keeps_norms and stated == architecture.lipschitz):
+        return None
+    return stated
+
+
 def paired(images: Tensor, others: Tensor, d: int) -> tuple[int, ...]:
     """The axes between batch and channel of ``others``, after a check that it fits ``images``.
 

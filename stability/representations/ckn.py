@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from stability.architecture import Architecture
 from stability.grid import check_images, spatial_size
-from stability.operators.kernel_map import inverse_root, kernel_map
+from stability.operators.kernel_map import check_kernel, inverse_root, kernel_map
 from stability.operators.patches import extract_patches
 from stability.operators.spherical_kmeans import spherical_kmeans
 from stability.representations.explicit import BATCH, ExplicitRepresentation
@@ -57,7 +57,10 @@ class CKN(ExplicitRepresentation):
             raise ValueError(f"ridge must be finite and >= 0, got {ridge!r}; use 0 for true projections")
         self.architecture, self.refinement, self.ridge = architecture, refinement, float(ridge)
         self.anchors = nn.ParameterList([nn.Parameter(z, requires_grad=False) for z in anchors])
-        roots = (inverse_root(la.kernel, z, ridge).to(z) for la, z in zip(architecture.layers, anchors, strict=True))
+        roots = (
+            inverse_root(check_kernel(la.kernel), z, ridge).to(z)
+            for la, z in zip(architecture.layers, anchors, strict=True)
+        )
         for k, root in enumerate(roots):
             self.register_buffer(f"root_{k}", root)
 

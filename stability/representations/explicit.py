@@ -20,7 +20,7 @@ class ExplicitReference(Reference):
         self._representation, self._images = representation, images
         self._features = representation.vectors(images)
         self.norm = self._features.norm(dim=1)
-        self.floor = 10.0 * torch.finfo(representation.dtype).eps * self.norm
+        self.floor = 10.0 * torch.finfo(representation.dtype).eps * representation.size_of_terms(images, self.norm)
 
     def distance(self, others: Tensor) -> Tensor:
         """||Phi(x_i) - Phi(y_i...)||, ``(B,)`` or ``(B, ...)``."""
@@ -48,6 +48,15 @@ class ExplicitRepresentation(KernelRepresentation):
     @abc.abstractmethod
     def cell_area(self, size: tuple[int, ...], features: Tensor) -> float:
         """Area of an output position in input pixels, for images of a size and their features."""
+
+    def size_of_terms(self, images: Tensor, norm: Tensor) -> Tensor:
+        """How large the numbers are whose round-off a distance carries, ``(B,)``: by default ||Phi(x)||.
+
+        Args:
+            images: ``(B, C, *size)``.
+            norm: ||Phi(x)||, ``(B,)``.
+        """
+        return norm
 
     def vectors(self, images: Tensor) -> Tensor:
         """sqrt(cell area) Phi(x) as rows, ``(B, K')``, float64, encoded a few images at a time."""

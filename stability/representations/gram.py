@@ -5,6 +5,7 @@ from torch import Tensor
 
 from stability.architecture import Architecture
 from stability.grid import check_images, spatial_size
+from stability.operators.kernel_map import check_kernel
 from stability.representations.base import KernelRepresentation, Reference, as_float64, paired
 from stability.representations.pair_program import ImageState, PairProgram
 
@@ -66,6 +67,8 @@ class GramCKN(KernelRepresentation):
         super().__init__()
         if refinement < 1 or int(refinement) != refinement:
             raise ValueError(f"refinement must be an integer >= 1, got {refinement!r}; use 2 to check the grid")
+        for layer in architecture.layers:
+            check_kernel(layer.kernel)
         self.architecture, self.refinement = architecture, int(refinement)
         self._programs: dict[tuple[tuple[int, ...], torch.device], PairProgram] = {}
 

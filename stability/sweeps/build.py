@@ -1,5 +1,6 @@
 """From a specification to the objects that are measured with: images, warps, fields."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +37,7 @@ class Fields:
     Args:
         family: its name in the rows.
         cutoff: of the family; 0 where it has none.
+        parameters: everything but the sizes that its fields depend on, as compact JSON.
         items: (seed, displacement_norm, jacobian_norm) asked for, one per field.
         present: positions of the items that have a field; the others are out of reach.
         deformations: batches of fields, in the order of ``present``.
@@ -43,6 +45,7 @@ class Fields:
 
     family: str
     cutoff: float
+    parameters: str
     items: tuple[tuple[int, float | None, float | None], ...]
     present: tuple[int, ...]
     deformations: tuple[Deformation, ...]
@@ -89,29 +92,29 @@ def build_fields(spec: SweepSpec, draws: Sequence[Draw]) -> Fields:
     """
     family, size = spec.deformations[draws[0].family], spec.images.size
     items = tuple((draw.seed, *pair) for draw in draws for pair in draw.pairs)
-    name, cutoff = _name(family), float(getattr(family, "cutoff", 0.0))
+    own = (_name(family), float(getattr(family, "cutoff", 0.0)), _parameters(family), items)
     seeds, pairs = [draw.seed for draw in draws], draws[0].pairs
     if isinstance(family, TranslationSpec):
         vectors = torch.tensor([family.directions(len(size))[seed] for seed in seeds], dtype=torch.float64)
         lengths = torch.tensor(family.displacement_norm, dtype=torch.float64)
         moved = Translation((lengths[None, :, None] * vectors[:, None]).flatten(0, 1), size=size)
-        return Fields(name, cutoff, items, tuple(range(len(items))), (moved,))
+        return Fields(*own, tuple(range(len(items))), (moved,))
     fields = _sampled(family, size, seeds)
     if isinstance(family, CustomFamilySpec):
         controlled = [_controlled(family, field, pairs, seed) for field, seed in zip(fields, seeds, strict=True)]
-        return Fields(name, cutoff, items, tuple(range(len(items))), tuple(controlled))
+        return Fields(*own, tuple(range(len(items))), tuple(controlled))
     (stacked,) = fields
     inside = within_reach(family, stacked, pairs)
     if bool(inside.all()):
         both = _controlled(family, stacked[:, None], pairs, seeds[0])
-        return Fields(name, cutoff, items, tuple(range(len(items))), (_flat(both),))
+        return Fields(*own, tuple(range(len(items))), (_flat(both),))
     if spec.on_unreachable == "refuse":
         refuse(family, stacked, pairs, seeds, inside)
     parts = []
     for i, row in enumerate(inside.tolist()):
         reached = tuple(pair for pair, good in zip(pairs, row, strict=True) if good)
         parts += [_controlled(family, stacked[i], reached, seeds[i])] if reached else []
-    return Fields(name, cutoff, items, tuple(inside.flatten().nonzero()[:, 0].tolist()), tuple(parts))
+    return Fields(*own, tuple(inside.flatten().nonzero()[:, 0].tolist()), tuple(parts))
 
 
 def check_reach(spec: SweepSpec, draws: Sequence[Draw]) -> int:
@@ -193,6 +196,11 @@ def _controlled(family: DeformationSpec, field: Deformation, pairs: Sequence[Pai
         return control(field, displacement_norm=column(0), jacobian_norm=column(1), shift=shift)
     except ValueError as error:
         raise ValueError(f"field {seed} of the family {_name(family)!r}: {error}, or on_unreachable='record'") from None
+
+
+def _parameters(family: DeformationSpec) -> str:
+    data = family.model_dump(mode="json", exclude={"displacement_norm", "jacobian_norm"})
+    return json.dumps(data, sort_keys=True, separators=(",", ":"))
 
 
 def _name(family: DeformationSpec) -> str:

@@ -86,7 +86,8 @@ class Measured:
         distance: ``(L, I, F)``.
         norm: ||Phi(x)||, ``(L, I)``.
         floor: ``(L, I)``.
-        refinement: change of the distance on a grid twice as fine, ``(L, I, F)``; NaN where it was not asked for.
+        refinement: change of the distance on a grid twice as fine, ``(L, I, F)``; NaN where it was not asked for, and
+            for several layers at once.
         captured_energy: of a finite CKN, ``(I,)``; NaN for others.
         seconds: of one distance.
     """
@@ -140,7 +141,7 @@ def measure(representation: Representation, deformed: Deformed, *, refinement: b
     distance = reference.distances(warped) if warped.shape[1] else nothing  # (L, I, F)
     seconds = (time.perf_counter() - start) / max(1, warped.shape[0] * warped.shape[1])
     change = torch.full_like(distance, float("nan"))
-    if refinement and warped.shape[1]:
+    if refinement and warped.shape[1] and layers == 1:
         rows = [_refinement(representation, deformed, i, distance[0, i]) for i in range(len(images))]
         change = torch.stack(rows)[None]
     energy = torch.full((len(images),), float("nan"), dtype=torch.float64)
@@ -164,4 +165,4 @@ def pair_distances(representation: Representation, images: Tensor) -> Tensor:
     if len(images) < 2:
         return torch.full((len(representation.layer_names),), float("nan"), dtype=torch.float64)
     rows, columns = torch.triu_indices(len(images), len(images), offset=1)
-    return representation.distance_matrices(images)[:, rows, columns].median(dim=1).values
+    return representation.distance_matrices(images)[:, rows, columns].quantile(0.5, dim=1)

@@ -16,7 +16,7 @@ from stability.bounds.closed_form import ClosedForm
 from stability.bounds.rung import Status
 from stability.ladders import closed_forms
 from stability.plain_data import describe
-from stability.representations.base import Representation
+from stability.representations.base import Representation, own_lipschitz
 from stability.representations.cnn import CNN
 from stability.sweeps.build import Fields, torus
 from stability.sweeps.cells import Deformed, Measured
@@ -30,7 +30,7 @@ ZERO = 1e-12
 
 NORMS = (
     "displacement_norm", "jacobian_norm", "hessian_norm", "divergence_norm", "displacement_norm_upper",
-    "jacobian_norm_upper", "mean_displacement",
+    "jacobian_norm_upper", "hessian_norm_upper", "divergence_norm_upper", "mean_displacement",
 )  # fmt: skip
 
 Column = npt.NDArray[Any]
@@ -101,7 +101,8 @@ def _identity(
 ) -> dict[str, Column]:
     """What was measured: the columns by which rows are chosen and grouped."""
     model, architecture = place.model, representation.architecture
-    seeds, displacement, jacobian = (np.array(column, dtype=float) for column in zip(*fields.items, strict=True))
+    seeds = np.array([item[0] for item in fields.items], dtype=np.int64)
+    displacement, jacobian = (np.array([item[i] for item in fields.items], dtype=float) for i in (1, 2))
 
     def over(values: Any, axis: int) -> Column:
         array = np.asarray(values)
@@ -119,11 +120,14 @@ def _identity(
     positions = (over(images, 0), over(np.arange(place.item, place.item + shape[1]), 1), same(model.index))
     return {
         **dict(zip(ORDER, (*positions, over(np.arange(shape[2]), 2)), strict=True)),
+        "image_set": same(spec.images.name),
+        "size": same("x".join(map(str, spec.images.size))),
         "image": over(images, 0),
         "label": over(np.array(place.labels), 0),
         "family": same(fields.family),
         "cutoff": same(fields.cutoff),
-        "field_seed": over(seeds.astype(np.int64), 1),
+        "field_seed": over(seeds, 1),
+        "family_parameters": same(fields.parameters),
         "warp": same(spec.warp.kind),
         "representation": same(model.chosen.label),
         "representation_kind": same(model.chosen.kind),
@@ -184,6 +188,8 @@ def norm_columns(fields: Fields) -> Mapping[str, Tensor]:
             n.divergence.lower,
             n.displacement.upper,
             n.jacobian.upper,
+            n.hessian.upper,
+            n.divergence.upper,
             deformation.mean.norm(dim=-1),
         )
         for name, value in zip(NORMS, values, strict=True):
@@ -237,7 +243,7 @@ def _bounds(
         trivial = by_norms = torch.full((images, there), math.nan, dtype=torch.float64)
         if architecture is not None and forms is not None:
             warped = deformed.warped.flatten(2).norm(dim=2)  # (I, F)
-            rho = None if representation.keeps_norms else representation.lipschitz
+            rho = own_lipschitz(representation)
             gains = sampling_gains(architecture, spec.images.size)
             difference = _pushed(architecture, gains, deformed.difference(architecture), (norm_x * warped).sqrt(), rho)
             trivial = _over(difference, norm_x)
@@ -257,7 +263,7 @@ def _warp_error(deformed: Deformed, representation: Representation, norm_x: Tens
         return _over(deformed.error(None), norm_x)
     error = deformed.error(architecture.antialiasing)
     size = deformed.warped.flatten(2).norm(dim=2) + error
-    rho = None if representation.keeps_norms else representation.lipschitz
+    rho = own_lipschitz(representation)
     gains = sampling_gains(architecture, deformed.images.shape[2:])
     return _over(_pushed(architecture, gains, error, size, rho), norm_x)
 
@@ -281,7 +287,7 @@ def theorem(
     architecture = representation.architecture
     if architecture is None:
         return None
-    rho = None if representation.keeps_norms else representation.lipschitz
+    rho = own_lipschitz(representation)
     if (architecture, rho) not in memo:
         memo[architecture, rho] = [
             form

@@ -137,6 +137,7 @@ def _network(model: Model, spec: SweepSpec) -> nn.Module:
             chosen.widths,
             activation=ReLU() if chosen.smoothing is None else SmoothedReLU(chosen.smoothing),
             channels=channels,
+            d=len(spec.images.size),
             generator=torch.Generator().manual_seed(chosen.seed),
         )
     assert isinstance(chosen, LeNetSpec)

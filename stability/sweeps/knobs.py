@@ -22,11 +22,12 @@ KNOBS = ("sigma", "kappa", "n", "a", "b", "H", "spectrum")
 SAME = 1e-6
 """Relative difference up to which a norm counts as unchanged."""
 _NORMS = {"a": "displacement_norm", "b": "jacobian_norm", "H": "hessian_norm"}
-_CURVE = ["image", "family", "cutoff", "field_seed", "representation", "filters", "layer"]
+_CURVE = ["image", "family", "cutoff", "family_parameters", "field_seed", "representation", "filters"]
+_SHOWN = ["image_set", "size", "front_end"]
 
 
 def knobs(architecture: Architecture, d: int = 2) -> dict[str, Any]:
-    """The knobs that belong to a network: ``sigma``, ``kappa``, ``n``, ``spectrum``.
+    """The knobs that belong to a network: ``sigma``, ``kappa``, ``n``.
 
     Args:
         architecture: the network.
@@ -41,7 +42,6 @@ def knobs(architecture: Architecture, d: int = 2) -> dict[str, Any]:
         "sigma": scales,
         "kappa": tuple(c / s if s else float("inf") for c, s in zip(radii, scales, strict=False)),
         "n": architecture.depth,
-        "spectrum": str(architecture.front_end),
     }
 
 
@@ -64,9 +64,12 @@ def moved(rows: pd.DataFrame, *, panels: Sequence[str] = ("front_end",), d: int 
     for text in there["architecture"].unique():
         found = knobs(Architecture.from_dict(json.loads(text)), d) if text else dict.fromkeys(KNOBS, "")
         own = there["architecture"] == text
-        for name in ("sigma", "kappa", "n", "spectrum"):
+        for name in ("sigma", "kappa", "n"):
             values.loc[own, name] = repr(found[name])
-    keys = [there[name] for name in (*_CURVE, *panels) if name in there]
+    shown = [name for name in _SHOWN if name in there]
+    values["spectrum"] = there[shown].astype(str).agg(" ".join, axis=1)
+    module = there["architecture"] == ""  # of a network of the theory the layer is its depth, which is a knob
+    keys = [there[name] for name in (*_CURVE, *panels) if name in there] + [there["layer"].where(module, "")]
     changed = {str(name) for name in values if (values[name].groupby(keys).nunique() > 1).any()}
     for name, column in _NORMS.items():
         curves = there[column].groupby(keys)

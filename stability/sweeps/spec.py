@@ -104,7 +104,7 @@ class SweepSpec(Spec):
         for name in rungs:
             if name not in RUNGS:
                 raise ValueError(unknown("rung", name, RUNGS))
-        return rungs
+        return tuple(name for name in RUNGS if name in rungs)
 
     @field_validator("vary", mode="before")
     @classmethod
@@ -120,11 +120,10 @@ class SweepSpec(Spec):
         for path, values in vary.items():
             if isinstance(values, list | tuple) and not values:
                 raise ValueError(f"the values of {path!r} must be at least one, got none; drop the path or give values")
+        short = {str(path).removeprefix(PREFIX): values for path, values in vary.items()}
         return {
-            str(path).removeprefix(PREFIX): tuple(
-                canonical(path, value) for value in (values if isinstance(values, list | tuple) else [values])
-            )
-            for path, values in vary.items()
+            path: tuple(canonical(path, value) for value in (values if isinstance(values, list | tuple) else [values]))
+            for path, values in sorted(short.items())  # the order in which paths were written means nothing
         }
 
     @field_serializer("vary")
@@ -141,10 +140,9 @@ class SweepSpec(Spec):
         if not isinstance(groups, list | tuple):
             return groups
         groups = [groups] if groups and all(isinstance(path, str) for path in groups) else groups
-        return [
-            [str(path).removeprefix(PREFIX) for path in group] if isinstance(group, list | tuple) else group
-            for group in groups
-        ]
+        if not all(isinstance(group, list | tuple) for group in groups):
+            return groups
+        return sorted(sorted(str(path).removeprefix(PREFIX) for path in group) for group in groups)
 
     @model_validator(mode="after")
     def _complete(self) -> "SweepSpec":
@@ -161,6 +159,10 @@ class SweepSpec(Spec):
             if domain == "torus":
                 raise ValueError("deformations must be at least one family, got none; for example {kind: fourier, ...}")
             object.__setattr__(self, "deformations", (CompactSpec(displacement_norm=COMPACT_SIZES),))
+        if self.refinement and any(is_plain_module(chosen) for chosen in self.representations):
+            raise ValueError(
+                "refinement must be false where a plain module is measured, got true; a module has its own grid"
+            )
         if self.warp is None:
             object.__setattr__(self, "warp", SplineWarpSpec() if domain == "window" else BandLimitedWarpSpec())
         return self
@@ -168,6 +170,7 @@ class SweepSpec(Spec):
     @model_validator(mode="after")
     def _paths_lead_somewhere(self) -> "SweepSpec":
         self._check_zip()
+        self._check_overlap()
         for _, architecture in self.architectures():
             for chosen in self.representations:
                 counts = {CKNSpec: "filters", CNNSpec: "widths"}.get(type(chosen))
@@ -193,6 +196,19 @@ class SweepSpec(Spec):
             counts = {path: len(self.vary[path]) for path in group}
             if len(set(counts.values())) > 1:
                 raise ValueError(f"zipped paths must have equally many values, got {counts}; pair them one to one")
+
+    def _check_overlap(self) -> None:
+        """Two paths to one value would make its name in the rows a lie."""
+        taken: dict[tuple[int, str], str] = {}
+        depth = self.architecture.depth
+        for path in self.vary:
+            head, _, rest = path.partition(".")
+            index, _, field = rest.partition(".")
+            layers = range(depth) if index == "*" else [int(index) % depth] if index.lstrip("-").isdigit() else [0]
+            for place in [(layer, field) for layer in layers] if head == "layers" else [(-1, head)]:
+                if place in taken:
+                    raise ValueError(f"varied paths must not meet, got {taken[place]!r} and {path!r}; vary one of them")
+                taken[place] = path
 
     @property
     def _only_modules(self) -> bool:
