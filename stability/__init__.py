@@ -29,6 +29,8 @@ _EXPORTS = {
     "Layer": "stability.architecture",
     "Periodic": "stability.boundaries",
     "Reflect": "stability.boundaries",
+    "Representation": "stability.representations.base",
+    "ExplicitRepresentation": "stability.representations.explicit",
     "GramCKN": "stability.representations.gram",
     "LinearGram": "stability.representations.linear",
     "CKN": "stability.representations.ckn",
@@ -105,9 +107,11 @@ if TYPE_CHECKING:
     from stability.deformations.translation import Translation as Translation
     from stability.ladders import Ladder as Ladder
     from stability.ladders import ladder as ladder
+    from stability.representations.base import Representation as Representation
     from stability.representations.ckn import CKN as CKN
     from stability.representations.cnn import CNN as CNN
     from stability.representations.cnn import cnn as cnn
+    from stability.representations.explicit import ExplicitRepresentation as ExplicitRepresentation
     from stability.representations.gram import GramCKN as GramCKN
     from stability.representations.lenet import LeNet as LeNet
     from stability.representations.linear import LinearGram as LinearGram

@@ -128,6 +128,7 @@ class Polynomial(Kernel):
             raise ValueError(f"degree must be an integer >= 1, got {self.degree!r}; use degree=2")
         if not (_is_number(self.offset) and self.offset >= 0):
             raise ValueError(f"offset must be >= 0, got {self.offset!r}; use offset=degree - 1 for rho = 1")
+        object.__setattr__(self, "degree", int(self.degree))
         object.__setattr__(self, "offset", float(self.offset))
 
     @property
@@ -159,6 +160,7 @@ class ArcCosine(Kernel):
     def __post_init__(self) -> None:
         if self.degree not in (0, 1):
             raise ValueError(f"degree must be 0 or 1, got {self.degree!r}; use ArcCosine(degree=1) for ReLU")
+        object.__setattr__(self, "degree", int(self.degree))
 
     @property
     def derivative_at_one(self) -> float:

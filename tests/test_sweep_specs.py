@@ -242,7 +242,9 @@ def test_code_version_sees_code_and_neither_comments_nor_docstrings(tmp_path, mo
     monkeypatch.setattr(version, "COUNTS", ("grid.py",))
     try:
         first = versions('"""Words."""\ndef f(x):\n    """More."""\n    return x + 1\n')
-        assert versions("# a comment\ndef f(x):\n    return x + 1\n") == first
+        assert (
+            versions('"""Other."""\n\n# a comment\ndef f(x):\n    """Else."""\n    return x + 1  # one more\n') == first
+        )
         assert versions("def f(x):\n    return x + 2\n") != first
     finally:
         version.code_version.cache_clear()

@@ -9,7 +9,6 @@ from stability import __version__
 from stability.cli import pages, sweeping, theory, trained
 from stability.cli.parser import Command, Parser
 from stability.names import resolve, unknown
-from stability.sweeps.files import setting_names
 
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -77,7 +76,11 @@ def _settings(typed: Sequence[str], known: dict[str, Command]) -> tuple[list[str
     if not typed or typed[0].startswith("-"):
         return list(typed), []
     command = resolve("command", typed[0], known)
-    names = setting_names() if command.settings else []
+    names: list[str] = []
+    if command.settings:
+        from stability.sweeps.files import setting_names
+
+        names = setting_names()
     rest, settings = [typed[0]], []
     words = iter(typed[1:])
     for word in words:

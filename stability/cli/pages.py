@@ -12,7 +12,7 @@ DONE = 0
 def quickstart_command() -> list[Command]:
     """``quickstart``."""
     quickstart = Parser(description="Real images, exact CKNs, the bound: one page in about two minutes.")
-    quickstart.add_argument("--out", default="reports/quickstart", help="folder for the page (default: %(default)s)")
+    quickstart.add_argument("--out", default="reports/quickstart", help="folder for the page")
     add_jobs(quickstart, -1)
     return [Command("quickstart", "real images, exact CKNs, the bound: one page", quickstart, _quickstart)]
 
@@ -25,8 +25,13 @@ def commands() -> list[Command]:
 
     plot = Parser(description="One figure of a store.")
     plot.add_argument("store", help="a folder that `stability run` completed, or a quickstart")
-    plot.add_argument("--figure", required=True, help="its name, for example distance_versus_deformation")
-    plot.add_argument("--style", default="screen", help="screen or paper (default: screen)")
+    plot.add_argument(
+        "--figure",
+        required=True,
+        help="strip, distance_versus_deformation (trained beside random weights, too), plane, pooling_scale, "
+        "patch_size or anchors, as far as the rows allow",
+    )
+    plot.add_argument("--style", default="screen", help="screen or paper")
     plot.add_argument("-o", "--out", required=True, help="file.pdf, file.png or file.svg")
     return [
         Command("report", "one self-contained page of a store", report, _report),

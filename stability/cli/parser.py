@@ -15,6 +15,7 @@ class Parser(ArgumentParser):
         """Raise the message as one line."""
         told = re.sub(r'Parser key "([\w.]+)"', _as_option, " ".join(message.split()))
         if "required" in told:
+            told = re.sub(r"\b(?:status|verify|export|report|plot)\.store\b", "STORE", told)
             told = re.sub(r"\b[a-z]+\.(\w+)", _as_option, told)
         raise ValueError(told + "; see stability --help") from ex
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from jsonargparse import Namespace
 
 from stability.cli.parser import Command, Parser, add_jobs, check_jobs, given
-from stability.sweeps.files import read_spec
 
 DONE, FAILED = 0, 1
 SETTINGS = "Any key of the specification can be changed: --images.count 4 --vary.layers.-1.pooling_scale '[1, 2]'."
@@ -33,9 +32,7 @@ def commands() -> list[Command]:
 
     verify = Parser(description="Whether every part of a store is whole and belongs to its spec.")
     verify.add_argument("store", help="folder")
-    verify.add_argument(
-        "--recompute", type=int, default=0, help="compute so many chunks again and compare (default: 0)"
-    )
+    verify.add_argument("--recompute", type=int, default=0, help="compute so many chunks again and compare")
 
     export = Parser(description="The table of a store as one file.")
     export.add_argument("store", help="folder")
@@ -56,6 +53,8 @@ def _run(options: Namespace) -> int:
     _here()
     folder, jobs = given("store", options.store), check_jobs(options.jobs)
     index, count = _shard(options.shard)
+    from stability.sweeps.files import read_spec
+
     spec = read_spec(options.spec, options.settings)
 
     from stability.sweeps.run import Shard, run  # loads torch
@@ -90,6 +89,8 @@ def _shard(text: str) -> tuple[int, int]:
 def _plan(options: Namespace) -> int:
     _here()
     jobs = check_jobs(options.jobs)
+    from stability.sweeps.files import read_spec
+
     spec = read_spec(options.spec, options.settings)
     from stability.sweeps.plan import plan  # loads torch: reach is a matter of the fields drawn
     from stability.sweeps.store import Store

@@ -25,8 +25,8 @@ def commands() -> list[Command]:
     bound = Parser(description="The theorem as a calculator: the bound on ||Phi(L_tau x) - Phi(x)|| / ||x||.")
     bound.add_argument("--patch-sizes", type=int, nargs="+", required=True, help="e of every layer, px of its grid")
     bound.add_argument("--pooling-scales", type=float, nargs="+", required=True, help="sigma of every layer, input px")
-    bound.add_argument("--subsampling", type=int, nargs="+", help="stride of every layer (default: 1)")
-    bound.add_argument("--antialiasing", type=float, default=1.0, help="sigma_0, input px; 0: no A_0 (default: 1)")
+    bound.add_argument("--subsampling", type=int, nargs="+", help="stride of every layer")
+    bound.add_argument("--antialiasing", type=float, default=1.0, help="sigma_0, input px; 0: no A_0")
     bound.add_argument(
         "--kernels", nargs="+", default=["exponential"], help="one, or one per layer: " + ", ".join(KERNELS)
     )
@@ -37,7 +37,7 @@ def commands() -> list[Command]:
     bound.add_argument("--mean", type=float, default=0.0, help="|c| of a constant c to split off, px")
     bound.add_argument("--residual", type=float, help="sup |tau - c|, px")
     bound.add_argument("--volume-preserving", action="store_true", help="det(I - grad tau) = 1 everywhere")
-    bound.add_argument("--dimension", type=int, default=2, help="1 for signals, 2 for images (default: 2)")
+    bound.add_argument("--dimension", type=int, default=2, help="1 for signals, 2 for images")
     return [Command("bound", "the theorem as a calculator", bound, run)]
 
 

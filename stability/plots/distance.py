@@ -66,6 +66,8 @@ from stability.plots.series import (
 from stability.plots.styles import marks, own_bounds, setting_markers
 
 SWEEP = "curves"
+NAMED_BOUNDS = 3
+"""Bounds of other lines that are named one by one."""
 TITLE_CHARACTERS = 105
 """Letters of a title that fit beside each other over the width of a figure."""
 
@@ -248,7 +250,12 @@ def _legend(figure: Any, rows: pd.DataFrame, lines: Lines) -> None:
     entries += [BOUND_MARK] if bounds else []
     entries += [TRIVIAL_MARK] if np.isfinite(there["trivial"].to_numpy(dtype=float)).any() else []
     entries += [PAIRS_MARK] if (measured(rows)[PAIRS] > 0).any() else []
-    entries += [replace(BOUND_MARK, label=f"bound of {name}", color=lines.marks[name].color) for name in lines.others]
+    if len(lines.others) <= NAMED_BOUNDS:
+        entries += [
+            replace(BOUND_MARK, label=f"bound of {name}", color=lines.marks[name].color) for name in lines.others
+        ]
+    else:
+        entries.append(replace(BOUND_MARK, label="bounds of the others, each in its colour", color="#888888"))
     varied = set(rows.loc[rows["architecture"] != "", SERIES]) if several else set()
     handles: list[Any] = [handle(mark, **({"marker": ""} if mark.label in varied else {})) for mark in entries]
     if lines.main is not None and lines.banded:

@@ -1,5 +1,6 @@
 """Shared marks: colours, lines, slope triangle, legend. Object API only; the style in force sets sizes and fonts."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,11 @@ DISPLACEMENT = r"$\|\tau\|_\infty$ (px)"
 JACOBIAN = r"$\|\nabla\tau\|_\infty$ (dimensionless)"
 RELATIVE = r"$\|\Phi(L_\tau x)-\Phi(x)\|\,/\,\|x\|$"
 IN_PAIRS = r"$\|\Phi(L_\tau x)-\Phi(x)\|$" + "\n/ distance of two images"
+
+LONGEST = 48
+"""Letters of a label that are shown."""
+USUAL_ROWS = 6
+"""Rows of a legend that a figure has room for."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,7 @@ class Mark:
     def style(self) -> dict[str, Any]:
         """Keyword arguments of ``Axes.plot``."""
         return {
-            "label": self.label,
+            "label": plain(self.label),
             "color": self.color,
             "linestyle": self.linestyle,
             "marker": self.marker,
@@ -122,12 +128,22 @@ def triangle(axes: Axes, x: tuple[float, float], y: float, slope: float) -> Poly
 
 def band_handle(mark: Mark, label: str) -> Patch:
     """What the legend shows for a band."""
-    return Patch(facecolor=mark.color, alpha=0.18, label=label)
+    return Patch(facecolor=mark.color, alpha=0.18, label=plain(label))
 
 
 def handle(mark: Mark, **changes: Any) -> Line2D:
     """What the legend shows for a mark."""
     return Line2D([], [], **(mark.style() | changes))
+
+
+def plain(text: str) -> str:
+    """Words of a user as they are, cut where they would fill a legend: a dollar sign begins no formula.
+
+    >>> plain("cost $x_1$")
+    'cost \\\\$x_1\\\\$'
+    """
+    short = text if len(text) <= LONGEST else text[: LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    return short.replace("$", r"\$")
 
 
 def legend_below(figure: Figure, handles: list[Any], columns: int | None = None) -> None:
@@ -136,6 +152,9 @@ def legend_below(figure: Figure, handles: list[Any], columns: int | None = None)
     points = FontProperties(size=mpl.rcParams["legend.fontsize"]).get_size_in_points()
     letters = 125 * float(figure.get_figwidth()) / points  # in one line
     fitting = max(1, min(4, int(letters / (longest + 9))))
+    beyond = math.ceil(len(handles) / (columns or fitting)) - USUAL_ROWS
+    if beyond > 0:  # the panels keep their height
+        figure.set_figheight(figure.get_figheight() + beyond * 1.45 * points / 72)
     figure.legend(handles=handles, loc="outside lower center", ncols=columns or fitting)
 
 

@@ -27,6 +27,7 @@ from stability.plots.drawing import (
     handle,
     legend_below,
     panels,
+    plain,
     plain_log_ticks,
 )
 from stability.plots.reading import (
@@ -112,7 +113,7 @@ def plane(run: Run) -> Drawn:
             row, across = places[name]
             axes = grid[row, across + j]
             mesh = _panel(axes, column.of(rows[rows[SERIES] == name]), norm, unit) or mesh
-            axes.set_title(f"{name},{' ' if len(name) < 24 else chr(10)}{_title(column, columns)}")
+            axes.set_title(f"{plain(name)},{' ' if len(name) < 24 else chr(10)}{_title(column, columns)}")
         block_rows = sorted({places[names[i]][0] for i in chosen})
         bar = figure.colorbar(
             mesh, ax=grid[block_rows], label=UNITS[unit], shrink=0.9, pad=0.02, aspect=16 * len(block_rows)

@@ -63,7 +63,7 @@ def marks(rows: pd.DataFrame) -> Mapping[str, Mark]:
             mark = Mark(words, OTHERS[turn % len(OTHERS)], DASHES[turn % len(DASHES)], MARKERS[turn % len(MARKERS)])
         elif turn:
             dash, shape = (start + turn - 1 for start in STARTS[kind])
-            color = _darker(base.color, 0.8 ** min(turn, 5))
+            color = _darker(base.color, 0.75) if turn == 1 else OTHERS[(turn - 2) % len(OTHERS)]
             mark = Mark(words, color, DASHES[dash % len(DASHES)], MARKERS[shape % len(MARKERS)])
         else:
             mark = replace(base, label=words)

@@ -61,7 +61,7 @@ def words(run: Run) -> str:
 def records(run: Run) -> list[dict[str, Any]]:
     """The rows as the chart needs them: short names, words for inputs, families, architectures and representations."""
     rows = _rows(run)
-    rows = rows.iloc[:: math.ceil(len(rows) / MOST)]
+    rows = rows.iloc[:: max(1, math.ceil(len(rows) / MOST))]
     table = rows[[name for name in COLUMNS if name in rows]].rename(columns=COLUMNS)
     numbers = table.select_dtypes("float").columns
     table[numbers] = table[numbers].map(lambda value: float(f"{value:.4g}"))

@@ -5,7 +5,7 @@ from string import Template
 
 from stability.plots import Run, read
 from stability.report import parts
-from stability.report.chart import INSTALL, interactive, words
+from stability.report.chart import INSTALL, interactive, records, words
 from stability.report.lines import headline, summary
 from stability.report.markup import escape, lines, prose
 from stability.sweeps.result import replacing
@@ -80,4 +80,6 @@ def page(run: Run) -> str:
 
 
 def _chart(run: Run) -> str:
+    if not records(run):
+        return "<p>No distance above 0 was measured: there is nothing to draw.</p>"
     return f'<p>{escape(words(run))}</p><div class="picture chart">{interactive(run)}</div>'

@@ -118,6 +118,8 @@ def _identity(
     assert spec.warp is not None
     boundary = "periodic" if torus(spec) else "reflect"
     positions = (over(images, 0), over(np.arange(place.item, place.item + shape[1]), 1), same(model.index))
+    own = _architecture(architecture, representation, boundary)
+    point = {path: value for path, value in model.point.items() if path not in own}  # "antialiasing" is there already
     return {
         **dict(zip(ORDER, (*positions, over(np.arange(shape[2]), 2)), strict=True)),
         "image_set": same(spec.images.name),
@@ -133,9 +135,9 @@ def _identity(
         "representation_kind": same(model.chosen.kind),
         "filters": same(_counts(model)),
         "layer": over(np.array(representation.layer_names, dtype=object), 2),
-        **{name: same(value) for name, value in _architecture(architecture, representation, boundary).items()},
+        **{name: same(value) for name, value in own.items()},
         "search": same(False),
-        **{path: same(_varied(spec, path, value, architecture)) for path, value in model.point.items()},
+        **{path: same(_varied(spec, path, value, architecture)) for path, value in point.items()},
         "asked_displacement_norm": over(displacement, 1),
         "asked_jacobian_norm": over(jacobian, 1),
     }

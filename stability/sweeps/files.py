@@ -68,7 +68,10 @@ def _set(data: dict[str, Any], name: str, value: Any) -> None:
         return
     if head not in data:
         default = SweepSpec.model_fields[head].default
-        data[head] = {} if head == VARY else SweepSpec.model_construct(**{head: default}).model_dump(mode="json")[head]
+        if head == VARY or default is None:
+            data[head] = {}
+        else:
+            data[head] = SweepSpec.model_construct(**{head: default}).model_dump(mode="json")[head]
     if head == VARY:
         data[VARY] = dict(data[VARY]) | {rest: value}
         return

@@ -39,10 +39,10 @@ def status(store: Store) -> list[str]:
         lines.append(f"left      about {duration(seconds)} on one core")
     strangers = store.strangers(cut)
     if strangers:
-        lines.append(f"others    {len(strangers)} parts of another version of the code, not used")
-    table = (
-        "written" if store.finished and not missing else "not yet; stability run writes it when all chunks are there"
-    )
+        lines.append(f"others    {len(strangers)} parts of another version of the code, or of another spec; not used")
+    table = "not yet; stability run writes it when all chunks are there"
+    if not missing:
+        table = "written" if store.table_is_whole else "missing or changed; stability run writes it again"
     lines.append(f"table     {table}")
     return lines
 
@@ -60,7 +60,9 @@ def verify(store: Store, *, recompute: int = 0) -> tuple[list[str], list[str]]:
     spec = store.spec()
     faults, lines, cut = [], [], Cut(spec)
     if store.entries().get("hash") != spec.hash:
-        faults.append("spec.json must hold the hash of its spec, got another one; it was changed by hand")
+        faults.append(
+            "spec.json must hold the hash of its spec, got another one; it was changed, or written by another version"
+        )
     whole: dict[str, pa.Table] = {}
     missing = {chunk.address for chunk in store.missing(cut.chunks)}
     for chunk in cut.chunks:
@@ -70,6 +72,11 @@ def verify(store: Store, *, recompute: int = 0) -> tuple[list[str], list[str]]:
             whole[chunk.address] = store.read(chunk)
         except TornPartError as error:
             faults.append(f"{error}; stability run computes it again")
+    for model in cut.models:
+        address = cut.fit_address(model)
+        if needs_fit(model.chosen) and store.state(address).is_file():
+            fault = store.state_fault(address)
+            faults += [f"{fault}; stability run learns it again"] if fault else []
     lines.append(f"parts     {len(whole)} whole, {len(missing)} missing, {len(faults)} faults")
     if not missing and not faults:
         faults += _table_faults(store, cut, whole)

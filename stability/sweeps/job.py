@@ -10,10 +10,11 @@ from joblib.externals.loky.process_executor import BrokenProcessPool
 from tqdm.auto import tqdm
 
 from stability.representations.base import Representation
-from stability.sweeps.build import check_reach, check_sizes, labels, load_images
+from stability.sweeps.build import build_fields, check_reach, check_sizes, labels, load_images
 from stability.sweeps.cells import one_thread
 from stability.sweeps.chunks import Chunk, Cut, needs_fit
 from stability.sweeps.fitting import State, build, check_fit
+from stability.sweeps.models import LeNetSpec, ModuleSpec
 from stability.sweeps.spec import SweepSpec, is_plain_module
 from stability.sweeps.store import Store
 from stability.sweeps.tasks import Outcome, Task, learn, remembered, work
@@ -55,12 +56,30 @@ class Job:
             model = self.cut.models[i]
             if not needs_fit(model.chosen):
                 self.representations[i] = build(model, spec)
-                if is_plain_module(model.chosen):
-                    with one_thread(), torch.no_grad():
-                        self.representations[i].reference(self.images[:1])  # does the module take such images?
+                if isinstance(model.chosen, LeNetSpec | ModuleSpec):
+                    self._try(i)
             else:
                 check_fit(model, spec)
+        for family in sorted({draw.family for draw in self.cut.draws}):
+            one = next(draw for draw in self.cut.draws if draw.family == family)
+            with one_thread():
+                build_fields(spec.model_copy(update={"on_unreachable": "record"}), [one])
         self.prepared = True
+
+    def _try(self, index: int) -> None:
+        """Whether a class of the user's takes such images at all.
+
+        Raises:
+            ValueError: names the representation and says what it said.
+        """
+        label = self.cut.models[index].chosen.label
+        try:
+            with one_thread(), torch.no_grad():
+                self.representations[index].reference(self.images[:1])
+        except Exception as error:
+            said = " ".join(str(error).split())
+            shape = tuple(self.images[:1].shape)
+            raise ValueError(f"representation {label!r} must take images of shape {shape}, got: {said}") from None
 
     def compute(self, chunks: Sequence[Chunk]) -> Iterator[Outcome]:
         """The outcomes of chunks, in any order; a worker that is killed costs what it was at, and no more."""
@@ -141,8 +160,13 @@ class Job:
         calls = [joblib.delayed(function)(*one) for one in arguments]
         if not calls:
             return
+        backend, _ = joblib.parallel.get_active_backend()
+        streams = backend.supports_return_generator or self.workers == 1
         engine = joblib.Parallel(
-            n_jobs=min(self.workers, len(calls)), return_as="generator_unordered", batch_size=1, pre_dispatch="all"
+            n_jobs=min(self.workers, len(calls)),
+            return_as="generator_unordered" if streams else "list",
+            batch_size=1,
+            pre_dispatch="all",
         )
         yield from engine(calls)
 

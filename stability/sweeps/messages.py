@@ -1,8 +1,16 @@
 """What a specification says when it is wrong: one line."""
 
+from typing import Any
+
 from pydantic import ValidationError
 
 from stability.names import unknown
+
+
+def _choices(error: Any) -> list[Any]:
+    """What a literal field may hold, read from pydantic's own words."""
+    words = str(error["ctx"]["expected"]).replace(" or ", ", ").split(", ")
+    return [word[1:-1] if word[:1] == "'" else int(word) for word in words]
 
 
 def one_line(name: str, error: ValidationError) -> str:
@@ -18,6 +26,8 @@ def one_line(name: str, error: ValidationError) -> str:
     if first["type"] in ("tuple_type", "model_type", "model_attributes_type", "dict_type"):
         wanted = "a list" if first["type"] == "tuple_type" else "a mapping"
         return f"{where} must be {wanted}, got {first['input']!r}; see docs/spec.md"
+    if first["type"] == "literal_error" and all(isinstance(one, str) for one in _choices(first)):
+        return f"{name}.{where}: {unknown('the value', first['input'], _choices(first))}"
     if first["type"] == "value_error":
         return f"{where or name}: {message}" if where else message
     given = f", got {first['input']!r}" if first["type"] != "missing" else ""

@@ -13,6 +13,12 @@ class _Named(Spec):
 
     name: Annotated[str, Field(min_length=1)] | None = None
 
+    @model_validator(mode="after")
+    def _default_name(self) -> "_Named":
+        if self.name == getattr(self, "kind", None):  # the same as none: equal specs are written equally
+            object.__setattr__(self, "name", None)
+        return self
+
     @property
     def label(self) -> str:
         """The name, or else the kind."""

@@ -35,6 +35,18 @@ ArchitectureField = Annotated[
 ]
 
 
+class FrozenDict(dict[str, Any]):
+    """A mapping that stays as it is: part of a frozen value."""
+
+    def _refuse(self, *arguments: Any, **keywords: Any) -> Any:
+        raise TypeError("a specification is frozen; make another one, for example with model_copy(update=...)")
+
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (dict(self),)
+
+
 class Spec(BaseModel):
     """Frozen, closed data: an unknown key is an error, told in one line that names the nearest key."""
 

@@ -3,12 +3,13 @@
 import math
 
 from stability import images as image_sets
-from stability.sweeps.build import check_reach, check_sizes
+from stability.sweeps.build import check_reach
 from stability.sweeps.cells import one_thread
 from stability.sweeps.chunks import Cut, total_seconds
 from stability.sweeps.costs import chunk_memory, fit_cost
 from stability.sweeps.inspection import duration
-from stability.sweeps.spec import SweepSpec, is_plain_module
+from stability.sweeps.job import Job
+from stability.sweeps.spec import SweepSpec
 from stability.sweeps.store import Store
 
 PROCESS = 4e8
@@ -29,8 +30,6 @@ def plan(spec: SweepSpec, *, jobs: int = 1, store: Store | None = None) -> list[
     """
     import joblib
 
-    if not all(is_plain_module(chosen) for chosen in spec.representations):
-        check_sizes(spec)
     workers = joblib.cpu_count() if jobs == -1 else jobs
     cut = Cut(spec)
     cells = [chunk for chunk in cut.chunks if not chunk.pairs]
@@ -42,14 +41,15 @@ def plan(spec: SweepSpec, *, jobs: int = 1, store: Store | None = None) -> list[
         f"{len(cut.models)} models",
         f"chunks    {len(cut.chunks)}: {len(cells)} of at most {largest} cells, {len(cut.models)} of pairs of images",
     ]
+    recorded = spec.model_copy(update={"on_unreachable": UNREACHABLE})
+    Job(Cut(recorded), None, 1, progress=False).prepare(cut.chunks)  # what a run would refuse, plan refuses
     with one_thread():
-        unreachable = check_reach(spec.model_copy(update={"on_unreachable": UNREACHABLE}), cut.draws)
+        unreachable = check_reach(recorded, cut.draws)
     pairs = sum(len(draw.pairs) for draw in cut.draws if spec.deformations[draw.family].two_norms)
     if pairs:
         what = "rows without numbers" if spec.on_unreachable == UNREACHABLE else "the run will refuse them"
-        lines.append(
-            f"reach     {unreachable} of {pairs} pairs of norms are out of reach" + (f": {what}" * bool(unreachable))
-        )
+        found = f"reach     {unreachable} of {pairs} fields with two norms are out of reach"
+        lines.append(f"{found}: {what}" if unreachable else found)
     else:
         lines.append("reach     one norm is prescribed: every size can be reached")
     memory = workers * (PROCESS + chunk_memory(spec, largest))

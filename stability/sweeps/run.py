@@ -72,6 +72,8 @@ def sweep(spec: SweepSpec, *, jobs: int = 1, out: str | Path | None = None, prog
             do not divide, a folder that holds something else.
         RuntimeError: if a representation failed on a chunk.
     """
+    if not isinstance(spec, SweepSpec):
+        raise ValueError(f"spec must be a SweepSpec, got {type(spec).__name__}; use SweepSpec(**data)")
     if out is not None:
         found = run(spec, out, jobs=jobs, progress=progress)
         if found.failures:
@@ -114,7 +116,7 @@ def run(
     outcomes = list(job.compute(own)) if own else []
     failures = tuple(outcome.failure for outcome in outcomes if outcome.failure)
     left = len(store.missing(cut.chunks))
-    if left == 0 and (own or not store.finished):
+    if left == 0 and (own or not store.table_is_whole):
         _finish(store, cut, job.images)
     return Progress(
         computed=len(own) - len(failures),

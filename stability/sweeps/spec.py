@@ -34,6 +34,7 @@ from stability.sweeps.parts import (
     ArchitectureField,
     BandLimitedWarpSpec,
     BilinearWarpSpec,
+    FrozenDict,
     ImagesSpec,
     IndexWarpSpec,
     Seed,
@@ -120,11 +121,18 @@ class SweepSpec(Spec):
         for path, values in vary.items():
             if isinstance(values, list | tuple) and not values:
                 raise ValueError(f"the values of {path!r} must be at least one, got none; drop the path or give values")
+            if isinstance(values, list | tuple) and any(value in values[:i] for i, value in enumerate(values)):
+                raise ValueError(f"the values of {path!r} must differ, got {list(values)}; drop the repeated one")
         short = {str(path).removeprefix(PREFIX): values for path, values in vary.items()}
         return {
             path: tuple(canonical(path, value) for value in (values if isinstance(values, list | tuple) else [values]))
             for path, values in sorted(short.items())  # the order in which paths were written means nothing
         }
+
+    @field_validator("vary", mode="after")
+    @classmethod
+    def _frozen(cls, vary: dict[str, Any]) -> dict[str, Any]:
+        return FrozenDict(vary)
 
     @field_serializer("vary")
     def _data(self, vary: dict[str, tuple[Any, ...]]) -> dict[str, list[Any]]:
@@ -155,6 +163,9 @@ class SweepSpec(Spec):
                 f"with {name!r}; leave images.domain out"
             )
         object.__setattr__(self, "images", self.images.model_copy(update={"domain": domain}))
+        for i, family in enumerate(self.deformations):
+            if family in self.deformations[:i]:
+                raise ValueError(f"deformations must differ, got {family!r} twice; drop one")
         if not self.deformations:
             if domain == "torus":
                 raise ValueError("deformations must be at least one family, got none; for example {kind: fourier, ...}")

@@ -10,6 +10,7 @@ a whole one. Several processes, on several machines, may write into one store. N
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import socket
@@ -23,6 +24,7 @@ from stability.sweeps.result import ROWS, RUN, check_writable
 from stability.sweeps.spec import SweepSpec
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     import pyarrow as pa
 
 SPEC, PARTS = "spec.json", "parts"
@@ -30,6 +32,20 @@ PART, STATE = ".parquet", ".safetensors"
 HOST = socket.gethostname().replace(".", "-")
 STALE = 24 * 3600
 """Seconds after which a temporary file of another machine counts as left behind."""
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def state_digest(arrays: "Mapping[str, npt.NDArray[Any]]") -> str:
+    """SHA-256 of named arrays: names, types, shapes and bytes, in the order of the names."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        digest.update(f"{name} {arrays[name].dtype} {arrays[name].shape};".encode())
+        digest.update(arrays[name].tobytes())
+    return digest.hexdigest()
 
 
 class TornPartError(ValueError):
@@ -83,9 +99,12 @@ class Store:
                     f"{str(there)[:12]} (wanted: {spec.hash[:12]}); choose another folder"
                 )
         elif self.folder.is_dir() and any(not path.name.startswith(".") for path in self.folder.iterdir()):
+            cure = "choose another folder"
+            if self.parts.is_dir():
+                cure = f"put {SPEC} back, or move {PARTS} into the store of a new run, which uses what fits"
             raise ValueError(
                 f"store must be a new or empty folder, or one with a {SPEC}, got {str(self.folder)!r} with other "
-                "files; choose another folder"
+                f"files; {cure}"
             )
 
     def spec(self) -> SweepSpec:
@@ -152,6 +171,30 @@ class Store:
     def state(self, address: str) -> Path:
         """Where a learnt model is kept."""
         return self.parts / f"{address}{STATE}"
+
+    def state_fault(self, address: str) -> str:
+        """What is wrong with a learnt model in the folder; "" if it is whole."""
+        from safetensors import SafetensorError, safe_open
+
+        path = self.state(address)
+        try:
+            with safe_open(path, framework="np") as file:
+                written, names = file.metadata() or {}, list(file.keys())
+                found = state_digest({name: file.get_tensor(name) for name in names})
+        except (OSError, SafetensorError) as error:
+            return f"model {path.name} must be a whole safetensors file, got a torn one ({error})"
+        if (written.get("address"), written.get("sha256")) != (address, found):
+            return f"model {path.name} must hold what was learnt for its name, got other numbers"
+        return ""
+
+    @property
+    def table_is_whole(self) -> bool:
+        """Whether the whole table is there as it was written."""
+        try:
+            written = json.loads((self.folder / RUN).read_text()).get("rows_sha256")
+            return bool(written == file_digest(self.folder / ROWS))
+        except (OSError, ValueError, AttributeError):
+            return False
 
     def complete(self, cut: Cut) -> bool:
         """Whether every chunk has its part."""

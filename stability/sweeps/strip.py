@@ -35,6 +35,8 @@ def strip(spec: SweepSpec, images: Tensor) -> dict[str, Any]:
     for family in sorted(firsts):
         each = max(1, round(SHOWN_FIELDS * sizes[family] / sum(sizes.values())))
         fields = build_fields(spec, [firsts[family]])
+        if not fields.present:  # every size is out of reach
+            continue
         shown = np.unique(np.linspace(0, len(fields.present) - 1, min(each, len(fields.present))).round().astype(int))
         deformed = deform(images, fields.deformations, warp).warped[:, :, 0]  # (B, F, H, W)
         moved = [one.displacement(u).reshape(-1, *u.shape) for one in fields.deformations]

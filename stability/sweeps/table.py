@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from stability.sweeps.chunks import ORDER, PAIR, Cut
 from stability.sweeps.result import ROWS, RUN, provenance, undefined
-from stability.sweeps.store import Store
+from stability.sweeps.store import Store, file_digest
 
 PAIRS = "distance_over_pairs"
 
@@ -40,6 +40,7 @@ def assemble(cut: Cut, tables: Mapping[str, pa.Table]) -> pd.DataFrame:
     frame.insert(frame.columns.get_loc("distance_over_representation_norm") + 1, PAIRS, ratio)
     frame = frame.sort_values(list(ORDER), kind="stable").drop(columns=list(ORDER)).reset_index(drop=True)
     whole = ["patch_size", "subsampling", *(path for path, values in cut.spec.vary.items() if _integers(values))]
+    whole = [name for name in whole if name != "antialiasing"]
     for name in whole:
         if frame[name].notna().all():
             frame[name] = frame[name].astype(np.int64)
@@ -63,7 +64,7 @@ def finish(store: Store, cut: Cut) -> pd.DataFrame:
     record = provenance(cut.spec, len(frame)) | {
         name: value for name, value in store.entries().items() if name not in ("spec", "hash")
     }
-    record["chunks"] = len(cut.chunks)
+    record |= {"chunks": len(cut.chunks), "rows_sha256": file_digest(store.folder / ROWS)}
     with store.replacing(RUN) as temporary:
         temporary.write_text(json.dumps(record, indent=2) + "\n")
     return frame

@@ -21,7 +21,7 @@ from stability.sweeps.chunks import ORDER, PAIR, Chunk, Draw, Model
 from stability.sweeps.columns import Place, columns, theorem
 from stability.sweeps.fitting import State, fit
 from stability.sweeps.spec import SweepSpec
-from stability.sweeps.store import Store
+from stability.sweeps.store import Store, state_digest
 
 
 @dataclass(frozen=True)
@@ -119,19 +119,17 @@ def learn(model: Model, spec: SweepSpec, address: str, store: Store | None) -> S
     if store is not None:
         from safetensors.torch import save
 
+        plain = {name: value.contiguous() for name, value in state.items()}
+        digest = state_digest({name: value.numpy() for name, value in plain.items()})
         with store.replacing_state(address) as temporary:
-            temporary.write_bytes(save({name: value.contiguous() for name, value in state.items()}))
+            temporary.write_bytes(save(plain, {"address": address, "sha256": digest}))
     return state
 
 
 def remembered(address: str, store: Store | None) -> State | None:
     """What a model learnt earlier, if the store has it whole."""
-    if store is None or not store.state(address).is_file():
-        return None
-    from safetensors import SafetensorError
+    if store is None or not store.state(address).is_file() or store.state_fault(address):
+        return None  # absent, or damaged: it is learnt again
     from safetensors.torch import load_file
 
-    try:
-        return dict(load_file(store.state(address)))
-    except SafetensorError:
-        return None  # torn: it is learnt again
+    return dict(load_file(store.state(address)))

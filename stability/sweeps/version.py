@@ -1,11 +1,11 @@
 """The version of the code that computes a cell, part of the address of every result."""
 
-import ast
 import functools
 import hashlib
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
+from types import CodeType
 
 from stability import plugins
 
@@ -20,7 +20,9 @@ COUNTS = (
 
 @functools.cache
 def code_version() -> str:
-    """SHA-256 of the syntax trees of everything that a cell's numbers depend on: comments and docstrings do not count.
+    """SHA-256 of the compiled code of everything that a cell's numbers depend on, without comments and docstrings.
+
+    Compiled code is one version of Python's own: so are the parts of a store.
 
     >>> len(code_version())
     64
@@ -28,7 +30,7 @@ def code_version() -> str:
     digest = hashlib.sha256()
     for path in _files():
         digest.update(str(path.relative_to(PACKAGE)).encode())
-        _feed(digest, ast.parse(path.read_text(encoding="utf-8")))
+        _feed(digest, compile(path.read_text(encoding="utf-8"), "", "exec", dont_inherit=True, optimize=2))
     return digest.hexdigest()
 
 
@@ -56,25 +58,17 @@ def _files() -> Iterator[Path]:
         yield from sorted(path.rglob("*.py")) if path.is_dir() else [path]
 
 
-def _feed(digest: "hashlib._Hash", node: object) -> None:
-    """A node's type and its fields in order, without what is empty: the same for every version of Python."""
-    if isinstance(node, ast.AST):
-        digest.update(type(node).__name__.encode())
-        for name in node._fields:
-            value = getattr(node, name, None)
-            if name == "body" and isinstance(value, list) and value and _is_docstring(value[0]):
-                value = value[1:]
-            if value is not None and value != []:
-                digest.update(b"." + name.encode())
-                _feed(digest, value)
-    elif isinstance(node, list):
-        digest.update(b"[")
-        for item in node:
-            _feed(digest, item)
-        digest.update(b"]")
+def _feed(digest: "hashlib._Hash", value: object) -> None:
+    """A code object by what it does: instructions, constants and names, without files, lines and docstrings."""
+    if isinstance(value, CodeType):
+        digest.update(value.co_code + value.co_exceptiontable)
+        digest.update(repr((value.co_name, value.co_names, value.co_varnames, value.co_freevars)).encode())
+        digest.update(repr((value.co_argcount, value.co_kwonlyargcount, value.co_flags)).encode())
+        _feed(digest, value.co_consts)
+    elif isinstance(value, tuple | frozenset):
+        parts = sorted(value, key=repr) if isinstance(value, frozenset) else value  # sets have no order of their own
+        digest.update(f"{type(value).__name__} {len(value)}".encode())
+        for part in parts:
+            _feed(digest, part)
     else:
-        digest.update(repr(node).encode())
-
-
-def _is_docstring(node: object) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        digest.update(f"{type(value).__name__} {value!r};".encode())
