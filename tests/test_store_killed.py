@@ -135,3 +135,18 @@ def test_another_engine_can_be_set(whole, tmp_path):
     with joblib.parallel_config(backend="threading"):
         run(SMALL, tmp_path / "store", jobs=2)
     assert same(read_rows(tmp_path / "store"), read_rows(whole))
+
+
+@pytest.mark.slow
+def test_an_interrupt_is_told_in_one_line_and_no_thread_complains(whole, spec_file, tmp_path):
+    folder = tmp_path / "store"
+    process = start(spec_file, folder, "-j", "2")
+    until(folder, 2, process)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate()
+    if process.returncode != 0:  # it may have finished first
+        assert process.returncode == 130
+        assert "interrupted" in said.decode()
+        assert "Exception in thread" not in said.decode()
+    run(SMALL, folder)
+    assert same(read_rows(folder), read_rows(whole))

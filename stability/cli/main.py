@@ -1,9 +1,10 @@
 """``main``: find the command, run it, turn what goes wrong into one line and an exit code."""
 
+import contextlib
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from stability import __version__
 from stability.cli import pages, sweeping, theory, trained
@@ -34,8 +35,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 done; 1 the machine failed, or cells of a run did; 2 wrong input (nothing was written); 130 interrupted.
     """
     typed = list(sys.argv[1:] if arguments is None else arguments)
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _interrupt)  # a polite kill ends the workers too
+    with _interruptible():
+        return _main(typed)
+
+
+def _main(typed: list[str]) -> int:
     try:
         known = {command.name: command for command in commands()}
         parser = Parser(
@@ -63,8 +67,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """A polite kill counts as Ctrl-C, and after either no thread complains of workers that are gone."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    seen: list[int] = []
+
+    def interrupt(number: int, frame: object) -> None:
+        seen.append(number)
+        raise KeyboardInterrupt
+
+    def complain(said: threading.ExceptHookArgs) -> None:
+        if not seen:
+            usual(said)
+
+    usual, threading.excepthook = threading.excepthook, complain
+    heard = [one for one in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(one) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, interrupt) for number in heard}
+    try:
+        yield
+    finally:
+        if not seen:  # otherwise the process ends, and its threads with it
+            threading.excepthook = usual
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _settings(typed: Sequence[str], known: dict[str, Command]) -> tuple[list[str], list[tuple[str, str]]]:
