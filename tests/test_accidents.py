@@ -101,6 +101,7 @@ def test_a_store_without_a_distance_above_zero_has_a_page(tmp_path):
     assert "nothing to draw" in (tmp_path / "store" / "index.html").read_text()
 
 
+@pytest.mark.slow
 def test_words_with_dollars_and_a_dozen_representations_can_be_drawn(tmp_path, recwarn):
     many = [{"kind": "cnn", "widths": [2, 2], "seed": i, "name": f"network {i}, a rather long name"} for i in range(11)]
     chosen = spec(
@@ -140,6 +141,7 @@ def test_what_run_refuses_plan_refuses_and_nothing_is_written(wrong, tmp_path, c
         assert "'Linear'" in first
 
 
+@pytest.mark.slow
 def test_an_engine_that_hands_results_back_at_the_end_will_do(whole, tmp_path):
     with joblib.parallel_config(backend="multiprocessing"):
         run(SMALL, tmp_path / "store", jobs=2)

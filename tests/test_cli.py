@@ -135,7 +135,7 @@ def test_plan_counts_what_is_out_of_reach(tmp_path, capsys):
     far = SPEC.replace("translation, displacement_norm: [1, 2], angles: 2", "fourier, " + FAR)
     (tmp_path / "spec.yaml").write_text(far)
     assert cli.main(["plan", str(tmp_path / "spec.yaml"), "--fields", "3"]) == 0
-    assert "3 of 6 pairs of norms are out of reach: the run will refuse them" in capsys.readouterr().out
+    assert "3 of 6 fields with two norms are out of reach: the run will refuse them" in capsys.readouterr().out
     assert cli.main(["plan", str(tmp_path / "spec.yaml"), "--fields", "3", "--on-unreachable", "record"]) == 0
     assert "rows without numbers" in capsys.readouterr().out
 
@@ -245,6 +245,7 @@ def small(monkeypatch):
     monkeypatch.setattr(quickstart, "specification", lambda: specification(count=2, size=(12, 12), fields=1))
 
 
+@pytest.mark.slow
 def test_quickstart_writes_one_page_with_everything(small, tmp_path, capsys):
     folder = tmp_path / "quick"
     assert cli.main(["quickstart", "--out", str(folder), "-j", "1"]) == 0

@@ -89,7 +89,7 @@ def test_the_same_field_at_every_resolution(widths):
     double = {name: 2 * value for name, value in widths.items()}
     fine = draw((40, 64), **double, edge=1.0)
     torch.testing.assert_close(fine.displacement(2 * at), 2 * coarse.displacement(at), rtol=0, atol=ROUND_OFF)
-    assert fine.domain == coarse.refined(2).domain == Window((40, 64), 1.0)
+    assert fine.domain == coarse.refined(2).domain == Window((40, 64), 1.0, vanishing=True)
     assert fine.taper == coarse.refined(2).taper
     cells = draw((40, 64), **double)  # its window follows the finer cells: w half a fine pixel further right and down
     w = coarse.taper.derivatives(at - 0.25, 0)[0][:, None]
@@ -122,7 +122,7 @@ def test_fields_of_one_window_add_inside_the_family():
 
 def test_shapes_domain_mean_and_types():
     field, at = draw((20, 24), border=1.0), somewhere((20, 24), 6).view(3, 2, 2)
-    assert field.domain == Window((20, 24))
+    assert field.domain == Window((20, 24), vanishing=True)
     assert field.inner.domain == Torus((20, 24))
     assert field.domain.d == 2
     assert field.displacement(at).shape == (4, 3, 2, 2)

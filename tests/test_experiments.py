@@ -39,6 +39,7 @@ def stores(tmp_path_factory) -> dict[str, Path]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.EXPERIMENT.name)
 def test_a_fast_run_draws_its_figure_and_table(module, stores, tmp_path):
     name = module.EXPERIMENT.name

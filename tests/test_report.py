@@ -199,6 +199,7 @@ def test_writing_is_atomic(tmp_path, bare, monkeypatch):
     assert not [file for file in folder.iterdir() if file.name.startswith(".")]
 
 
+@pytest.mark.slow
 def test_the_real_figures_fit_on_the_page(run):
     content = parts.figures(run)
     names = plots.applicable(run)
