@@ -91,3 +91,24 @@ def test_the_floor_of_a_network_sees_what_its_filters_cancel():
     assert not ladder.violation.any()
     exact = st.ladder(st.CNN(arch, [weight.double()]), x, tau, refinement=False)
     assert (ladder.observed - exact.observed).abs() <= ladder.floor
+
+
+def test_rows_follow_the_order_of_the_spec():
+    """Images, then families as they were written, then fields, sizes, representations."""
+    chosen = spec(
+        images=TINY | {"count": 2},
+        vary={},
+        fields=2,
+        representations=[st.LinearSpec(), st.CKNSpec(filters=(2, 2), images=4)],
+        deformations=[
+            st.TranslationSpec(displacement_norm=[2.0, 1.0], angles=2),
+            st.FourierSpec(cutoff=2, displacement_norm=[0.5, 0.25]),
+            st.CompactSpec(cutoff=2, displacement_norm=1.0),
+        ],
+    )
+    fields = [("translation", seed, size) for seed in (0, 1) for size in (2.0, 1.0)]
+    fields += [("fourier", seed, size) for seed in (0, 1) for size in (0.5, 0.25)]
+    fields += [("compact", seed, 1.0) for seed in (0, 1)]
+    expected = [(i, *one, name) for i in (0, 1) for one in fields for name in ("linear", "ckn")]
+    columns = ["image", "family", "field_seed", "asked_displacement_norm", "representation"]
+    assert list(st.sweep(chosen)[columns].itertuples(index=False, name=None)) == expected
