@@ -51,7 +51,7 @@ def test_a_damaged_model_is_found_and_learnt_again(whole, tmp_path):
 
 
 @pytest.mark.parametrize("how", ["torn", "edited", "gone", "no record"])
-def test_a_table_that_is_not_what_the_parts_hold_is_written_again(how, whole, tmp_path):
+def test_a_table_that_is_not_what_the_parts_hold_is_written_again(how, whole, tmp_path, capsys):
     folder = copy(whole, tmp_path / "store")
     rows = folder / "rows.parquet"
     if how == "torn":
@@ -63,6 +63,11 @@ def test_a_table_that_is_not_what_the_parts_hold_is_written_again(how, whole, tm
     else:
         (folder / "run.json").unlink()
     assert "missing or changed" in status(Store(folder))[-1]
+    if how == "torn":
+        assert cli.main(["report", str(folder)]) == 2
+        assert "writes the table from its parts" in capsys.readouterr().err
+    assert cli.main(["export", str(folder), "-o", str(tmp_path / "rows.parquet")]) == 0  # from the parts
+    assert same(pd.read_parquet(tmp_path / "rows.parquet"), read_rows(whole))
     assert run(SMALL, folder).computed == 0
     assert same(read_rows(folder), read_rows(whole))
     assert status(Store(folder))[-1].endswith("written")

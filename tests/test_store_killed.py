@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from store_cases import SMALL, files, same
+from store_cases import SMALL, copy, files, same
 
 from stability import cli
 from stability.sweeps import tasks
@@ -117,6 +117,23 @@ def test_a_killed_worker_is_replaced(whole, tmp_path, monkeypatch):
 
 def _always_dies(task):
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_worker_does_not_pass_a_torn_part_for_a_written_one(whole, tmp_path, monkeypatch):
+    from joblib.externals.loky import get_reusable_executor
+
+    from stability.sweeps import job as module
+
+    folder = copy(whole, tmp_path / "store")
+    for part in folder.glob("parts/*.parquet"):
+        part.write_bytes(part.read_bytes()[:-100])
+    monkeypatch.setenv("STABILITY_TEST_MARKER", str(tmp_path / "marker"))
+    get_reusable_executor().shutdown(wait=True)
+    monkeypatch.setattr(module, "work", _dies_once)
+    done = run(SMALL, folder, jobs=2)
+    assert (tmp_path / "marker").exists()
+    assert len(done.torn) == done.total
+    assert same(read_rows(folder), read_rows(whole))
 
 
 @pytest.mark.slow

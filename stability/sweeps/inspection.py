@@ -187,7 +187,7 @@ def table(store: Store, *, partial: bool = False) -> "pd.DataFrame":
             f"store must be complete, got {len(cut.chunks) - len(missing)} of {len(cut.chunks)} chunks; "
             "run it again, or pass --partial"
         )
-    if not missing and store.finished:
+    if not missing and store.table_is_whole:
         return read_rows(store.folder)
     found = {chunk.address: store.read(chunk) for chunk in cut.chunks if chunk.address not in missing}
     return assemble(cut, found)

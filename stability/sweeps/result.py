@@ -29,8 +29,17 @@ PACKAGES = ("torch", "numpy", "kornia", "pandas", "pyarrow")
 def read_rows(folder: str | Path) -> "pd.DataFrame":
     """The rows of a run; where Phi(x) = 0 the column ``floor`` says "undefined" again."""
     import pandas as pd
+    import pyarrow as pa
 
-    return undefined(pd.read_parquet(Path(folder) / ROWS))
+    try:
+        frame = pd.read_parquet(Path(folder) / ROWS)
+    except pa.ArrowException as error:
+        reason = " ".join(str(error).split())[:80]
+        raise ValueError(
+            f"{ROWS} of {str(folder)!r} must be a whole parquet file, got a torn one ({reason}); run `stability run` "
+            "again: it writes the table from its parts"
+        ) from None
+    return undefined(frame)
 
 
 def undefined(frame: "pd.DataFrame") -> "pd.DataFrame":

@@ -113,6 +113,8 @@ def run(
     if own:
         job.prepare(own)
     store.open(spec, {"images_sha256": image_digest(job.images)})
+    for chunk in set(torn) & set(own):
+        store.discard(chunk)  # a damaged part must not pass for one that was written
     outcomes = list(job.compute(own)) if own else []
     failures = tuple(outcome.failure for outcome in outcomes if outcome.failure)
     left = len(store.missing(cut.chunks))

@@ -196,10 +196,6 @@ class Store:
         except (OSError, ValueError, AttributeError):
             return False
 
-    def complete(self, cut: Cut) -> bool:
-        """Whether every chunk has its part."""
-        return not self.missing(cut.chunks)
-
     def strangers(self, cut: Cut) -> list[str]:
         """Parts that belong to no chunk: written by another version of the code."""
         return sorted(self.there() - {chunk.address for chunk in cut.chunks})
