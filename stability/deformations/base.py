@@ -1,13 +1,21 @@
 """``Deformation``: a batch of smooth displacement fields tau, d in {1, 2}. Functions, not arrays."""
 
 import abc
+import dataclasses
 from dataclasses import dataclass
-from typing import Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor
 
 from stability.deformations.norms import Index, Norms
+from stability.grid import coordinates
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from stability.deformations.diffeomorphism import Diffeomorphism
 
 Scalar = float | Tensor
 
@@ -35,13 +43,17 @@ class Window:
     Args:
         size: ``(N,)`` or ``(H, W)`` in pixels.
         edge: how far the border lies before the centre of the first pixel, in pixels.
-        vanishing: whether the field vanishes at the border with its derivatives, so that, repeated with the image's
-            period, it is a field of the torus with the same norms. Otherwise no theorem of the torus covers it.
+        vanishing: whether the field vanishes at the border, so that, repeated with the image's period, it is a
+            Lipschitz field of the torus with the same |tau| and ||grad tau||. Otherwise no theorem of the torus covers
+            it.
+        gradient_jump: whether grad tau of that repeated field jumps across the seam; then it has no second derivative
+            there and ``norms().hessian.upper`` is inf.
     """
 
     size: tuple[int, ...]
     edge: float = 0.5
     vanishing: bool = False
+    gradient_jump: bool = False
 
     @property
     def d(self) -> int:
@@ -57,7 +69,12 @@ class Deformation(abc.ABC):
 
     Fields form a vector space: ``0.5 * tau``, ``-tau``, ``tau / 2``, ``f + g``, ``f - g``. Fields of one family add
     inside the family; others give a ``Sum``.
+
+    A new kind of field implements the abstract members; ``derivative`` may get its orders 1 and 2 from
+    ``automatic.differentiated``.
     """
+
+    _norms: Norms | None = None
 
     @property
     @abc.abstractmethod
@@ -70,27 +87,20 @@ class Deformation(abc.ABC):
         """The constant part, ``(*batch_shape, d)`` in pixels."""
 
     @abc.abstractmethod
-    def displacement(self, points: Tensor) -> Tensor:
-        """tau(u).
+    def derivative(self, points: Tensor, order: int) -> Tensor:
+        """The derivative of the given order of the n fields of the flattened batch, each at its own points.
 
         Args:
-            points: ``(..., d)`` in pixels, the same points for every field.
+            points: ``(n, P, d)`` in pixels, or ``(1, P, d)``: the same for all.
+            order: 0, 1 or 2.
 
         Returns:
-            Tensor ``(*batch_shape, ..., d)`` in pixels.
+            Tensor ``(n, P, d)``, ``(n, P, d, d)`` or ``(n, P, d, d, d)``; derivatives on the last axes.
         """
 
     @abc.abstractmethod
-    def jacobian(self, points: Tensor) -> Tensor:
-        """grad tau(u), ``(*batch_shape, ..., d, d)`` with [i, j] = d tau_i / d u_j; points ``(..., d)``."""
-
-    @abc.abstractmethod
-    def hessian(self, points: Tensor) -> Tensor:
-        """Second derivatives, ``(*batch_shape, ..., d, d, d)`` with [i, j, k] = d^2 tau_i / d u_j d u_k, 1 / pixel."""
-
-    @abc.abstractmethod
-    def norms(self) -> Norms:
-        """Suprema over the torus, computed when they are read."""
+    def suprema(self) -> Norms:
+        """The norms of tau over its domain, lazily; ``norms`` keeps them and adds what follows from the derivatives."""
 
     @abc.abstractmethod
     def scaled(self, factor: Scalar) -> Self:
@@ -116,9 +126,73 @@ class Deformation(abc.ABC):
     def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Self:
         """The same field with another floating-point type or on another device; its norms are kept."""
 
-    @abc.abstractmethod
-    def plus(self, other: "Deformation") -> Self | None:
+    def plus(self, other: "Deformation") -> "Deformation | None":
         """tau + other as one field of this family, or None if it is not in the family."""
+        return None
+
+    def derivative_bounds(self) -> list[Tensor]:
+        """A_0, ..., A_4, ``(n,)`` each: A_k >= sup of |d_e^k tau| over points and unit e; inf where unknown."""
+        n = self.norms()
+        known = [n.displacement.upper, n.jacobian.upper, n.hessian.upper]
+        return [*(value.reshape(-1) for value in known), *(torch.full_like(known[0].reshape(-1), torch.inf),) * 2]
+
+    @property
+    def injective(self) -> Tensor | None:
+        """Which maps id - tau are injective by construction, ``batch_shape`` bool; None: the family does not say."""
+        return None
+
+    def displacement(self, points: Tensor, *, each: bool = False) -> Tensor:
+        """tau(u).
+
+        Args:
+            points: ``(..., d)`` in pixels, the same points for every field; with ``each`` ``(*batch_shape, ..., d)``,
+                every field its own.
+            each: see above.
+
+        Returns:
+            Tensor ``(*batch_shape, ..., d)`` in pixels.
+        """
+        return self._at(points, 0, each)
+
+    def jacobian(self, points: Tensor, *, each: bool = False) -> Tensor:
+        """grad tau(u), ``(*batch_shape, ..., d, d)`` with [i, j] = d tau_i / d u_j; points as in ``displacement``."""
+        return self._at(points, 1, each)
+
+    def hessian(self, points: Tensor, *, each: bool = False) -> Tensor:
+        """Second derivatives, ``(*batch_shape, ..., d, d, d)`` with [i, j, k] = d^2 tau_i / d u_j d u_k, 1 / pixel."""
+        return self._at(points, 2, each)
+
+    def on_grid(self, oversample: int = 1) -> Tensor:
+        """tau on the grid of (1 / oversample) pixels, ``(*batch_shape, *(oversample * size), d)`` in pixels."""
+        return self.displacement(coordinates(self.size, oversample=oversample, dtype=self.dtype, device=self.device))
+
+    def norms(self) -> Norms:
+        """Suprema over the domain, seen and certified, each computed when it is read."""
+        if self._norms is None:
+            self._norms = self.suprema()
+        if self._norms.distortion is None:
+            from stability.deformations.distortion import distortion  # looks at a Deformation from outside
+
+            self._norms = dataclasses.replace(self._norms, distortion=distortion(self))
+        return self._norms
+
+    def is_diffeomorphism(self) -> "Diffeomorphism":
+        """Whether u -> u - tau(u) is a diffeomorphism of the domain: yes, no or unknown per field, with a reason."""
+        from stability.deformations.diffeomorphism import judge
+
+        return judge(self)
+
+    def plot(self) -> "Figure":
+        """A figure of one field: deformed grid, arrows, |tau|, ||grad tau||_2 and det(I - grad tau)."""
+        from stability.plots.deformation import draw  # matplotlib loads when something is drawn
+
+        return draw(self)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the field (npz, or safetensors by the suffix); ``load_deformation`` reads it. See ``files.save``."""
+        from stability.deformations.files import save
+
+        return save(self, path)
 
     @property
     def d(self) -> int:
@@ -145,6 +219,15 @@ class Deformation(abc.ABC):
         """Where the field's coefficients are."""
         return self.mean.device
 
+    def flat(self) -> Self:
+        """The fields in one row, batch shape ``(n,)``."""
+        shape = self.batch_shape
+        if len(shape) == 1:
+            return self
+        if not shape:
+            return self[None]
+        return self[torch.unravel_index(torch.arange(shape.numel(), device=self.device), shape)]
+
     def __mul__(self, factor: Scalar) -> Self:
         return self.scaled(factor)
 
@@ -166,11 +249,45 @@ class Deformation(abc.ABC):
         return self + -other
 
     def __getstate__(self) -> dict[str, object]:
-        """Pickled without its cached norms, which are computed again when they are read."""
-        return {name: None if name == "_norms" else value for name, value in vars(self).items() if name != "_farthest"}
+        """Pickled without its cached values, which are computed again when they are read."""
+        return {name: None if name == "_norms" else value for name, value in own_state(self).items()}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(size={self.size}, batch_shape={tuple(self.batch_shape)})"
+
+    def _repr_html_(self) -> str:
+        from stability.deformations.html import html
+
+        return html(self)
+
+    def _at(self, points: Tensor, order: int, each: bool) -> Tensor:
+        points = check_points(points, self.d).to(dtype=self.dtype)
+        if points.device != self.device:
+            raise ValueError(
+                f"points must be on the field's device {self.device}, got {points.device}; use points.to(field.device)"
+            )
+        shape = self.batch_shape
+        leading = points.shape[:-1]
+        if each:
+            if points.shape[: len(shape)] != shape:
+                raise ValueError(
+                    f"points must begin with the batch {tuple(shape)} when each field has its own, "
+                    f"got {tuple(points.shape)}; leave each=True out for common points"
+                )
+            leading = leading[len(shape) :]
+        flat = points.reshape(shape.numel() if each else 1, leading.numel(), self.d)
+        return self.derivative(flat, order).reshape(*shape, *leading, *(self.d,) * (order + 1))
+
+
+def own_state(field: Deformation) -> dict[str, object]:
+    """What a field was made of: its attributes without cached properties."""
+    import functools
+
+    cached = {
+        name for cls in type(field).__mro__ for name, value in vars(cls).items()
+        if isinstance(value, functools.cached_property)
+    }  # fmt: skip
+    return {name: value for name, value in vars(field).items() if name not in cached}
 
 
 def check_points(points: Tensor, d: int) -> Tensor:
@@ -196,3 +313,14 @@ def check_factor(factor: int) -> int:
     if isinstance(factor, bool) or not isinstance(factor, int) or factor < 1:
         raise ValueError(f"factor must be an integer >= 1, got {factor!r}; use factor=2 for twice as many pixels")
     return factor
+
+
+def check_generator(generator: object) -> torch.Generator:
+    """The generator, if it is one.
+
+    Raises:
+        TypeError: otherwise.
+    """
+    if not isinstance(generator, torch.Generator):
+        raise TypeError(f"generator must be a torch.Generator, got {generator!r}; use torch.Generator().manual_seed(0)")
+    return generator

@@ -9,10 +9,13 @@ import torch
 from torch import Tensor
 
 from stability.deformations import lengths
-from stability.deformations.base import Deformation, Scalar, Window, check_factor, check_points
-from stability.deformations.enclosure import Enclosure
+from stability.deformations.base import Deformation, Scalar, Window, check_factor, own_state
+from stability.deformations.enclosure import Enclosure, Losses
 from stability.deformations.fourier import FourierField
 from stability.deformations.norms import Index, Interval, Norms
+from stability.deformations.oscillation import oscillation
+from stability.deformations.series import FourierSeries
+from stability.deformations.spectral import Tiltable
 from stability.deformations.taper import Taper
 from stability.deformations.tapered import TaperedLengths, directional_bounds, divergence_bounds, product_rule
 from stability.deformations.trigonometric import TrigonometricBatch
@@ -26,7 +29,7 @@ NODES_PER_RISE = 12
 
 
 @final
-class CompactField(Deformation):
+class CompactField(Tiltable):
     r"""tau(u) = w(u) f(u): w a smooth taper, f a ``FourierField``; tau and its derivatives vanish at the border.
 
     w = prod_a s(t_a), s the smoothstep of degree 7, t_a = (distance from the border of axis a - border) / rise clipped
@@ -54,10 +57,10 @@ class CompactField(Deformation):
     """
 
     def __init__(
-        self, inner: FourierField, *, border: float = 0.0, rise: float | None = None, edge: float = 0.5
+        self, inner: FourierSeries, *, border: float = 0.0, rise: float | None = None, edge: float = 0.5
     ) -> None:
-        if not isinstance(inner, FourierField):
-            raise ValueError(f"inner must be a FourierField, got {type(inner).__name__}; use CompactField.sample")
+        if not isinstance(inner, FourierSeries):
+            raise ValueError(f"inner must be a FourierSeries, got {type(inner).__name__}; use CompactField.sample")
         self.inner = inner
         self.taper = Taper(inner.size, border, rise, edge)
         self._norms: Norms | None = None
@@ -120,36 +123,43 @@ class CompactField(Deformation):
         """0, ``(*batch_shape, d)``: no constant can be split off a field that vanishes somewhere."""
         return torch.zeros_like(self.inner.mean)
 
-    def displacement(self, points: Tensor) -> Tensor:
-        """w(u) f(u), ``(*batch_shape, ..., d)`` for points ``(..., d)``."""
-        return self._derivative(points, self.inner.displacement)
+    def derivative(self, points: Tensor, order: int) -> Tensor:
+        """w f, w grad f + f (x) grad w, or second derivatives by the product rule."""
+        taper = self.taper.derivatives(points, order)  # batches (n or 1, P)
+        return product_rule(taper, [self.inner.derivative(points, k) for k in range(order + 1)])
 
-    def jacobian(self, points: Tensor) -> Tensor:
-        """w grad f + f (x) grad w, ``(*batch_shape, ..., d, d)``."""
-        return self._derivative(points, self.inner.displacement, self.inner.jacobian)
-
-    def hessian(self, points: Tensor) -> Tensor:
-        """Second derivatives by the product rule, ``(*batch_shape, ..., d, d, d)``."""
-        return self._derivative(points, self.inner.displacement, self.inner.jacobian, self.inner.hessian)
-
-    def norms(self) -> Norms:
+    def suprema(self) -> Norms:
         """Suprema over the window: lower by local search, upper by the product rule and branch and bound.
 
         The product rule bounds tau and its derivatives by the certified norms of f, and the second derivatives of
         tau's lengths in turn: what lies between nodes (see ``tapered`` and ``enclosure``).
         """
-        if self._norms is None:
-            directional = functools.cache(self._directional)
-            divergence = functools.cache(
-                lambda: divergence_bounds(self.taper, self._flat_norms(), self._batch(0).bandwidths)
-            )
-            self._norms = Norms(
-                self._interval(0, lengths.euclidean, lambda: (directional()[0], directional()[2])),
-                self._interval(1, lengths.spectral, lambda: (directional()[1], directional()[3])),
-                self._interval(2, lengths.bilinear, lambda: (directional()[2], directional()[4])),
-                self._interval(1, lengths.trace, divergence),
-            )
-        return self._norms
+
+        def divergence() -> Sequence[Tensor]:
+            return divergence_bounds(self.taper, self._flat_norms(), self._batch(0).bandwidths)
+
+        return Norms(
+            self._interval(lambda: self._farthest),
+            self._interval(lambda: self._steepest),
+            self._interval(
+                functools.cache(lambda: self._enclosure(2, lengths.bilinear, lambda: self._directional()[2::2]))
+            ),
+            self._interval(functools.cache(lambda: self._enclosure(1, lengths.trace, divergence))),
+            oscillation(self),
+        )
+
+    def derivative_bounds(self) -> list[Tensor]:
+        """By the product rule: see ``tapered.directional_bounds``."""
+        return self._directional()
+
+    def tilted(self, theta: Tensor) -> Self:
+        """W times the tilted f; see ``Tiltable``."""
+        return self._with(self.inner.tilted(theta), None)
+
+    def places(self) -> tuple[Tensor, Tensor]:
+        """Points where |tau| and ||grad tau||_2 are largest, ``(*batch_shape, d)`` each, in pixels."""
+        shape = (*self.batch_shape, self.d)
+        return self._farthest.argument.reshape(shape), self._steepest.argument.reshape(shape)
 
     def scaled(self, factor: Scalar) -> Self:
         """factor * tau; the norms are |factor| times those of tau, at no cost."""
@@ -187,27 +197,30 @@ class CompactField(Deformation):
         if not isinstance(other, CompactField) or other.taper != self.taper:
             return None
         inner = self.inner.plus(other.inner)
-        return None if inner is None else self._with(inner, None)
+        return self._with(inner, None) if isinstance(inner, FourierSeries) else None
 
-    def _with(self, inner: FourierField, norms: Norms | None) -> Self:
+    def _with(self, inner: FourierSeries, norms: Norms | None) -> Self:
         result = object.__new__(type(self))  # the taper was checked before
-        result.inner, result.taper, result._norms = inner, self.taper, norms
+        result.__dict__.update(own_state(self))
+        result.inner, result._norms = inner, norms
         return result
 
-    def _derivative(self, points: Tensor, *evaluations: Callable[[Tensor], Tensor]) -> Tensor:
-        points = check_points(points, self.d).to(self.dtype)
-        taper = self.taper.derivatives(points, len(evaluations) - 1)
-        return product_rule(taper, [evaluate(points) for evaluate in evaluations])
+    @functools.cached_property
+    def _farthest(self) -> Enclosure:
+        return self._enclosure(0, lengths.euclidean, lambda: self._directional()[0::2])
 
-    def _interval(self, order: int, length: lengths.Length, bounds: Callable[[], tuple[Tensor, Tensor]]) -> Interval:
+    @functools.cached_property
+    def _steepest(self) -> Enclosure:
+        return self._enclosure(1, lengths.spectral, lambda: self._directional()[1::2])
+
+    def _enclosure(self, order: int, length: lengths.Length, bounds: Callable[[], Sequence[Tensor]]) -> Enclosure:
         """Of the length of the derivative of the given order; ``bounds``: of that length and its second derivative."""
+        batch = self._batch(order)
+        functions = TaperedLengths(self.taper, batch, order, length)
+        known = functools.cache(bounds)
+        return Enclosure(functions, self._counts(batch), lambda: Losses(curvature=known()[1]), lambda: known()[0])
 
-        @functools.cache
-        def enclosure() -> Enclosure:
-            batch = self._batch(order)
-            functions = TaperedLengths(self.taper, batch, order, length)
-            return Enclosure(functions, self._counts(batch), lambda: bounds()[1], lambda: bounds()[0])
-
+    def _interval(self, enclosure: Callable[[], Enclosure]) -> Interval:
         shape = self.batch_shape
         return Interval(lambda: enclosure().lower.reshape(shape), lambda: enclosure().upper.reshape(shape))
 
@@ -227,10 +240,9 @@ class CompactField(Deformation):
 
     def _batch(self, order: int) -> TrigonometricBatch:
         """f and its derivatives up to the order as components of one flat batch, in double precision."""
-        omega = self.inner.frequencies
-        z = torch.complex(self.inner.cosine.detach().to(torch.float64), -self.inner.sine.detach().to(torch.float64))
-        z = z.reshape(-1, *self.inner.modes.shape)  # (n, M, d)
-        mean = self.inner.mean.detach().to(torch.float64).reshape(-1, 1, self.d)
+        inner, omega = self.inner.flat(), self.inner.frequencies
+        cosine, sine, mean = (value.detach().to(torch.float64) for value in (inner.cosine, inner.sine, inner.mean))
+        z, mean = torch.complex(cosine, -sine), mean[:, None]  # (n, M, d), (n, 1, d)
         z = torch.cat([z, torch.complex(mean, torch.zeros_like(mean))], dim=1)
         omega = torch.cat([omega, omega.new_zeros(1, self.d)])
         parts = [z]

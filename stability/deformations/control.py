@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from stability.deformations.base import Deformation, Scalar
-from stability.deformations.spectral import Spectral
+from stability.deformations.spectral import Shiftable, Tiltable
 from stability.deformations.tilt import Tilt
 
 MARGIN = 1e-9
@@ -112,7 +112,7 @@ def _rescaled(field: Field, target: Tensor, norm: Tensor, name: str) -> Field:
     return field.scaled(target / norm * (1 - MARGIN))
 
 
-def _tilted(field: Spectral, a: Tensor, b: Tensor) -> Spectral:
+def _tilted(field: Tiltable, a: Tensor, b: Tensor) -> Tiltable:
     shape = torch.broadcast_shapes(field.batch_shape, a.shape, b.shape)
     owner = (
         torch.arange(field.batch_shape.numel(), device=field.device).reshape(field.batch_shape).expand(shape).flatten()
@@ -138,7 +138,7 @@ def _tilted(field: Spectral, a: Tensor, b: Tensor) -> Spectral:
     return solved.scaled(factor)[torch.arange(len(a), device=field.device).reshape(shape)]
 
 
-def _shifted(field: Spectral, a: Tensor, b: Tensor, shift: Sequence[float] | Tensor) -> Spectral:
+def _shifted(field: Tiltable, a: Tensor, b: Tensor, shift: Sequence[float] | Tensor) -> Tiltable:
     """s = the least of the s_u >= 0 with |tau(u) + s_u e| = a, by exchange: the farthest point u gives the next s."""
     direction = torch.as_tensor(shift, dtype=torch.float64, device=field.device)
     if direction.shape != (field.d,) or not bool(torch.isfinite(direction).all()) or not bool(direction.any()):
@@ -161,7 +161,8 @@ def _shifted(field: Spectral, a: Tensor, b: Tensor, shift: Sequence[float] | Ten
     bound = a * (1 - MARGIN)
     s = 2 * a
     for _ in range(_SHIFT_STEPS):
-        far = scaled.shifted(s[..., None] * e).largest_displacement() - s[..., None] * e  # tau(u), (*shape, d)
+        place, _ = scaled.shifted(s[..., None] * e).places()
+        far = scaled.displacement(place, each=True).detach()  # tau(u), (*shape, d)
         along = (far * e).sum(-1)
         across = far.square().sum(-1) - along.square()
         new = torch.minimum(s, ((bound.square() - across).clamp_min(0).sqrt() - along).clamp_min(0))
@@ -172,14 +173,13 @@ def _shifted(field: Spectral, a: Tensor, b: Tensor, shift: Sequence[float] | Ten
     return scaled.shifted(s[..., None] * e)
 
 
-def _flat(field: Spectral) -> Spectral:
+def _flat(field: Tiltable) -> Tiltable:
     """The fields in one row, batch shape ``(n,)``."""
-    rows = field if field.batch_shape else field[None]
-    return rows[torch.unravel_index(torch.arange(rows.batch_shape.numel(), device=rows.device), rows.batch_shape)]
+    return field.flat()
 
 
-def _tiltable(field: Deformation) -> Spectral:
-    if isinstance(field, Spectral):
+def _tiltable(field: Deformation) -> Tiltable:
+    if isinstance(field, Tiltable):
         if not bool((field.norms().jacobian.lower > 0).all()):
             raise ValueError("control needs fields that vary, got a zero or constant one; draw another field")
         return field
@@ -189,7 +189,7 @@ def _tiltable(field: Deformation) -> Spectral:
     )
 
 
-def _check_mean(field: Spectral) -> None:
+def _check_mean(field: Tiltable) -> None:
     mean = field.mean.norm(dim=-1)
     if bool((mean > 1e-12 * field.norms().displacement.lower).any()):
         raise ValueError(

@@ -1,31 +1,55 @@
-"""Fields with a spectrum that can be tilted from low to high frequencies: what two norms at once need."""
+"""What control of two norms at once needs of a family: a knob for the ratio, and a constant part."""
 
 import abc
 from typing import Self
 
+import torch
 from torch import Tensor
 
 from stability.deformations.base import Deformation
 
 
-class Spectral(Deformation, abc.ABC):
-    """A field of finitely many frequencies omega, |omega| <= R, whose amplitudes can be re-weighted."""
+class Tiltable(Deformation, abc.ABC):
+    """A field with a knob that moves sup ||grad tau||_2 / sup |tau|: the tilt of its spectrum, or its width."""
 
     @abc.abstractmethod
     def tilted(self, theta: Tensor) -> Self:
-        """The field with its coefficients times exp(theta |omega|^2 / R^2), up to a positive factor.
+        """The field turned by theta, up to a positive factor; theta = 0 is the field itself up to its mean.
 
-        The largest weight is 1. In the limits theta = -inf and inf only the lowest and the highest frequency with a
-        nonzero coefficient are left.
+        With a spectrum of frequencies |omega| <= R: the coefficients times exp(theta |omega|^2 / R^2), the largest
+        weight 1; in the limits theta = -inf and inf only the lowest and the highest frequency with a nonzero
+        coefficient are left. The norms are continuous in theta.
 
         Args:
             theta: dimensionless, any sign, -inf and inf included; broadcasts with ``batch_shape``.
         """
 
     @abc.abstractmethod
-    def shifted(self, vector: Tensor) -> Self:
-        """tau + vector, a tensor ``(*batch_shape, d)`` in pixels."""
+    def places(self) -> tuple[Tensor, Tensor]:
+        """Points where |tau| and ||grad tau||_2 are largest, ``(*batch_shape, d)`` each, in pixels."""
+
+
+class Shiftable(Tiltable, abc.ABC):
+    """A field to which a constant can be added inside its family."""
 
     @abc.abstractmethod
-    def largest_displacement(self) -> Tensor:
-        """tau(u*) at a point u* where |tau| is largest, ``(*batch_shape, d)`` in pixels."""
+    def shifted(self, vector: Tensor) -> Self:
+        """tau + vector, a tensor ``(*batch_shape, d)`` in pixels; the norms of the derivatives are those of tau."""
+
+
+def tilting(squared: Tensor, present: Tensor, theta: Tensor) -> Tensor:
+    """exp(theta |omega|^2 / R^2) up to a factor that makes the largest weight 1, for theta in [-inf, inf].
+
+    Args:
+        squared: |omega|^2 / R^2, ``(M,)``.
+        present: which frequencies have a nonzero coefficient, ``(*batch_shape, M)`` bool; the others get weight 0.
+        theta: broadcasts with ``batch_shape``.
+
+    Returns:
+        Tensor ``(..., M)``.
+    """
+    highest = torch.where(present, squared, -1.0).amax(-1, keepdim=True)
+    lowest = torch.where(present, squared, 2.0).amin(-1, keepdim=True)
+    distance = squared - torch.where(theta[..., None] > 0, highest, lowest)
+    exponent = torch.where(distance.abs() < 1e-12, 0.0, distance * theta[..., None])
+    return torch.where(present, exponent, -torch.inf).exp()

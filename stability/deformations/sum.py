@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from stability.deformations import lengths
-from stability.deformations.base import Deformation, Scalar, check_factor
+from stability.deformations.base import Deformation, Scalar, Torus, Window, check_factor
 from stability.deformations.norms import Index, Interval, Norms
+from stability.deformations.oscillation import oscillation
 from stability.grid import coordinates
 
 NODES_PER_PIXEL = 2
@@ -52,7 +53,6 @@ class Sum(Deformation):
 
     def __init__(self, parts: Sequence[Deformation]) -> None:
         self.parts = tuple(parts)
-        self._norms: Norms | None = None
 
     @property
     def size(self) -> tuple[int, ...]:
@@ -64,28 +64,31 @@ class Sum(Deformation):
         """Sum of the means, ``(*batch_shape, d)``."""
         return reduce(torch.add, (part.mean for part in self.parts))
 
-    def displacement(self, points: Tensor) -> Tensor:
-        """Sum of the displacements, ``(*batch_shape, ..., d)``."""
-        return self._added([part.displacement(points) for part in self.parts])
+    def derivative(self, points: Tensor, order: int) -> Tensor:
+        """Sum of the parts' derivatives, each with the common batch."""
+        return reduce(torch.add, (part.flat().derivative(points, order) for part in self._broadcast))
 
-    def jacobian(self, points: Tensor) -> Tensor:
-        """Sum of the Jacobians, ``(*batch_shape, ..., d, d)``."""
-        return self._added([part.jacobian(points) for part in self.parts])
-
-    def hessian(self, points: Tensor) -> Tensor:
-        """Sum of the second derivatives, ``(*batch_shape, ..., d, d, d)``."""
-        return self._added([part.hessian(points) for part in self.parts])
-
-    def norms(self) -> Norms:
+    def suprema(self) -> Norms:
         """Upper by the triangle inequality, lower from a grid (see the class)."""
-        if self._norms is None:
-            self._norms = Norms(
-                self._interval([p.norms().displacement for p in self.parts], self._seen_displacement),
-                self._interval([p.norms().jacobian for p in self.parts], self._seen_jacobian),
-                self._interval([p.norms().hessian for p in self.parts], self._seen_hessian),
-                self._interval([p.norms().divergence for p in self.parts], self._seen_divergence),
-            )
-        return self._norms
+        parts = [part.norms() for part in self.parts]
+        return Norms(
+            self._interval([n.displacement for n in parts], self._seen_displacement),
+            self._interval([n.jacobian for n in parts], self._seen_jacobian),
+            self._interval([n.hessian for n in parts], self._seen_hessian),
+            self._interval([n.divergence for n in parts], self._seen_divergence),
+            oscillation(self),
+        )
+
+    def derivative_bounds(self) -> list[Tensor]:
+        """Sums of those of the parts."""
+        bounds = [part.flat().derivative_bounds() for part in self._broadcast]
+        return [reduce(torch.add, column) for column in zip(*bounds, strict=True)]
+
+    @property
+    def domain(self) -> Torus | Window:
+        """The torus, or the first part's window that is not."""
+        windows = [part.domain for part in self.parts if isinstance(part.domain, Window)]
+        return windows[0] if windows else Torus(self.size)
 
     def scaled(self, factor: Scalar) -> Self:
         """factor * tau_1 + ... + factor * tau_m; the norms are |factor| times those of the sum, at no cost."""
@@ -118,13 +121,11 @@ class Sum(Deformation):
         result._norms = norms
         return result
 
-    def _added(self, values: Sequence[Tensor]) -> Tensor:
-        """Sum with the parts' batches aligned: leading axes are added in front of each batch."""
-        inner = values[0].ndim - len(self.parts[0].batch_shape)
-        return reduce(
-            torch.add,
-            (value.reshape(*([1] * (len(self.batch_shape) - (value.ndim - inner))), *value.shape) for value in values),
-        )
+    @cached_property
+    def _broadcast(self) -> list[Deformation]:
+        """The parts with the common batch."""
+        one = torch.ones(self.batch_shape, dtype=self.dtype, device=self.device)
+        return [part if part.batch_shape == self.batch_shape else part.scaled(one) for part in self.parts]
 
     def _interval(self, parts: Sequence[Interval], seen: Callable[[], Tensor]) -> Interval:
         def lower() -> Tensor:

@@ -70,6 +70,10 @@ class TaperedLengths:
     def __len__(self) -> int:
         return len(self._fields)
 
+    def origin(self, spacing: Tensor) -> Tensor:
+        """0."""
+        return torch.zeros_like(spacing)
+
     def chunks(self, counts: tuple[int, ...]) -> Iterator[tuple[int, Tensor]]:
         """First index and values ``(chunk, *counts)``, a few fields at a time."""
         sides = self.sides.flip(0)

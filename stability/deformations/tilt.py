@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from stability.deformations.roots import bracketed_roots
-from stability.deformations.spectral import Spectral
+from stability.deformations.spectral import Tiltable
 
 _SAMPLES = 21
 _LIMITS = 3
@@ -35,7 +35,7 @@ class Tilt:
         fields: batch shape ``(n,)``.
     """
 
-    def __init__(self, fields: Spectral) -> None:
+    def __init__(self, fields: Tiltable) -> None:
         self._fields = fields
         (n,) = fields.batch_shape
         places = torch.linspace(-1.0, 1.0, _SAMPLES, dtype=torch.float64, device=fields.device)
@@ -50,7 +50,7 @@ class Tilt:
         upper, upper_place = self._follow(1.0)
         return Extremes(lower, lower_place, upper, upper_place)
 
-    def solve(self, owner: Tensor, target: Tensor, extremes: Extremes) -> Spectral:
+    def solve(self, owner: Tensor, target: Tensor, extremes: Extremes) -> Tiltable:
         """Fields with r = target, tilted as little as possible.
 
         Args:
@@ -109,7 +109,7 @@ def theta(place: Tensor) -> Tensor:
     return torch.copysign(torch.expm1(2 * size / (1 - size)), place)
 
 
-def ratio(fields: Spectral) -> Tensor:
+def ratio(fields: Tiltable) -> Tensor:
     """sup ||grad tau||_2 / sup |tau| in 1 / pixel, ``batch_shape``."""
     norms = fields.norms()
     return norms.jacobian.lower / norms.displacement.lower

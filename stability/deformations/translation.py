@@ -1,18 +1,19 @@
 """Translations: constant displacement fields."""
 
 from collections.abc import Sequence
-from typing import Self, final
+from typing import ClassVar, Self, final
 
 import torch
 from torch import Tensor
 
-from stability.deformations.base import Deformation, Scalar, check_factor, check_points
-from stability.deformations.norms import Index, Interval, Norms
+from stability.deformations.base import Deformation, check_factor
+from stability.deformations.family import Family
+from stability.deformations.norms import Interval, Norms
 from stability.grid import check_size
 
 
 @final
-class Translation(Deformation):
+class Translation(Family):
     """tau(u) = c; all norms are exact: sup |tau| = |c|, all derivatives are 0.
 
     Args:
@@ -27,73 +28,51 @@ class Translation(Deformation):
     tensor(5., dtype=torch.float64)
     """
 
+    AXES: ClassVar = {"vector": 1}
+    LINEAR: ClassVar = frozenset(AXES)
+
     def __init__(self, vector: Sequence[float] | Tensor, size: Sequence[int] = (32, 32)) -> None:
-        self._size = check_size(size)
+        size = check_size(size)
         value = vector if isinstance(vector, Tensor) else torch.tensor(vector, dtype=torch.float64)
         value = value if value.is_floating_point() else value.to(torch.float64)
-        if value.ndim == 0 or value.shape[-1] != len(self._size) or not torch.isfinite(value).all():
+        if value.ndim == 0 or value.shape[-1] != len(size) or not torch.isfinite(value).all():
             raise ValueError(
-                f"vector must hold {len(self._size)} finite numbers for size {self._size}, got {vector!r}; "
-                f"use {'(3.0, 0.0)' if len(self._size) == 2 else '(3.0,)'}"
+                f"vector must hold {len(size)} finite numbers for size {size}, got {vector!r}; "
+                f"use {'(3.0, 0.0)' if len(size) == 2 else '(3.0,)'}"
             )
-        self._vector = value
-
-    @property
-    def size(self) -> tuple[int, ...]:
-        """``(N,)`` or ``(H, W)`` of the torus in pixels."""
-        return self._size
+        self._keep(size, {"vector": value})
 
     @property
     def mean(self) -> Tensor:
         """c, ``(*batch_shape, d)``."""
-        return self._vector
+        return self._tensors["vector"]
 
-    def displacement(self, points: Tensor) -> Tensor:
-        """C at every point, ``(*batch_shape, ..., d)``."""
-        return self._constant(points, self._vector)
+    def derivative(self, points: Tensor, order: int) -> Tensor:
+        """C at every point, or zeros."""
+        vector = self._rows("vector")
+        shape = (len(vector), points.shape[1], *(self.d,) * (order + 1))
+        return vector[:, None].expand(shape) if order == 0 else vector.new_zeros(shape)
 
-    def jacobian(self, points: Tensor) -> Tensor:
-        """0, ``(*batch_shape, ..., d, d)``."""
-        return self._constant(points, self._vector.new_zeros((*self.batch_shape, self.d, self.d)))
-
-    def hessian(self, points: Tensor) -> Tensor:
-        """0, ``(*batch_shape, ..., d, d, d)``."""
-        return self._constant(points, self._vector.new_zeros((*self.batch_shape, self.d, self.d, self.d)))
-
-    def norms(self) -> Norms:
+    def suprema(self) -> Norms:
         """|c| and zeros, exact."""
-        length = self._vector.detach().to(torch.float64).norm(dim=-1)
+        length = self.mean.detach().to(torch.float64).norm(dim=-1)
         zero = Interval.exact(torch.zeros_like(length))
-        return Norms(Interval.exact(length), zero, zero, zero)
+        return Norms(Interval.exact(length), zero, zero, zero, zero)
 
-    def scaled(self, factor: Scalar) -> Self:
-        """factor * c."""
-        value = torch.as_tensor(factor, dtype=self.dtype, device=self.device)
-        return type(self)(self._vector * value[..., None], self._size)
-
-    def __getitem__(self, index: Index) -> Self:
-        positions = torch.arange(self.batch_shape.numel(), device=self.device).reshape(self.batch_shape)[index]
-        return type(self)(self._vector.reshape(-1, self.d)[positions], self._size)
+    def derivative_bounds(self) -> list[Tensor]:
+        """|c| and zeros."""
+        length = self.norms().displacement.upper.reshape(-1)
+        return [length, *(torch.zeros_like(length),) * 4]
 
     def refined(self, factor: int) -> Self:
         """factor * c on a torus with factor times as many pixels per side."""
         check_factor(factor)
-        return type(self)(self._vector * factor, tuple(factor * side for side in self._size))
+        return type(self)(self.mean * factor, tuple(factor * side for side in self.size))
 
     def without_mean(self) -> Self:
         """The zero translation."""
-        return type(self)(torch.zeros_like(self._vector), self._size)
+        return self.scaled(0.0)
 
-    def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Self:
-        """The same translation with another floating-point type or on another device."""
-        return type(self)(self._vector.to(dtype=dtype, device=device), self._size)
-
-    def plus(self, other: Deformation) -> Self | None:
+    def plus(self, other: Deformation) -> Deformation | None:
         """c + c', a translation; None for another family."""
-        return type(self)(self._vector + other.mean, self._size) if isinstance(other, Translation) else None
-
-    def _constant(self, points: Tensor, value: Tensor) -> Tensor:
-        leading = check_points(points, self.d).shape[:-1]
-        batch = len(self.batch_shape)
-        value = value.reshape(*value.shape[:batch], *([1] * len(leading)), *value.shape[batch:])
-        return value.expand(*value.shape[:batch], *leading, *value.shape[batch + len(leading) :])
+        return type(self)(self.mean + other.mean, self.size) if isinstance(other, Translation) else None
