@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -13,6 +13,9 @@ from stability.grid import check_size
 
 Plain = bool | int | float | str | None | tuple["Plain", ...]
 """What a file's header can hold."""
+
+State = tuple[Mapping[str, Tensor | Deformation | Sequence[Deformation]], Mapping[str, Plain]]
+"""What a field is made of, tensors and fields, and plain settings: together the constructor's keyword arguments."""
 
 
 class Family(Deformation, abc.ABC):
@@ -45,15 +48,9 @@ class Family(Deformation, abc.ABC):
         self._size, self._shared, self._settings, self._norms = check_size(size), shared or {}, settings or {}, None
         self._tensors = self._aligned(tensors)
 
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Plain]]:
+    def state(self) -> State:
         """Tensors and settings: the constructor's keyword arguments."""
         return {**self._shared, **self._tensors}, {"size": self._size, **self._settings}
-
-    @classmethod
-    def from_state(cls, tensors: Mapping[str, Tensor], settings: Mapping[str, Plain]) -> Self:
-        """The field of ``state()``."""
-        arguments: dict[str, Any] = {**tensors, **settings}  # the constructor checks them
-        return cls(**arguments)
 
     @property
     def size(self) -> tuple[int, ...]:
@@ -86,13 +83,18 @@ class Family(Deformation, abc.ABC):
         """Where the field's tensors are."""
         return self._tensors[next(iter(self.AXES))].device
 
+    @property
+    def requires_grad(self) -> bool:
+        """Whether a tensor of the family requires a gradient."""
+        return any(tensor.requires_grad for tensor in self._tensors.values())
+
     def scaled(self, factor: Scalar) -> Self:
         """factor * tau; the norms are |factor| times those of tau, at no cost."""
         value = torch.as_tensor(factor, dtype=self.dtype, device=self.device)
         shape = torch.broadcast_shapes(value.shape, self.batch_shape)
         changed = {
             name: tensor * value[(..., *(None,) * self.AXES[name])] if name in self.LINEAR
-            else tensor.expand(*shape, *tensor.shape[tensor.ndim - self.AXES[name] :])
+            else tensor.expand((*shape, *tensor.shape[tensor.ndim - self.AXES[name] :]))
             for name, tensor in self._tensors.items()
         }  # fmt: skip
         return self._with(changed, self.norms().scaled(value.detach()))
@@ -112,6 +114,15 @@ class Family(Deformation, abc.ABC):
         }
         return result
 
+    def stackable(self, other: "Family") -> bool:
+        """Whether both have the same shared tensors and settings, so that they fit into one batch."""
+        same = self._settings == other._settings and self.batch_shape == other.batch_shape
+        return same and all(torch.equal(value, other._shared[name]) for name, value in self._shared.items())
+
+    def stacked(self, fields: "Sequence[Family]") -> Self:
+        """Fields like this one along a new first axis of the batch."""
+        return self._with({name: torch.stack([one._tensors[name] for one in fields]) for name in self.AXES})
+
     def _rows(self, name: str) -> Tensor:
         """The tensor with its batch flattened, ``(n, ...)``."""
         tensor = self._tensors[name]
@@ -127,8 +138,7 @@ class Family(Deformation, abc.ABC):
 
     def _aligned(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Every tensor with the common batch."""
-        axes = self.AXES
-        shape = torch.broadcast_shapes(*(tensors[name].shape[: tensors[name].ndim - axes[name]] for name in axes))
-        return {
-            name: tensors[name].expand(*shape, *tensors[name].shape[tensors[name].ndim - axes[name] :]) for name in axes
-        }
+        own = {name: tensors[name].shape[tensors[name].ndim - axes :] for name, axes in self.AXES.items()}
+        batches = (tensors[name].shape[: tensors[name].ndim - axes] for name, axes in self.AXES.items())
+        shape = torch.broadcast_shapes(*batches)
+        return {name: tensors[name].expand((*shape, *inner)) for name, inner in own.items()}

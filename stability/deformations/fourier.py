@@ -1,17 +1,13 @@
 r"""Band-limited Gaussian fields: trigonometric polynomials with frequencies in a disc."""
 
-import math
 from collections.abc import Sequence
 from typing import Self, final
 
 import torch
 
 from stability.deformations.base import check_generator
-from stability.deformations.series import FourierSeries, check_cutoff, disc
+from stability.deformations.series import FourierSeries, draw_disc
 from stability.grid import check_size
-
-ROOT_MEAN_SQUARE = 1 / 32
-"""Expected root mean square of |tau| for sampled fields, as a share of the shorter side."""
 
 
 @final
@@ -55,10 +51,5 @@ class FourierField(FourierSeries):
         FourierField(size=(32, 32), batch_shape=(8,))
         """
         size = check_size(size)
-        check_generator(generator)
-        modes = disc(size, check_cutoff(cutoff, size))
-        amplitude = ROOT_MEAN_SQUARE * min(size) / math.sqrt(modes.numel())
-        shape = (2, *batch_shape, *modes.shape)
-        draw = torch.randn(shape, generator=generator, device=generator.device, dtype=torch.float64) * amplitude
-        draw = draw.to(dtype=dtype, device=device if device is not None else generator.device)
-        return cls(modes.to(draw.device), draw[0], draw[1], size=size)
+        modes, cosine, sine = draw_disc(size, cutoff, batch_shape, check_generator(generator))
+        return cls(modes, cosine, sine, size=size).to(dtype=dtype, device=device)

@@ -52,7 +52,8 @@ class Interval:
 
     def scaled(self, factor: Tensor) -> "Interval":
         """[|factor| lower, |factor| upper], factor broadcasting with ``batch_shape``."""
-        return self.map(lambda value: factor.abs().to(value) * value)
+        size = factor.abs()
+        return self.map(lambda value: torch.where(size.to(value) > 0, size.to(value) * value, torch.zeros_like(value)))
 
     def __repr__(self) -> str:
         upper = self.__dict__.get("upper", "not computed")

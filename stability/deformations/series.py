@@ -19,6 +19,9 @@ from stability.deformations.suprema import Supremum
 from stability.deformations.trigonometric import TrigonometricBatch
 from stability.grid import check_size, sides
 
+ROOT_MEAN_SQUARE = 1 / 32
+"""Expected root mean square of |tau| for sampled fields, as a share of the shorter side."""
+
 _PAIRS = {1: ((0, 0),), 2: ((0, 0), (0, 1), (1, 1))}
 """The second derivatives that differ."""
 
@@ -143,7 +146,7 @@ class FourierSeries(Family, Shiftable):
     def shifted(self, vector: Tensor) -> Self:
         """tau + vector, a tensor ``(*batch_shape, d)`` in pixels; the norms of the derivatives are those of tau."""
         result = self._with({"mean": self.mean + vector})
-        result._norms = dataclasses.replace(self.norms(), displacement=result.suprema().displacement, distortion=None)
+        result._norms = dataclasses.replace(self.norms(), displacement=result.suprema().displacement)
         return result
 
     def places(self) -> tuple[Tensor, Tensor]:
@@ -226,6 +229,27 @@ def disc(size: tuple[int, ...], cutoff: float) -> Tensor:
     radius = (modes * (min(size) / sides(size))).square().sum(-1)
     modes = modes[(radius <= cutoff**2 * (1 + 1e-12)) & (radius > 0)]
     return modes[(modes == half(modes)).all(-1)]
+
+
+def draw_disc(
+    size: tuple[int, ...], cutoff: float, batch_shape: Sequence[int], generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Modes of a disc with independent Gaussian coefficients of equal variance, E |tau(u)|^2 = (shorter side / 32)^2.
+
+    Args:
+        size: ``(N,)`` or ``(H, W)``.
+        cutoff: of the disc, cycles per shorter side.
+        batch_shape: shape of the batch of fields.
+        generator: where the random numbers come from; drawn on its device in float64.
+
+    Returns:
+        Modes ``(M, d)``, cosine and sine coefficients ``(*batch_shape, M, d)`` in pixels.
+    """
+    modes = disc(size, check_cutoff(cutoff, size)).to(generator.device)
+    amplitude = ROOT_MEAN_SQUARE * min(size) / math.sqrt(modes.numel())
+    shape = (2, *batch_shape, *modes.shape)
+    draw = torch.randn(shape, generator=generator, device=generator.device, dtype=torch.float64) * amplitude
+    return modes, draw[0], draw[1]
 
 
 def check_cutoff(cutoff: float, size: tuple[int, ...]) -> float:

@@ -37,6 +37,22 @@ class Shiftable(Tiltable, abc.ABC):
         """tau + vector, a tensor ``(*batch_shape, d)`` in pixels; the norms of the derivatives are those of tau."""
 
 
+class Steerable(Deformation, abc.ABC):
+    """A field whose norms are not homogeneous in what it is made of, and which meets targets by a search of its own."""
+
+    @abc.abstractmethod
+    def steered(self, displacement_norm: Tensor | None, jacobian_norm: Tensor | None) -> Self:
+        """The field with these norms (None: left free), never above them and at most 1e-3 below.
+
+        Args:
+            displacement_norm: a > 0 in pixels, broadcasts with ``batch_shape``.
+            jacobian_norm: b > 0, dimensionless, likewise.
+
+        Raises:
+            ValueError: if a pair is out of reach; says what is reachable.
+        """
+
+
 def tilting(squared: Tensor, present: Tensor, theta: Tensor) -> Tensor:
     """exp(theta |omega|^2 / R^2) up to a factor that makes the largest weight 1, for theta in [-inf, inf].
 
