@@ -136,6 +136,10 @@ class Deformation(abc.ABC):
         known = [n.displacement.upper, n.jacobian.upper, n.hessian.upper]
         return [*(value.reshape(-1) for value in known), *(torch.full_like(known[0].reshape(-1), torch.inf),) * 2]
 
+    def gradients(self) -> Tensor | None:
+        """All values that grad tau takes, ``(n, T, d, d)``, where they are finitely many; else None."""
+        return None
+
     @property
     def injective(self) -> Tensor | None:
         """Which maps id - tau are injective by construction, ``batch_shape`` bool; None: the family does not say."""
@@ -188,11 +192,11 @@ class Deformation(abc.ABC):
 
         return draw(self)
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write the field (npz, or safetensors by the suffix); ``load_deformation`` reads it. See ``files.save``."""
         from stability.deformations.files import save
 
-        return save(self, path)
+        return save(self, path, overwrite=overwrite)
 
     @property
     def d(self) -> int:
@@ -218,6 +222,11 @@ class Deformation(abc.ABC):
     def device(self) -> torch.device:
         """Where the field's coefficients are."""
         return self.mean.device
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether somebody differentiates with respect to what the field is made of."""
+        return self.mean.requires_grad
 
     def flat(self) -> Self:
         """The fields in one row, batch shape ``(n,)``."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from stability.deformations import lengths
 from stability.deformations.base import Deformation, Scalar, Window, check_factor, own_state
 from stability.deformations.enclosure import Enclosure, Losses
+from stability.deformations.family import State
 from stability.deformations.fourier import FourierField
 from stability.deformations.norms import Index, Interval, Norms
 from stability.deformations.oscillation import oscillation
@@ -123,6 +124,15 @@ class CompactField(Tiltable):
         """0, ``(*batch_shape, d)``: no constant can be split off a field that vanishes somewhere."""
         return torch.zeros_like(self.inner.mean)
 
+    @property
+    def requires_grad(self) -> bool:
+        """Whether a tensor of f requires a gradient."""
+        return self.inner.requires_grad
+
+    def state(self) -> State:
+        """f, and the widths of the taper."""
+        return {"inner": self.inner}, {"border": self.taper.border, "rise": self.taper.rise, "edge": self.taper.edge}
+
     def derivative(self, points: Tensor, order: int) -> Tensor:
         """w f, w grad f + f (x) grad w, or second derivatives by the product rule."""
         taper = self.taper.derivatives(points, order)  # batches (n or 1, P)
@@ -198,6 +208,12 @@ class CompactField(Tiltable):
             return None
         inner = self.inner.plus(other.inner)
         return self._with(inner, None) if isinstance(inner, FourierSeries) else None
+
+    def around(self, inner: Deformation) -> Self:
+        """W times another f."""
+        if not isinstance(inner, FourierSeries):
+            raise ValueError(f"inner must be a FourierSeries, got {type(inner).__name__}; use CompactField.sample")
+        return self._with(inner, None)
 
     def _with(self, inner: FourierSeries, norms: Norms | None) -> Self:
         result = object.__new__(type(self))  # the taper was checked before

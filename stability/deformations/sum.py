@@ -9,6 +9,7 @@ from torch import Tensor
 
 from stability.deformations import lengths
 from stability.deformations.base import Deformation, Scalar, Torus, Window, check_factor
+from stability.deformations.family import State
 from stability.deformations.norms import Index, Interval, Norms
 from stability.deformations.oscillation import oscillation
 from stability.grid import coordinates
@@ -63,6 +64,10 @@ class Sum(Deformation):
     def mean(self) -> Tensor:
         """Sum of the means, ``(*batch_shape, d)``."""
         return reduce(torch.add, (part.mean for part in self.parts))
+
+    def state(self) -> State:
+        """The parts."""
+        return {"parts": self.parts}, {}
 
     def derivative(self, points: Tensor, order: int) -> Tensor:
         """Sum of the parts' derivatives, each with the common batch."""
