@@ -5,6 +5,7 @@ fields with norms at most (a, b) covers it. (The displacement norm of a ``Sum`` 
 its target by what the grid misses.)
 """
 
+import warnings
 from collections.abc import Sequence
 from typing import NamedTuple, TypeVar, cast
 
@@ -12,16 +13,23 @@ import torch
 from torch import Tensor
 
 from stability.deformations.base import Deformation, Scalar
-from stability.deformations.spectral import Shiftable, Tiltable
+from stability.deformations.spectral import Shiftable, Steerable, Tiltable
 from stability.deformations.tilt import Tilt
 
 MARGIN = 1e-9
 """Relative distance kept from the targets."""
 
+SHORTFALL = 1e-3
+"""Relative distance below a target from which on a ``ShortfallWarning`` is given."""
+
 _SHIFT_STEPS = 30
 _AT_THE_END = 1e-6
 
 Field = TypeVar("Field", bound=Deformation)
+
+
+class ShortfallWarning(UserWarning):
+    """A realised norm lies noticeably below its target."""
 
 
 class Reachable(NamedTuple):
@@ -49,9 +57,10 @@ def reachable(field: Deformation) -> Reachable:
     >>> bool(lower < 0.25 < upper)
     True
     """
-    spectral = _tiltable(field)
-    _check_mean(spectral)
-    lower, _, upper, _ = Tilt(_flat(spectral)).extremes()
+    tiltable = _tiltable(field)
+    _check_mean(tiltable)
+    with torch.no_grad():
+        lower, _, upper, _ = Tilt(tiltable.flat()).extremes()
     return Reachable(lower.reshape(field.batch_shape), upper.reshape(field.batch_shape))
 
 
@@ -91,25 +100,85 @@ def control(
     a, b = _target("displacement_norm", displacement_norm, field), _target("jacobian_norm", jacobian_norm, field)
     if shift is not None and (a is None or b is None):
         raise ValueError("shift needs both norms, got one; pass displacement_norm and jacobian_norm")
-    if a is not None and b is not None:
-        spectral = _tiltable(field)
-        _check_mean(spectral)
-        solved = _tilted(spectral, a, b) if shift is None else _shifted(spectral, a, b, shift)
-        return cast(Field, solved)  # tilting and shifting stay in the family
+    if a is None and b is None:
+        raise ValueError(
+            "control needs displacement_norm, jacobian_norm or both, got neither; use displacement_norm=2.0"
+        )
+    found = cast(Field, _solved(field, a, b, shift))  # every way stays in the family
+    _tell(found, a, b)
+    return found
+
+
+def _solved(
+    field: Deformation, a: Tensor | None, b: Tensor | None, shift: Sequence[float] | Tensor | None
+) -> Deformation:
+    if isinstance(field, Steerable):
+        if shift is not None:
+            raise ValueError("shift must be None for a flow, got a direction; control both norms without it")
+        return field.steered(a, b)
+    if a is None or b is None:
+        return _rescaled(field, a, b)
+    tiltable = _tiltable(field)
+    _check_mean(tiltable)
+    return _tilted(tiltable, a, b) if shift is None else _shifted(tiltable, a, b, shift)
+
+
+def _tell(field: Deformation, a: Tensor | None, b: Tensor | None) -> None:
+    """Warn if a realised norm lies more than ``SHORTFALL`` below its target."""
     norms = field.norms()
-    if a is not None:
-        return _rescaled(field, a, norms.displacement.lower, "displacement_norm")
-    if b is not None:
-        return _rescaled(field, b, norms.jacobian.lower, "jacobian_norm")
-    raise ValueError("control needs displacement_norm, jacobian_norm or both, got neither; use displacement_norm=2.0")
+    for name, target, norm in (("displacement_norm", a, norms.displacement), ("jacobian_norm", b, norms.jacobian)):
+        if target is None:
+            continue
+        share = (1 - norm.lower / target.detach()).flatten()
+        if bool((share > SHORTFALL).any()):
+            worst = int(share.argmax())
+            warnings.warn(
+                f"{name} falls short of its target by {float(share[worst]):.2g} of it for field {worst} "
+                f"({int((share > SHORTFALL).sum())} of {len(share)} fields); read the realised value from norms()",
+                ShortfallWarning,
+                stacklevel=3,
+            )
 
 
-def _rescaled(field: Field, target: Tensor, norm: Tensor, name: str) -> Field:
-    if not bool((norm > 0).all()):
+def _rescaled(field: Field, a: Tensor | None, b: Tensor | None) -> Field:
+    """The field times the one factor that gives it its displacement norm a or its Jacobian norm b."""
+    name, norm = (
+        ("displacement_norm", field.norms().displacement) if b is None else ("jacobian_norm", field.norms().jacobian)
+    )
+    target = cast(Tensor, a if b is None else b)
+    if not bool((norm.lower > 0).all()):
         raise ValueError(
             f"{name} of a field cannot be controlled where it is 0, got a zero or constant field; use FourierField"
         )
-    return field.scaled(target / norm * (1 - MARGIN))
+    if isinstance(field, Tiltable):
+        far, steep = _lengths(field) if _attached(field, target) else (norm.lower, norm.lower)
+        return field.scaled(target / _value(far if b is None else steep, norm.lower) * (1 - MARGIN))
+    return field.scaled(target / norm.lower * (1 - MARGIN))
+
+
+def _attached(field: Deformation, *targets: Tensor) -> bool:
+    """Whether somebody differentiates."""
+    return torch.is_grad_enabled() and (field.requires_grad or any(value.requires_grad for value in targets))
+
+
+def _lengths(field: Tiltable, places: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+    """|tau| and ||grad tau||_2 where they are largest: a maximum has the derivative of the value at its place."""
+    far, steep = (place.detach().to(field.dtype) for place in places or field.places())
+    displacement, jacobian = field.displacement(far, each=True), field.jacobian(steep, each=True)
+    return displacement.norm(dim=-1).to(torch.float64), _spectral(jacobian).to(torch.float64)
+
+
+def _spectral(matrix: Tensor) -> Tensor:
+    """The largest singular value of ``(..., d, d)``, differentiable; see ``lengths.spectral``."""
+    if matrix.shape[-1] == 1:
+        return matrix[..., 0, 0].abs()
+    (a, b), (c, d) = (row.unbind(-1) for row in matrix.unbind(-2))
+    return (torch.hypot(a + d, c - b) + torch.hypot(a - d, b + c)) / 2
+
+
+def _value(differentiable: Tensor, value: Tensor) -> Tensor:
+    """The value with the relative derivative of the first."""
+    return value * (differentiable / differentiable.detach())
 
 
 def _tilted(field: Tiltable, a: Tensor, b: Tensor) -> Tiltable:
@@ -118,35 +187,64 @@ def _tilted(field: Tiltable, a: Tensor, b: Tensor) -> Tiltable:
         torch.arange(field.batch_shape.numel(), device=field.device).reshape(field.batch_shape).expand(shape).flatten()
     )
     a, b = a.expand(shape).flatten(), b.expand(shape).flatten()
-    tilt = Tilt(_flat(field))
-    extremes = tilt.extremes()
-    lower, upper = extremes.lower[owner], extremes.upper[owner]
-    target = b / a
-    outside = (target < lower * (1 - _AT_THE_END)) | (target > upper * (1 + _AT_THE_END))
-    if bool(outside.any()):
-        first = int(outside.nonzero()[0, 0])
-        low, high, size = float(lower[first]), float(upper[first]), float(a[first])
-        shift = (1, 0) if field.d == 2 else (1,)
-        raise ValueError(
-            f"jacobian_norm / displacement_norm must lie in [{low:.6g}, {high:.6g}] 1/px for this field, got "
-            f"{float(target[first]):.6g} (request {first} of {len(target)}); ask for jacobian_norm between "
-            f"{low * size:.6g} and {high * size:.6g}, raise the cutoff, or pass shift={shift}"
-        )
-    solved = tilt.solve(owner, target.clamp(lower, upper), extremes)
-    norms = solved.norms()
-    factor = torch.minimum(a / norms.displacement.lower, b / norms.jacobian.lower) * (1 - MARGIN)
+    fields = field.flat()
+    with torch.no_grad():
+        tilt = Tilt(fields)
+        extremes = tilt.extremes()
+        lower, upper = extremes.lower[owner], extremes.upper[owner]
+        target = b / a
+        outside = (target < lower * (1 - _AT_THE_END)) | (target > upper * (1 + _AT_THE_END))
+        if bool(outside.any()):
+            first = int(outside.nonzero()[0, 0])
+            low, high, size = float(lower[first]), float(upper[first]), float(a[first])
+            shift = f", or pass shift={(1, 0) if field.d == 2 else (1,)}" if isinstance(field, Shiftable) else ""
+            raise ValueError(
+                f"jacobian_norm / displacement_norm must lie in [{low:.6g}, {high:.6g}] 1/px for this field, got "
+                f"{float(target[first]):.6g} (request {first} of {len(target)}); ask for jacobian_norm between "
+                f"{low * size:.6g} and {high * size:.6g}, or raise the cutoff{shift}"
+            )
+        theta = tilt.solve(owner, target.clamp(lower, upper), extremes)
+        solved = fields[owner].tilted(theta)
+        norms = solved.norms()
+        factor = torch.minimum(a / norms.displacement.lower, b / norms.jacobian.lower) * (1 - MARGIN)
+    if _attached(field, a, b):
+        solved, factor = _with_gradient(fields[owner], theta, a, b, solved.places(), factor)
     return solved.scaled(factor)[torch.arange(len(a), device=field.device).reshape(shape)]
 
 
+def _with_gradient(
+    fields: Tiltable, theta: Tensor, a: Tensor, b: Tensor, places: tuple[Tensor, Tensor], factor: Tensor
+) -> tuple[Tiltable, Tensor]:
+    """The solved fields and their factors as functions of coefficients and targets, by the implicit function theorem.
+
+    With F(theta) = ln ||grad tau||_2 - ln |tau| - ln(b / a) at the places of the maxima, d theta = -dF / F'(theta).
+    """
+    turned = theta.detach().requires_grad_()
+    with torch.enable_grad():
+        far, steep = _lengths(fields.tilted(turned), places)
+        (slope,) = torch.autograd.grad((steep.log() - far.log()).sum(), turned)
+    far, steep = _lengths(fields.tilted(theta), places)
+    change = -(steep.log() - far.log() - (b / a).log()) / slope
+    fixed = torch.isfinite(theta) & torch.isfinite(slope) & (slope != 0)  # at the ends of the range theta stays
+    solved = fields.tilted(torch.where(fixed, theta + (change - change.detach()), theta))
+    far, _ = _lengths(solved, places)
+    return solved, _value(a / far, factor)
+
+
 def _shifted(field: Tiltable, a: Tensor, b: Tensor, shift: Sequence[float] | Tensor) -> Tiltable:
-    """s = the least of the s_u >= 0 with |tau(u) + s_u e| = a, by exchange: the farthest point u gives the next s."""
+    """tau + s e, s the least of the s_u >= 0 with |tau(u) + s_u e| = a: the farthest point u gives the next s."""
+    if not isinstance(field, Shiftable):
+        raise ValueError(
+            f"shift needs a field to which a constant can be added, got {type(field).__name__}; control both norms "
+            "without shift"
+        )
     direction = torch.as_tensor(shift, dtype=torch.float64, device=field.device)
     if direction.shape != (field.d,) or not bool(torch.isfinite(direction).all()) or not bool(direction.any()):
         raise ValueError(f"shift must be a direction of {field.d} numbers, not all 0, got {shift!r}; use (1.0, 0.0)")
     e = (direction / direction.norm()).to(field.dtype)
     shape = torch.broadcast_shapes(field.batch_shape, a.shape, b.shape)
     a, b = a.expand(shape), b.expand(shape)
-    scaled = _rescaled(field, b, field.norms().jacobian.lower, "jacobian_norm")
+    scaled = _rescaled(field, None, b)
     alone = scaled.norms().displacement.lower
     if bool((alone > a * (1 + MARGIN)).any()):
         first = int((alone > a * (1 + MARGIN)).flatten().nonzero()[0, 0])
@@ -159,23 +257,27 @@ def _shifted(field: Tiltable, a: Tensor, b: Tensor, shift: Sequence[float] | Ten
             "ask for a smaller jacobian_norm or a larger displacement_norm, or raise the cutoff"
         )
     bound = a * (1 - MARGIN)
-    s = 2 * a
-    for _ in range(_SHIFT_STEPS):
-        place, _ = scaled.shifted(s[..., None] * e).places()
-        far = scaled.displacement(place, each=True).detach()  # tau(u), (*shape, d)
-        along = (far * e).sum(-1)
-        across = far.square().sum(-1) - along.square()
-        new = torch.minimum(s, ((bound.square() - across).clamp_min(0).sqrt() - along).clamp_min(0))
-        done = bool(((s - new) <= 1e-14 * a).all())
-        s = new
-        if done:
-            break
+    with torch.no_grad():
+        s = 2 * a
+        for _ in range(_SHIFT_STEPS):
+            far, _ = scaled.shifted(s[..., None] * e).places()
+            new = torch.minimum(s, _length_of_shift(scaled.displacement(far, each=True), e, bound))
+            done = bool(((s - new) <= 1e-14 * a).all())
+            s = new
+            if done:
+                break
+    if _attached(scaled, a, b):
+        far, _ = scaled.shifted(s[..., None] * e).places()
+        again = _length_of_shift(scaled.displacement(far.to(field.dtype), each=True), e, bound)
+        s = s + (again - again.detach())
     return scaled.shifted(s[..., None] * e)
 
 
-def _flat(field: Tiltable) -> Tiltable:
-    """The fields in one row, batch shape ``(n,)``."""
-    return field.flat()
+def _length_of_shift(tau: Tensor, e: Tensor, a: Tensor) -> Tensor:
+    """The least s >= 0 with |tau + s e| = a, for values tau ``(*batch_shape, d)`` with |tau| <= a."""
+    along = (tau * e).sum(-1)
+    across = tau.square().sum(-1) - along.square()
+    return ((a.square() - across).clamp_min(0).sqrt() - along).clamp_min(0)
 
 
 def _tiltable(field: Deformation) -> Tiltable:

@@ -50,8 +50,8 @@ class Tilt:
         upper, upper_place = self._follow(1.0)
         return Extremes(lower, lower_place, upper, upper_place)
 
-    def solve(self, owner: Tensor, target: Tensor, extremes: Extremes) -> Tiltable:
-        """Fields with r = target, tilted as little as possible.
+    def solve(self, owner: Tensor, target: Tensor, extremes: Extremes) -> Tensor:
+        """theta with r = target, the fields tilted as little as possible.
 
         Args:
             owner: which field, ``(Q,)`` in [0, n).
@@ -59,7 +59,7 @@ class Tilt:
             extremes: those of ``extremes()``.
 
         Returns:
-            Fields with batch shape ``(Q,)``, not yet scaled.
+            Tensor ``(Q,)``; -inf and inf included.
         """
         places = torch.cat([self._places, extremes.lower_place[None], extremes.upper_place[None]])
         ratios = torch.cat([self._ratios, extremes.lower[None], extremes.upper[None]])
@@ -76,7 +76,7 @@ class Tilt:
         def residual(index: Tensor, place: Tensor) -> Tensor:
             return ratio(self._fields[owner[index]].tilted(theta(place))).log() - goal[index]
 
-        return self._fields[owner].tilted(theta(bracketed_roots(residual, ends, values)))
+        return theta(bracketed_roots(residual, ends, values))
 
     def _follow(self, sign: float) -> tuple[Tensor, Tensor]:
         """The largest sign * r and its place: the best sample, followed by halving steps where it is a clear peak."""
