@@ -14,16 +14,39 @@ _EXPORTS = {
     # deformations
     "Deformation": "stability.deformations.base",
     "Translation": "stability.deformations.translation",
+    "AffineField": "stability.deformations.affine",
     "FourierField": "stability.deformations.fourier",
+    "GradientField": "stability.deformations.gradient",
+    "DivergenceFreeField": "stability.deformations.divergence_free",
+    "GaussianField": "stability.deformations.gaussian",
+    "MixedField": "stability.deformations.mixed",
+    "MaxEntropyField": "stability.deformations.max_entropy",
+    "SplineField": "stability.deformations.bspline",
+    "PiecewiseLinearField": "stability.deformations.piecewise_linear",
+    "BumpField": "stability.deformations.bump",
+    "LocalAffineField": "stability.deformations.local_affine",
+    "ThinPlateField": "stability.deformations.thin_plate",
+    "FlowField": "stability.deformations.flow",
     "CompactField": "stability.deformations.compact",
     "control": "stability.deformations.control",
     "reachable": "stability.deformations.control",
+    "ShortfallWarning": "stability.deformations.control",
+    "compose": "stability.deformations.composition",
+    "inverse": "stability.deformations.inverse",
+    "FixedPoint": "stability.deformations.inverse",
+    "Newton": "stability.deformations.inverse",
+    "push_points": "stability.deformations.points",
+    "push_boxes": "stability.deformations.points",
+    "push_masks": "stability.deformations.points",
+    "stack": "stability.deformations.stack",
+    "load_deformation": "stability.deformations.files",
     # warps
     "Warp": "stability.warps.base",
     "BandLimitedWarp": "stability.warps.band_limited",
     "SplineWarp": "stability.warps.spline",
     "BilinearWarp": "stability.warps.bilinear",
     "IndexWarp": "stability.warps.index",
+    "TangentPerturbation": "stability.warps.tangent",
     # representations
     "Architecture": "stability.architecture",
     "Layer": "stability.architecture",
@@ -57,10 +80,24 @@ _EXPORTS = {
     "ModuleSpec": "stability.sweeps.spec",
     "TrainingSpec": "stability.sweeps.spec",
     "CompactSpec": "stability.sweeps.spec",
+    "GradientSpec": "stability.sweeps.spec",
+    "DivergenceFreeSpec": "stability.sweeps.spec",
+    "GaussianSpec": "stability.sweeps.spec",
+    "MaxEntropySpec": "stability.sweeps.spec",
+    "SplineFieldSpec": "stability.sweeps.spec",
+    "PiecewiseLinearSpec": "stability.sweeps.spec",
+    "SaturatedSpec": "stability.sweeps.spec",
+    "MixedSpec": "stability.sweeps.spec",
+    "BumpSpec": "stability.sweeps.spec",
+    "LocalAffineSpec": "stability.sweeps.spec",
+    "AffineSpec": "stability.sweeps.spec",
+    "ThinPlateSpec": "stability.sweeps.spec",
+    "FlowSpec": "stability.sweeps.spec",
     "BandLimitedWarpSpec": "stability.sweeps.spec",
     "SplineWarpSpec": "stability.sweeps.spec",
     "BilinearWarpSpec": "stability.sweeps.spec",
     "IndexWarpSpec": "stability.sweeps.spec",
+    "TangentSpec": "stability.sweeps.spec",
     "sweep": "stability.sweeps.run",
     "run": "stability.sweeps.run",
     "Store": "stability.sweeps.store",
@@ -99,11 +136,33 @@ if TYPE_CHECKING:
     from stability.boundaries import Reflect as Reflect
     from stability.bounds.closed_form import closed_form as closed_form
     from stability.bounds.rung import Rung as Rung
+    from stability.deformations.affine import AffineField as AffineField
     from stability.deformations.base import Deformation as Deformation
+    from stability.deformations.bspline import SplineField as SplineField
+    from stability.deformations.bump import BumpField as BumpField
     from stability.deformations.compact import CompactField as CompactField
+    from stability.deformations.composition import compose as compose
+    from stability.deformations.control import ShortfallWarning as ShortfallWarning
     from stability.deformations.control import control as control
     from stability.deformations.control import reachable as reachable
+    from stability.deformations.divergence_free import DivergenceFreeField as DivergenceFreeField
+    from stability.deformations.files import load_deformation as load_deformation
+    from stability.deformations.flow import FlowField as FlowField
     from stability.deformations.fourier import FourierField as FourierField
+    from stability.deformations.gaussian import GaussianField as GaussianField
+    from stability.deformations.gradient import GradientField as GradientField
+    from stability.deformations.inverse import FixedPoint as FixedPoint
+    from stability.deformations.inverse import Newton as Newton
+    from stability.deformations.inverse import inverse as inverse
+    from stability.deformations.local_affine import LocalAffineField as LocalAffineField
+    from stability.deformations.max_entropy import MaxEntropyField as MaxEntropyField
+    from stability.deformations.mixed import MixedField as MixedField
+    from stability.deformations.piecewise_linear import PiecewiseLinearField as PiecewiseLinearField
+    from stability.deformations.points import push_boxes as push_boxes
+    from stability.deformations.points import push_masks as push_masks
+    from stability.deformations.points import push_points as push_points
+    from stability.deformations.stack import stack as stack
+    from stability.deformations.thin_plate import ThinPlateField as ThinPlateField
     from stability.deformations.translation import Translation as Translation
     from stability.ladders import Ladder as Ladder
     from stability.ladders import ladder as ladder
@@ -119,20 +178,34 @@ if TYPE_CHECKING:
     from stability.representations.module import ModuleRepresentation as ModuleRepresentation
     from stability.sweeps.run import run as run
     from stability.sweeps.run import sweep as sweep
+    from stability.sweeps.spec import AffineSpec as AffineSpec
     from stability.sweeps.spec import BandLimitedWarpSpec as BandLimitedWarpSpec
     from stability.sweeps.spec import BilinearWarpSpec as BilinearWarpSpec
+    from stability.sweeps.spec import BumpSpec as BumpSpec
     from stability.sweeps.spec import CKNSpec as CKNSpec
     from stability.sweeps.spec import CNNSpec as CNNSpec
     from stability.sweeps.spec import CompactSpec as CompactSpec
+    from stability.sweeps.spec import DivergenceFreeSpec as DivergenceFreeSpec
+    from stability.sweeps.spec import FlowSpec as FlowSpec
     from stability.sweeps.spec import FourierSpec as FourierSpec
+    from stability.sweeps.spec import GaussianSpec as GaussianSpec
+    from stability.sweeps.spec import GradientSpec as GradientSpec
     from stability.sweeps.spec import GramSpec as GramSpec
     from stability.sweeps.spec import ImagesSpec as ImagesSpec
     from stability.sweeps.spec import IndexWarpSpec as IndexWarpSpec
     from stability.sweeps.spec import LeNetSpec as LeNetSpec
     from stability.sweeps.spec import LinearSpec as LinearSpec
+    from stability.sweeps.spec import LocalAffineSpec as LocalAffineSpec
+    from stability.sweeps.spec import MaxEntropySpec as MaxEntropySpec
+    from stability.sweeps.spec import MixedSpec as MixedSpec
     from stability.sweeps.spec import ModuleSpec as ModuleSpec
+    from stability.sweeps.spec import PiecewiseLinearSpec as PiecewiseLinearSpec
+    from stability.sweeps.spec import SaturatedSpec as SaturatedSpec
+    from stability.sweeps.spec import SplineFieldSpec as SplineFieldSpec
     from stability.sweeps.spec import SplineWarpSpec as SplineWarpSpec
     from stability.sweeps.spec import SweepSpec as SweepSpec
+    from stability.sweeps.spec import TangentSpec as TangentSpec
+    from stability.sweeps.spec import ThinPlateSpec as ThinPlateSpec
     from stability.sweeps.spec import TrainingSpec as TrainingSpec
     from stability.sweeps.spec import TranslationSpec as TranslationSpec
     from stability.sweeps.store import Store as Store
@@ -141,3 +214,4 @@ if TYPE_CHECKING:
     from stability.warps.bilinear import BilinearWarp as BilinearWarp
     from stability.warps.index import IndexWarp as IndexWarp
     from stability.warps.spline import SplineWarp as SplineWarp
+    from stability.warps.tangent import TangentPerturbation as TangentPerturbation

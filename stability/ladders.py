@@ -152,6 +152,8 @@ def ladder(
         raise ValueError(
             f"representation must be a Representation, got {type(representation).__name__}; use GramCKN(architecture)"
         )
+    if not warp.deforms:
+        raise ValueError(f"warp must deform the images for bounds on deformations, got {warp!r}; use BandLimitedWarp()")
     if not isinstance(warp.boundary, Periodic):
         raise ValueError(
             f"warp must be periodic for bounds on the torus, got {warp.boundary!r}; "

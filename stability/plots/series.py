@@ -14,12 +14,35 @@ KINDS = (EXACT, CONTROL, FINITE, NETWORK, "module", "custom")
 THEORY = (EXACT, FINITE, CONTROL)
 """Kinds whose distance over ||x|| the theorem bounds, the one that stands for the others first."""
 WORDS = {EXACT: "exact CKN", CONTROL: "linear kernel (control)", FINITE: "finite CKN", NETWORK: "CNN", "lenet": "LeNet"}
-FIELD = {"original": "original", "translation": "translation", "fourier": "smooth field", "compact": "compact field"}
+FIELD = {
+    "original": "original",
+    "translation": "translation",
+    "fourier": "smooth field",
+    "gradient": "gradient field",
+    "divergence_free": "divergence-free field",
+    "gaussian": "Gaussian-smoothed field",
+    "max_entropy": "max-entropy field",
+    "spline": "B-spline field",
+    "piecewise_linear": "piecewise linear field",
+    "saturated": "saturated field",
+    "mixed": "mixed random field",
+    "bump": "bump",
+    "local_affine": "local affine map",
+    "affine": "affine map",
+    "thin_plate": "thin-plate spline",
+    "flow": "flow",
+    "compact": "compact field",
+}
 PLURAL = {
     "translation": "translations",
     "smooth field": "smooth mean-free fields",
     "smooth field with a shift": "smooth fields with a shift",
     "compact field": "compactly supported fields",
+    **{
+        name: f"{name}s"
+        for name in FIELD.values()
+        if name not in ("original", "translation", "smooth field", "compact field")
+    },
 }
 TRANSLATION = "translation"
 DISPLACED, SHEARED, BOTH = "displacement", "jacobian", "both"

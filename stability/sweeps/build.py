@@ -12,19 +12,21 @@ from stability import images as image_sets
 from stability import plugins
 from stability.boundaries import Boundary, Periodic, Reflect
 from stability.deformations.base import Deformation
-from stability.deformations.compact import CompactField
 from stability.deformations.control import MARGIN, control, reachable
-from stability.deformations.fourier import FourierField
+from stability.deformations.spectral import Steerable
+from stability.deformations.stack import stack
 from stability.deformations.translation import Translation
 from stability.sweeps.chunks import Draw
-from stability.sweeps.families import CompactSpec, CustomFamilySpec, DeformationSpec, FourierSpec, Pair, TranslationSpec
-from stability.sweeps.parts import BandLimitedWarpSpec, BilinearWarpSpec, IndexWarpSpec, SplineWarpSpec
+from stability.sweeps.families import CustomFamilySpec, DeformationSpec, TranslationSpec
+from stability.sweeps.parts import BandLimitedWarpSpec, BilinearWarpSpec, IndexWarpSpec, SplineWarpSpec, TangentSpec
+from stability.sweeps.sized import BandLimitedSpec, DrawnSpec, Pair, WithinSpec
 from stability.sweeps.spec import SweepSpec
 from stability.warps.band_limited import BandLimitedWarp
 from stability.warps.base import Warp
 from stability.warps.bilinear import BilinearWarp
 from stability.warps.index import IndexWarp
 from stability.warps.spline import SplineWarp
+from stability.warps.tangent import TangentPerturbation
 
 AT_THE_END = 1e-6
 """Relative distance from the end of the reachable interval that still counts as inside, as in ``control``."""
@@ -76,6 +78,8 @@ def build_warp(spec: SweepSpec) -> Warp:
             return IndexWarp(boundary=boundary)
         case BandLimitedWarpSpec(oversample=oversample):
             return BandLimitedWarp(oversample, boundary=boundary)
+        case TangentSpec(smoothing=smoothing):
+            return TangentPerturbation(smoothing, boundary=boundary)
         case None:
             raise AssertionError("a complete spec has a warp")
 
@@ -94,6 +98,9 @@ def build_fields(spec: SweepSpec, draws: Sequence[Draw]) -> Fields:
     items = tuple((draw.seed, *pair) for draw in draws for pair in draw.pairs)
     own = (_name(family), float(getattr(family, "cutoff", 0.0)), _parameters(family), items)
     seeds, pairs = [draw.seed for draw in draws], draws[0].pairs
+    if isinstance(family, WithinSpec):
+        within = [family.sample_within(size, pair, _generator(seed)) for seed in seeds for pair in pairs]
+        return Fields(*own, tuple(range(len(items))), (stack(within),))
     if isinstance(family, TranslationSpec):
         vectors = torch.tensor([family.directions(len(size))[seed] for seed in seeds], dtype=torch.float64)
         lengths = torch.tensor(family.displacement_norm, dtype=torch.float64)
@@ -126,7 +133,7 @@ def check_reach(spec: SweepSpec, draws: Sequence[Draw]) -> int:
     found = 0
     for position, family in enumerate(spec.deformations):
         own = [draw for draw in draws if draw.family == position]
-        if not own or not isinstance(family, FourierSpec) or not family.two_norms:
+        if not own or not isinstance(family, DrawnSpec) or not family.two_norms:
             continue
         (fields,) = _sampled(family, spec.images.size, [draw.seed for draw in own])
         inside = within_reach(family, fields, own[0].pairs)
@@ -142,7 +149,9 @@ def within_reach(family: DeformationSpec, fields: Deformation, pairs: Sequence[P
     if not family.two_norms:
         return torch.ones(count, len(pairs), dtype=torch.bool)
     a, b = torch.tensor(pairs, dtype=torch.float64).T
-    if isinstance(family, FourierSpec) and family.shift is not None:
+    if isinstance(fields, Steerable):
+        return torch.tensor([[_steers(fields[i], *pair) for pair in pairs] for i in range(count)])
+    if isinstance(family, BandLimitedSpec) and family.shift is not None:
         n = fields.norms()
         alone = n.displacement.lower[:, None] * b / n.jacobian.lower[:, None]
         return alone <= a * (1 + MARGIN)
@@ -161,16 +170,23 @@ def refuse(
 
 def _sampled(family: DeformationSpec, size: tuple[int, ...], seeds: Sequence[int]) -> list[Deformation]:
     """One batch ``(S,)`` of the seeds' fields, or for a user's family one field per seed."""
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     if isinstance(family, CustomFamilySpec):
-        return [_own(family, size, generator) for generator in generators]
-    assert isinstance(family, FourierSpec | CompactSpec)
-    drawn = [FourierField.sample(size, cutoff=family.cutoff, generator=generator) for generator in generators]
-    cosine, sine = torch.stack([one.cosine for one in drawn]), torch.stack([one.sine for one in drawn])
-    stacked = FourierField(drawn[0].modes, cosine, sine, size=size)
-    if isinstance(family, CompactSpec):
-        return [CompactField(stacked, border=family.border, rise=family.rise)]
-    return [stacked]
+        return [_own(family, size, _generator(seed)) for seed in seeds]
+    assert isinstance(family, DrawnSpec)
+    return [stack([family.sample(size, _generator(seed)) for seed in seeds])]
+
+
+def _generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def _steers(field: Deformation, displacement_norm: float | None, jacobian_norm: float | None) -> bool:
+    """Whether a field without a known interval of ratios can have two norms: it is tried."""
+    try:
+        control(field, displacement_norm=displacement_norm, jacobian_norm=jacobian_norm)
+    except ValueError:
+        return False
+    return True
 
 
 def _own(family: CustomFamilySpec, size: tuple[int, ...], generator: torch.Generator) -> Deformation:
@@ -191,7 +207,7 @@ def _controlled(family: DeformationSpec, field: Deformation, pairs: Sequence[Pai
         values = [pair[index] for pair in pairs]
         return None if values[0] is None else torch.tensor(values, dtype=torch.float64)
 
-    shift = family.shift if isinstance(family, FourierSpec) else None
+    shift = family.shift if isinstance(family, BandLimitedSpec) else None
     try:
         return control(field, displacement_norm=column(0), jacobian_norm=column(1), shift=shift)
     except ValueError as error:

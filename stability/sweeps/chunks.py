@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 from stability.architecture import Architecture
 from stability.plain_data import describe
 from stability.sweeps.costs import chunk_memory, distance_cost, draw_cost, warp_cost
-from stability.sweeps.families import Pair, TranslationSpec
+from stability.sweeps.families import TranslationSpec
 from stability.sweeps.models import CKNSpec, CNNSpec, LeNetSpec, ModuleSpec, RepresentationSpec
+from stability.sweeps.sized import Pair
 from stability.sweeps.spec import SweepSpec, is_plain_module
 from stability.sweeps.version import class_version, code_version, file_version
 

@@ -230,13 +230,14 @@ def _bounds(
     found: dict[str, Column] = {}
     there = len(fields.present)
     if "closed_form" in spec.rungs:
-        values = [math.inf] * there if forms is None else [form.value for form in forms]
+        covered = forms if deformed.warp.deforms else None  # no theorem about L_tau speaks of another perturbation
+        values = [math.inf] * there if covered is None else [form.value for form in covered]
         names, scopes = [OUT_OF_REACH] * count, [""] * count
         certain = architecture is not None and exact and divides(architecture, spec.images.size)
         for i, position in enumerate(fields.present):
-            status = Status.NOT_COVERED if forms is None else forms[i].status
+            status = Status.NOT_COVERED if covered is None else covered[i].status
             names[position] = str(status if certain else Status.weakest(status, Status.ESTIMATE))
-            scopes[position] = "" if forms is None else str(forms[i].scope)
+            scopes[position] = "" if covered is None else str(covered[i].scope)
         found["bound_closed_form"] = spread(torch.tensor(values, dtype=torch.float64).expand(images, there))
         for name, words in (("status", names), ("scope", scopes)):
             column = np.array(words, dtype=object).reshape(1, count, 1)

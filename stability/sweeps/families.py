@@ -1,61 +1,135 @@
 """Families of deformations in a specification: which fields are drawn, and how large they are made."""
 
-import itertools
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from stability import plugins
-from stability.sweeps.parts import Norms, Spec, directions
-
-Pair = tuple[float | None, float | None]
-"""(displacement_norm, jacobian_norm) asked for; None: left free."""
+from stability.sweeps.parts import Norms, Positive, Spec, directions
+from stability.sweeps.sized import BandLimitedSpec, Cutoff, DrawnSpec, Lattice, Pair, Sized, WithinSpec
 
 
-class _Sized(Spec):
-    """Fields drawn at random and rescaled to the norms asked for."""
-
-    displacement_norm: Norms | None = None
-    jacobian_norm: Norms | None = None
-
-    @model_validator(mode="after")
-    def _some_norm(self) -> "_Sized":
-        if self.displacement_norm is None and self.jacobian_norm is None:
-            raise ValueError("displacement_norm or jacobian_norm must be given, got neither; ask for at least one size")
-        return self
-
-    @property
-    def pairs(self) -> tuple[Pair, ...]:
-        """Every size asked for."""
-        return tuple(itertools.product(self.displacement_norm or (None,), self.jacobian_norm or (None,)))
-
-    @property
-    def two_norms(self) -> bool:
-        """Whether both norms are prescribed, so that some pairs may be out of reach."""
-        return self.displacement_norm is not None and self.jacobian_norm is not None
-
-
-class FourierSpec(_Sized):
+class FourierSpec(BandLimitedSpec):
     """Mean-free band-limited fields with prescribed norms; without ``shift`` the mean stays zero.
 
     One list of norms: the drawn field is rescaled. Two lists: every pair, met at once by ``control``.
     """
 
+    family = "fourier.FourierField"
     kind: Literal["fourier"] = "fourier"
-    cutoff: Annotated[float, Field(ge=1)] = 3
-    shift: tuple[float, ...] | None = None
-
-    @model_validator(mode="after")
-    def _shift_needs_both(self) -> "FourierSpec":
-        if self.shift is not None and not self.two_norms:
-            raise ValueError("shift must come with both norms, got one; give displacement_norm and jacobian_norm")
-        if self.shift is not None and not any(self.shift):
-            raise ValueError(f"shift must be a direction, got {self.shift}; use for example (1.0, 0.0)")
-        return self
 
 
-class CompactSpec(_Sized):
-    """``CompactField``: a smooth window times a Fourier field, zero at the border; one norm is prescribed.
+class GradientSpec(BandLimitedSpec):
+    """Band-limited gradient fields, tau = grad phi: local dilations and contractions without rotation."""
+
+    family = "gradient.GradientField"
+    kind: Literal["gradient"] = "gradient"
+
+
+class DivergenceFreeSpec(BandLimitedSpec):
+    """Band-limited fields with div tau = 0 (2-D)."""
+
+    family = "divergence_free.DivergenceFreeField"
+    kind: Literal["divergence_free"] = "divergence_free"
+
+
+class GaussianSpec(DrawnSpec):
+    """Gaussian-smoothed white noise (Simard's elastic transform); ``smoothing``: its standard deviation in px."""
+
+    family = "gaussian.GaussianField"
+    kind: Literal["gaussian"] = "gaussian"
+    smoothing: Positive = 4.0
+
+
+class MaxEntropySpec(DrawnSpec):
+    """Sine series with variances T / |k|^2 (Petrini et al. 2021); the norms asked for replace their temperature."""
+
+    family = "max_entropy.MaxEntropyField"
+    kind: Literal["max_entropy"] = "max_entropy"
+    cutoff: Cutoff = 3
+
+    def arguments(self) -> dict[str, Any]:
+        """The cutoff, and a typical displacement of 1 px before the field is given its norms."""
+        return {**super().arguments(), "typical_displacement": 1.0}
+
+
+class SplineFieldSpec(DrawnSpec):
+    """Cubic B-splines; ``lattice``: control points on the shorter side, or per axis in the order of ``size``."""
+
+    family = "bspline.SplineField"
+    kind: Literal["spline"] = "spline"
+    lattice: Lattice = 8
+
+
+class PiecewiseLinearSpec(DrawnSpec):
+    """Linear on two triangles a lattice cell (None: a pixel); both sup norms exact."""
+
+    family = "piecewise_linear.PiecewiseLinearField"
+    kind: Literal["piecewise_linear"] = "piecewise_linear"
+    cutoff: Cutoff = 3
+    lattice: Lattice | None = None
+
+
+class SaturatedSpec(WithinSpec):
+    """Piecewise linear fields that meet both norms on a large share of the image: the worst case in mind."""
+
+    family = "piecewise_linear.PiecewiseLinearField"
+    method = "saturated"
+    kind: Literal["saturated"] = "saturated"
+    cutoff: Cutoff = 3
+    lattice: Lattice | None = None
+
+
+class MixedSpec(WithinSpec):
+    """The baseline law of worst-case search: mixed cutoffs, spectra and constants; the tighter norm binds."""
+
+    family = "mixed.MixedField"
+    kind: Literal["mixed"] = "mixed"
+
+
+class BumpSpec(DrawnSpec):
+    """A vector times a smooth bump, zero outside a disc of ``radius`` px (None: drawn); both norms move the radius."""
+
+    family = "bump.BumpField"
+    kind: Literal["bump"] = "bump"
+    radius: Positive | None = None
+
+
+class LocalAffineSpec(DrawnSpec):
+    """A random affine map made local by a smooth bump of ``radius`` px (None: drawn)."""
+
+    family = "local_affine.LocalAffineField"
+    kind: Literal["local_affine"] = "local_affine"
+    radius: Positive | None = None
+
+
+class AffineSpec(DrawnSpec):
+    """Random affine maps about the centre of a window; no theorem of the torus covers them."""
+
+    knob = False
+    family = "affine.AffineField"
+    kind: Literal["affine"] = "affine"
+
+
+class ThinPlateSpec(DrawnSpec):
+    """Thin-plate splines through jittered control points, ``lattice`` per side, of a window; norms seen only."""
+
+    knob = False
+    family = "thin_plate.ThinPlateField"
+    kind: Literal["thin_plate"] = "thin_plate"
+    lattice: Annotated[int, Field(ge=2, le=16)] = 4
+
+
+class FlowSpec(DrawnSpec):
+    """Time-1 flows of band-limited velocities: diffeomorphisms at any Jacobian norm."""
+
+    family = "flow.FlowField"
+    kind: Literal["flow"] = "flow"
+    cutoff: Cutoff = 3
+
+
+class CompactSpec(DrawnSpec):
+    """``CompactField``: a smooth window times a Fourier field, zero at the border.
 
     Args:
         cutoff: of the Fourier field, cycles per shorter side.
@@ -63,16 +137,11 @@ class CompactSpec(_Sized):
         rise: width over which the window rises, px; None: a quarter of the side.
     """
 
+    family = "compact.CompactField"
     kind: Literal["compact"] = "compact"
-    cutoff: Annotated[float, Field(ge=1)] = 3
+    cutoff: Cutoff = 3
     border: Annotated[float, Field(ge=0)] = 0.0
     rise: Annotated[float, Field(gt=0)] | None = None
-
-    @model_validator(mode="after")
-    def _one_norm(self) -> "CompactSpec":
-        if self.two_norms:
-            raise ValueError("a compact field must have one norm prescribed, got both; leave one out")
-        return self
 
 
 class TranslationSpec(Spec):
@@ -97,11 +166,11 @@ class TranslationSpec(Spec):
         return False
 
 
-class CustomFamilySpec(_Sized):
+class CustomFamilySpec(Sized):
     """The user's own family: ``class_path`` names a ``Deformation`` with a class method ``sample``.
 
     ``Class.sample(size, generator=generator, **init_args)`` draws one field, which ``control`` then rescales (two norms
-    need a field with a spectrum).
+    need a field with a knob for their ratio, see ``Tiltable``).
     """
 
     kind: Literal["custom"] = "custom"
@@ -121,7 +190,14 @@ class CustomFamilySpec(_Sized):
         return self.class_path.rpartition(".")[2]
 
 
-KINDS = ("fourier", "compact", "translation", "custom")
+OWN = (
+    FourierSpec, GradientSpec, DivergenceFreeSpec, GaussianSpec, MaxEntropySpec, SplineFieldSpec, PiecewiseLinearSpec,
+    SaturatedSpec, MixedSpec, BumpSpec, LocalAffineSpec, AffineSpec, ThinPlateSpec, FlowSpec, CompactSpec,
+    TranslationSpec,
+)  # fmt: skip
+"""The toolkit's families."""
+
+KINDS = (*(spec.model_fields["kind"].default for spec in OWN), "custom")
 
 
 def _own(data: Any) -> Any:
@@ -130,6 +206,11 @@ def _own(data: Any) -> Any:
 
 
 DeformationSpec = Annotated[
-    Annotated[FourierSpec | CompactSpec | TranslationSpec | CustomFamilySpec, Field(discriminator="kind")],
+    Annotated[
+        FourierSpec | GradientSpec | DivergenceFreeSpec | GaussianSpec | MaxEntropySpec | SplineFieldSpec
+        | PiecewiseLinearSpec | SaturatedSpec | MixedSpec | BumpSpec | LocalAffineSpec | AffineSpec | ThinPlateSpec
+        | FlowSpec | CompactSpec | TranslationSpec | CustomFamilySpec,
+        Field(discriminator="kind"),
+    ],
     BeforeValidator(_own),
-]
+]  # fmt: skip

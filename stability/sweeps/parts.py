@@ -115,8 +115,15 @@ class IndexWarpSpec(Spec):
     kind: Literal["index"] = "index"
 
 
+class TangentSpec(Spec):
+    """``TangentPerturbation(smoothing)``: x - <tau, grad x>, not a deformation; no bound covers its rows."""
+
+    kind: Literal["tangent"] = "tangent"
+    smoothing: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+
+
 WarpSpec = Annotated[
-    BandLimitedWarpSpec | SplineWarpSpec | BilinearWarpSpec | IndexWarpSpec, Field(discriminator="kind")
+    BandLimitedWarpSpec | SplineWarpSpec | BilinearWarpSpec | IndexWarpSpec | TangentSpec, Field(discriminator="kind")
 ]
 
 

@@ -18,7 +18,25 @@ from stability.front_ends import FrontEnd
 from stability.kernels import Kernel
 from stability.names import unknown
 from stability.plain_data import from_plain, plain
-from stability.sweeps.families import CompactSpec, DeformationSpec, FourierSpec, TranslationSpec
+from stability.sweeps.families import (
+    AffineSpec,
+    BumpSpec,
+    CompactSpec,
+    DeformationSpec,
+    DivergenceFreeSpec,
+    FlowSpec,
+    FourierSpec,
+    GaussianSpec,
+    GradientSpec,
+    LocalAffineSpec,
+    MaxEntropySpec,
+    MixedSpec,
+    PiecewiseLinearSpec,
+    SaturatedSpec,
+    SplineFieldSpec,
+    ThinPlateSpec,
+    TranslationSpec,
+)
 from stability.sweeps.models import (
     MODULES,
     CKNSpec,
@@ -40,13 +58,16 @@ from stability.sweeps.parts import (
     Seed,
     Spec,
     SplineWarpSpec,
+    TangentSpec,
     WarpSpec,
 )
 
 __all__ = [
-    "BandLimitedWarpSpec", "BilinearWarpSpec", "CKNSpec", "CNNSpec", "CompactSpec", "FourierSpec", "GramSpec",
-    "ImagesSpec", "IndexWarpSpec", "LeNetSpec", "LinearSpec", "ModuleSpec", "SplineWarpSpec", "SweepSpec",
-    "TrainingSpec", "TranslationSpec",
+    "AffineSpec", "BandLimitedWarpSpec", "BilinearWarpSpec", "BumpSpec", "CKNSpec", "CNNSpec", "CompactSpec",
+    "DivergenceFreeSpec", "FlowSpec", "FourierSpec", "GaussianSpec", "GradientSpec", "GramSpec", "ImagesSpec",
+    "IndexWarpSpec", "LeNetSpec", "LinearSpec", "LocalAffineSpec", "MaxEntropySpec", "MixedSpec", "ModuleSpec",
+    "PiecewiseLinearSpec", "SaturatedSpec", "SplineFieldSpec", "SplineWarpSpec", "SweepSpec", "TangentSpec",
+    "ThinPlateSpec", "TrainingSpec", "TranslationSpec",
 ]  # fmt: skip
 
 RUNGS = ("closed_form", "trivial")

@@ -39,6 +39,11 @@ class Warp(abc.ABC):
     def points_per_pixel(self) -> int:
         """Nodes per pixel and axis at which the warp looks the image up."""
 
+    @property
+    def deforms(self) -> bool:
+        """Whether the result approximates L_tau x; otherwise no bound of the theory speaks about it."""
+        return True
+
     def __call__(self, images: Tensor, deformation: Deformation) -> Tensor:
         """L_tau x.
 
@@ -60,6 +65,11 @@ class Warp(abc.ABC):
             raise ValueError(
                 f"images must live on the deformation's grid {size}, got {tuple(images.shape[-d:])}; "
                 "sample the field with the images' size"
+            )
+        if images.device != deformation.device:
+            raise ValueError(
+                f"images and deformation must be on one device, got {images.device} and {deformation.device}; "
+                "use deformation.to(device=images.device)"
             )
         u = nodes(size, self.points_per_pixel, self.boundary, device=images.device)
         return self.sample(images, u - deformation.displacement(u))
