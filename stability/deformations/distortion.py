@@ -1,15 +1,219 @@
-"""Suprema of functions of I - grad tau: being written."""
+r"""Suprema over the continuum of what the theorems need of M = I - grad tau, for any field.
 
+Each is the supremum of a smooth function of J = grad tau (one also of its derivative): seen by search, certified by
+branch and bound, with bounds of its derivatives along lines (``jets``) that follow from A_1, ..., A_4 of the field.
+Negative powers of D = det M use the certified infimum of D; while that is not positive their certified values are
+inf. Where J takes finitely many values the suprema are maxima, and exact.
+"""
+
+from collections.abc import Callable
+from functools import cache, cached_property
+
+import torch
 from torch import Tensor
 
-from stability.deformations.base import Deformation
+from stability.deformations.base import Deformation, Window
+from stability.deformations.enclosure import Enclosure, Local, Losses
+from stability.deformations.jets import GradientJets, Jet
 from stability.deformations.norms import Distortion, Interval
+from stability.deformations.pointwise import FieldLengths, box, counts, derivative_bounds, steepness
+from stability.deformations.stretching import (
+    anisotropy,
+    strain,
+    stretch,
+    swell,
+    swell_gradient,
+    volume_gradient,
+    weight,
+)  # fmt: skip
+
+_FLOOR = 0.05
+"""Certificates are refined relative to the value, but not below this share of d A_1 (of d A_2 for grad D)."""
+_SHARPEST = 4.0
+"""Most that the first grid is refined for narrow peaks of D^(-1/2)."""
+
+_Jets = Callable[[GradientJets], Jet]
 
 
 def distortion(field: Deformation) -> Distortion:
-    """Placeholder."""
+    """The suprema of ``Distortion`` for any fields, each computed when it is read.
 
-    def fail() -> Tensor:
-        raise NotImplementedError
+    Args:
+        field: its values, ``norms``, ``derivative_bounds``, ``gradients`` and ``domain`` are read.
 
-    return Distortion(*(Interval(fail, fail) for _ in range(9)))
+    Returns:
+        Intervals with ends of shape ``batch_shape``; exact where grad tau takes finitely many values.
+    """
+    return _Suprema(field).all()
+
+
+class _Suprema:
+    """The work of ``distortion``; what several suprema need is computed once. Ends ``(n,)`` until they are shaped."""
+
+    def __init__(self, field: Deformation) -> None:
+        self._field = field
+
+    def all(self) -> Distortion:
+        """Nothing is computed yet."""
+        infimum = self._infimum
+        swelling = self._supremum(
+            swell, lambda: self._enclosure(FieldLengths(self._field, (1,), swell), lambda: self._jets.volume)
+        )
+        return Distortion(
+            determinant_infimum=self._shaped(infimum),
+            determinant_supremum=self._shaped(swelling.map(lambda value: 1 + value)),
+            contraction=self._shaped(Interval(lambda: _root(infimum.upper), lambda: _root(infimum.lower))),
+            weighted_jacobian=self._weighted(steepness, lambda jets: jets.jacobian),
+            weighted_strain=self._weighted(strain, lambda jets: jets.strain),
+            weighted_volume=self._weighted(lambda jacobian: swell(jacobian).abs(), lambda jets: jets.volume),
+            weighted_anisotropy=self._shaped(Interval(self._zero, self._zero))
+            if self._field.d == 1
+            else self._weighted(anisotropy, lambda jets: jets.anisotropy),
+            weighted_stretch=self._weighted(stretch, lambda jets: jets.stretch),
+            volume_gradient=self._volume_gradient(),
+        )
+
+    @cached_property
+    def _bounds(self) -> list[Tensor]:
+        """A_0, ..., A_4, or the certified norms where they are smaller."""
+        known = self._field.norms()
+        norms = [end.upper.reshape(-1) for end in (known.displacement, known.jacobian, known.hessian)]
+        bounds = derivative_bounds(self._field)
+        return [*map(torch.minimum, bounds[:3], norms), *bounds[3:]]
+
+    @cached_property
+    def _finite(self) -> Tensor | None:
+        """All values of grad tau, ``(n, T, d, d)``, if they are finitely many."""
+        values, d = self._field.gradients(), self._field.d
+        if values is not None:
+            return values.detach().to(torch.float64)
+        upper = self._field.norms().jacobian.upper
+        return None if bool(upper.count_nonzero()) else upper.new_zeros(upper.numel(), 1, d, d)
+
+    @cached_property
+    def _jets(self) -> GradientJets:
+        return GradientJets(self._bounds[1:], lambda: self._infimum.lower, self._field.d)
+
+    @cached_property
+    def _infimum(self) -> Interval:
+        """Of D = 1 - (1 - D)."""
+
+        def shrink(jacobian: Tensor) -> Tensor:
+            return -swell(jacobian)
+
+        def enclosure() -> Enclosure:
+            b = self._bounds[1]
+            small = torch.where(b < 1, 1 - (1 - b) ** self._field.d, torch.inf)
+
+            def scale(seen: Tensor) -> Tensor:  # an infimum near 0 must be found to its own size
+                return torch.minimum(torch.maximum(seen, 2 * _FLOOR * b), (1 - seen).abs())
+
+            functions = FieldLengths(self._field, (1,), shrink)
+            return self._enclosure(functions, lambda: self._jets.volume.within(small), scale=scale)
+
+        shrinking = self._supremum(shrink, enclosure)
+        return Interval(lambda: 1 - shrinking.upper, lambda: 1 - shrinking.lower)
+
+    def _weighted(self, function: Callable[[Tensor], Tensor], jet: _Jets) -> Interval:
+        """sup |f(J)| D^(-1/2)."""
+
+        def weighted(jacobian: Tensor) -> Tensor:
+            return function(jacobian) * weight(jacobian)
+
+        found = self._supremum(weighted, lambda: self._divided((1,), weighted, jet))
+        return self._shaped(Interval(lambda: self._or_infinite(found.lower), lambda: self._or_infinite(found.upper)))
+
+    def _volume_gradient(self) -> Interval:
+        """sup |M^(-T) grad ln D| D^(-1/2); not certified where grad tau jumps."""
+        enclosure = cache(lambda: self._divided((1, 2), volume_gradient, lambda jets: jets.volume_gradient))
+
+        def lower() -> Tensor:
+            found = self._zero() if self._finite is not None else enclosure().lower
+            return self._or_infinite(found)
+
+        def upper() -> Tensor:
+            domain, values = self._field.domain, self._finite
+            if values is not None:
+                jumps = (values != values[:, :1]).flatten(1).any(1)
+                return self._or_infinite(torch.where(jumps, torch.inf, self._zero()))
+            if isinstance(domain, Window) and domain.gradient_jump:
+                return torch.where(self._bounds[1] > 0, torch.inf, self._zero())
+            return self._or_infinite(enclosure().upper)
+
+        return self._shaped(Interval(lower, upper))
+
+    def _supremum(self, function: Callable[[Tensor], Tensor], enclosure: Callable[[], Enclosure]) -> Interval:
+        """Of function(J), ``(n, T, d, d)`` to ``(n, T)``."""
+        once = cache(enclosure)
+        exact = cache(lambda: None if self._finite is None else function(self._finite).amax(1))
+
+        def end(searched: Callable[[Enclosure], Tensor]) -> Tensor:
+            value = exact()
+            return searched(once()) if value is None else value
+
+        return Interval(lambda: end(lambda found: found.lower), lambda: end(lambda found: found.upper))
+
+    def _divided(self, orders: tuple[int, ...], function: Callable[..., Tensor], jet: _Jets) -> Enclosure:
+        """Of |p| D^(-1/2): in single cells too, since D^(-1/2) bends where D is small only."""
+        functions = FieldLengths(self._field, orders, function)
+
+        def features(jacobian: Tensor, hessian: Tensor) -> tuple[Tensor, ...]:
+            value = function(jacobian) if len(orders) == 1 else function(jacobian, hessian)
+            slope = swell_gradient(jacobian, hessian).norm(dim=-1)
+            return value, steepness(jacobian), hessian.flatten(-3).norm(dim=-1), 1 + swell(jacobian), slope
+
+        def local(index: Tensor, points: Tensor, offsets: Tensor, rho: float) -> tuple[Tensor, Losses]:
+            value, *here = functions.each(index, points, offsets, (1, 2), features)
+            jets = self._jets.near(index, here, rho)
+            return value, _losses(jet(jets).times(jets.weight))
+
+        seen = self._infimum.upper.clamp_min(_SHARPEST**-2)
+        sharpness = float(seen.rsqrt().max()) if len(seen) else 1.0  # D^(-1/2) has peaks that much narrower than J
+        return self._enclosure(
+            functions, lambda: jet(self._jets).times(self._jets.weight), max(orders), max(1.0, sharpness), local=local
+        )
+
+    def _enclosure(
+        self,
+        functions: FieldLengths,
+        jet: Callable[[], Jet],
+        order: int = 1,
+        sharpness: float = 1.0,
+        scale: Callable[[Tensor], Tensor] | None = None,
+        local: Local | None = None,
+    ) -> Enclosure:
+        once = cache(lambda: _certain(jet()))
+
+        def size(seen: Tensor) -> Tensor:
+            return torch.maximum(seen, _FLOOR * self._field.d * self._bounds[order].nan_to_num(posinf=0.0))
+
+        nodes = counts(self._field, derivative_bounds(self._field), order, sharpness)
+        return Enclosure(
+            functions, nodes, lambda: _losses(once()), lambda: once().value, scale or size, box(self._field), local
+        )
+
+    def _zero(self) -> Tensor:
+        return torch.zeros_like(self._bounds[1])
+
+    def _or_infinite(self, value: Tensor) -> Tensor:
+        """Inf where D <= 0 is seen: D^(-1/2) is not bounded then."""
+        return torch.where(self._infimum.upper <= 0, torch.inf, value)
+
+    def _shaped(self, interval: Interval) -> Interval:
+        shape = self._field.batch_shape
+        return interval.map(lambda value: value.reshape(shape))
+
+
+def _certain(jet: Jet) -> Jet:
+    """0 times inf is unknown."""
+    return Jet(*(part.nan_to_num(torch.inf, torch.inf) for part in jet))
+
+
+def _losses(jet: Jet) -> Losses:
+    certain = _certain(jet)
+    return Losses(curvature=certain.second, slope=certain.first)
+
+
+def _root(infimum: Tensor) -> Tensor:
+    """D^(-1/2), inf for D <= 0."""
+    return torch.where(infimum > 0, infimum.clamp_min(torch.finfo(infimum.dtype).tiny).rsqrt(), torch.inf)
