@@ -23,22 +23,18 @@ def sample(size=(32, 32), cutoff=3, count=4, seed=0):
     return FourierField.sample(size, cutoff=cutoff, batch_shape=(count,), generator=torch.Generator().manual_seed(seed))
 
 
-def share(flags):
-    return sum(flags) / len(flags)
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("shift_mode", [False, True])
-def test_both_norms_are_met_from_below_over_the_continuum(shift_mode):
-    outcomes = list(claims.requests(200 if not shift_mode else 60, seed=20, shift_mode=shift_mode))
+def test_norms_of_every_family_are_met_from_below_over_the_continuum():
+    outcomes = list(claims.requests(200, seed=20))
+    assert {outcome.family for outcome in outcomes} == set(claims.FAMILIES)
     assert all(outcome.excess <= SLACK for outcome in outcomes)
-    assert share([outcome.shortfall <= 1e-4 for outcome in outcomes]) >= 0.95
+    assert all(outcome.shortfall <= 1e-3 or outcome.warned for outcome in outcomes)
     assert all(outcome.certificate_holds for outcome in outcomes)
-    assert share([outcome.certified <= 1.01 for outcome in outcomes]) >= 0.95
+    assert sorted(outcome.certified for outcome in outcomes)[len(outcomes) // 2] <= 1.001
     for outcome in outcomes:
         mean = torch.tensor(outcome.mean, dtype=torch.float64)
         if outcome.direction is None:
-            assert not mean.any()
+            torch.testing.assert_close(mean, torch.zeros_like(mean), rtol=0, atol=1e-12)
         else:
             along = float(mean @ torch.tensor(outcome.direction, dtype=torch.float64))
             assert along >= 0
