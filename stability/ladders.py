@@ -29,7 +29,8 @@ from stability.architecture import Architecture
 from stability.boundaries import Periodic
 from stability.bounds.closed_form import ClosedForm, closed_form
 from stability.bounds.rung import Rung, Scope, Status, Term
-from stability.deformations.base import Deformation, Window
+from stability.deformations.base import Deformation
+from stability.deformations.domains import Window
 from stability.grid import band_limit, check_images
 from stability.representations.base import Representation, own_lipschitz
 from stability.warps.band_limited import BandLimitedWarp, check_band_limited

@@ -8,7 +8,7 @@ import torch
 import stability as st
 from stability.deformations import linear_maps
 from stability.deformations.affine import AffineField
-from stability.deformations.base import Window
+from stability.deformations.domains import Window
 from stability.deformations.sum import Sum
 
 ROUND_OFF = 1e-12

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stability.deformations import lengths
-from stability.deformations.bernstein import BezierSupremum, oscillation, signed
+from stability.deformations.bernstein import BezierSupremum, signed
 from stability.deformations.bezier import Patches, basis, determinant_patches, halving, patches
+from stability.deformations.spline_oscillation import oscillation
 
 CASES = [((7,), (2.5,)), ((6, 6), (2.0, 2.0)), ((4, 7), (1.5, 3.0)), ((1, 2), (2.0, 5.0))]
 LENGTHS = [(0, lengths.euclidean), (1, lengths.spectral), (1, lengths.trace), (2, lengths.bilinear)]

@@ -9,8 +9,8 @@ import torch
 import stability as st
 from stability.deformations import radial
 from stability.deformations.affine import AffineField
-from stability.deformations.base import Torus
 from stability.deformations.bump import BumpField
+from stability.deformations.domains import Torus
 from stability.deformations.local_affine import LocalAffineField
 from stability.deformations.sum import Sum
 

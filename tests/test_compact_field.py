@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import stability as st
-from stability.deformations.base import Torus, Window
+from stability.deformations.domains import Torus, Window
 from stability.deformations.sum import Sum
 
 ROUND_OFF = 1e-12

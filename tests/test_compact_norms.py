@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import stability as st
-from stability.deformations import compact
-from stability.deformations.enclosure import Enclosure
+from stability.deformations import compact, enclosure
+from stability.deformations.enclosure import Enclosure, Losses
 from stability.deformations.taper import STEEPEST, Taper
 
 ROUND_OFF = 1e-12
@@ -166,6 +166,9 @@ class Needle:
         needle = (2 - (1 + wave)) * torch.exp(-((u % 1 - 0.3).square()) / 1e-6)
         return 1 + wave + needle
 
+    def origin(self, spacing):
+        return torch.zeros_like(spacing)
+
     def chunks(self, counts):
         yield 0, self.at(torch.arange(counts[0], dtype=torch.float64) / counts[0])[None]
 
@@ -174,21 +177,20 @@ class Needle:
 
 
 def test_branch_and_bound_finds_what_the_search_misses():
-    def enclosure(curvature):
-        return Enclosure(
-            Needle(), (64,), lambda: torch.tensor([curvature]).double(), lambda: torch.tensor([9.0]).double()
-        )
+    def made(curvature):
+        losses = Losses(curvature=torch.tensor([curvature]).double())
+        return Enclosure(Needle(), (64,), lambda: losses, lambda: torch.tensor([9.0]).double())
 
-    assert float(enclosure(1.0).lower) == pytest.approx(1.1)
-    assert 2.0 <= float(enclosure(Needle.curvature).upper) <= 2.01
-    assert float(enclosure(40.0).upper) < 2.0
+    assert float(made(1.0).lower) == pytest.approx(1.1)
+    assert 2.0 <= float(made(Needle.curvature).upper) <= 2.01
+    assert float(made(40.0).upper) < 2.0
 
 
 def test_norms_of_scaled_indexed_and_refined_fields_are_computed_once(monkeypatch):
     field = draw((20, 20))
     before = {name: getattr(field.norms(), name).upper for name in NAMES}
-    monkeypatch.setattr(Enclosure, "_search", None)
-    monkeypatch.setattr(Enclosure, "_certify", None)
+    monkeypatch.setattr(enclosure, "ascend", None)
+    monkeypatch.setattr(enclosure, "certified", None)
     for other, order in ((-2.0 * field, {}), (field.refined(2), {"displacement": 2.0, "hessian": 0.5})):
         for name in NAMES:
             expected = before[name] * (order.get(name, 1.0) if order else 2.0)
@@ -205,7 +207,7 @@ def test_norms_of_the_zero_field_are_zero():
 
 
 @pytest.mark.parametrize("size", [(24,), (28, 28)])
-def test_control_hits_one_norm_and_explains_why_not_two(size):
+def test_control_hits_one_norm_or_both(size):
     field = draw(size, border=1.0)
     for name in ("displacement", "jacobian"):
         target = torch.tensor([[0.1], [0.4]], dtype=torch.float64)
@@ -216,5 +218,10 @@ def test_control_hits_one_norm_and_explains_why_not_two(size):
         torch.testing.assert_close(seen, torch.full((4,), 0.4, dtype=torch.float64), rtol=0.02, atol=0)
         assert bool((seen <= 0.4).all())
         assert bool((getattr(solved.norms(), name).lower <= target).all())
-    with pytest.raises(ValueError, match="control one norm"):
-        st.control(field, displacement_norm=1.0, jacobian_norm=0.1)
+    lower, upper = st.reachable(field)
+    both = st.control(field, displacement_norm=1.0, jacobian_norm=(lower * upper).sqrt())
+    seen = brute_force(both, per_pixel=6)[NAMES.index("jacobian")]
+    torch.testing.assert_close(seen, (lower * upper).sqrt(), rtol=0.02, atol=0)
+    assert bool((both.norms().displacement.lower <= 1.0).all())
+    with pytest.raises(ValueError, match="must lie in"):
+        st.control(field, displacement_norm=1.0, jacobian_norm=0.5 * lower)

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stability.deformations.base import Torus
+from stability.deformations.domains import Torus
 from stability.deformations.fourier import FourierField
 from stability.deformations.sum import Sum
 from stability.deformations.translation import Translation

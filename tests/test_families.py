@@ -7,7 +7,7 @@ import torch
 from field_registry import REGISTRY, SIZES, cases, draw, rng
 
 import stability as st
-from stability.deformations.base import Window
+from stability.deformations.domains import Window
 from stability.sweeps.families import OWN
 
 NORMS = ("displacement", "jacobian", "hessian", "divergence", "oscillation")

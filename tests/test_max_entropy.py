@@ -7,7 +7,7 @@ import torch
 
 import stability as st
 from stability.deformations import temperature as law
-from stability.deformations.base import Window
+from stability.deformations.domains import Window
 from stability.deformations.max_entropy import MaxEntropyField
 from stability.deformations.sum import Sum
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from stability.deformations import enclosure, oscillation, pointwise
-from stability.deformations.base import Window
 from stability.deformations.compact import CompactField
+from stability.deformations.domains import Window
 from stability.deformations.enclosure import Enclosure
 from stability.deformations.family import Family
 from stability.deformations.fourier import FourierField

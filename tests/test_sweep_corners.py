@@ -58,7 +58,7 @@ def test_a_representation_with_constants_of_its_own_is_bounded_by_them():
 
 
 def test_a_window_field_that_does_not_vanish_gets_no_proof():
-    from stability.deformations.base import Window
+    from stability.deformations.domains import Window
 
     class Drifting(st.FourierField):
         """A band-limited field that claims to live on a window only."""

@@ -66,7 +66,8 @@ def test_equal_specs_hash_equally_and_survive_json():
         ({"representations": [{"kind": "cnn", "widths": [4]}]}, "widths must have one number per layer"),
         ({"images": {"domain": "window"}}, "domain must be 'torus'"),
         ({"deformations": [{"class_path": "torch.nn.Flatten", "displacement_norm": 1}]}, "method 'sample'"),
-        ({"deformations": [{"kind": "compact", "displacement_norm": 1, "jacobian_norm": 1}]}, "one norm"),
+        ({"deformations": [{"kind": "affine", "displacement_norm": 1, "jacobian_norm": 1}]}, "one norm"),
+        ({"deformations": [{"kind": "saturated", "displacement_norm": 1}]}, "jacobian_norm"),
     ],
 )
 def test_wrong_specs_are_told_in_one_line(changes, message):

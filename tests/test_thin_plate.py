@@ -7,7 +7,7 @@ import torch
 from scipy.interpolate import CubicSpline, RBFInterpolator
 
 import stability as st
-from stability.deformations.base import Window
+from stability.deformations.domains import Window
 from stability.deformations.sum import Sum
 from stability.deformations.thin_plate import ThinPlateField
 

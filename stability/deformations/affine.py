@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 from stability.deformations import lengths, linear_maps
-from stability.deformations.base import Deformation, Scalar, Window, check_factor
+from stability.deformations.base import Deformation, Scalar
+from stability.deformations.checks import check_factor
+from stability.deformations.domains import Window
 from stability.deformations.family import Family
 from stability.deformations.norms import Interval, Norms
 from stability.deformations.parameters import Numbers, check_batches, check_edge, parameter, same

@@ -2,13 +2,14 @@
 
 import abc
 import dataclasses
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor
 
+from stability.deformations.checks import check_points
+from stability.deformations.domains import Torus, Window
 from stability.deformations.norms import Index, Norms
 from stability.grid import coordinates
 
@@ -18,47 +19,6 @@ if TYPE_CHECKING:
     from stability.deformations.diffeomorphism import Diffeomorphism
 
 Scalar = float | Tensor
-
-
-@dataclass(frozen=True)
-class Torus:
-    """The torus R^d / (W Z x H Z) on which a field lives.
-
-    Args:
-        size: ``(N,)`` or ``(H, W)`` in pixels.
-    """
-
-    size: tuple[int, ...]
-
-    @property
-    def d(self) -> int:
-        """Number of axes, 1 or 2."""
-        return len(self.size)
-
-
-@dataclass(frozen=True)
-class Window:
-    """The window [-edge, N - edge] per axis, by default the cells of all pixels.
-
-    Args:
-        size: ``(N,)`` or ``(H, W)`` in pixels.
-        edge: how far the border lies before the centre of the first pixel, in pixels.
-        vanishing: whether the field vanishes at the border, so that, repeated with the image's period, it is a
-            Lipschitz field of the torus with the same |tau| and ||grad tau||. Otherwise no theorem of the torus covers
-            it.
-        gradient_jump: whether grad tau of that repeated field jumps across the seam; then it has no second derivative
-            there and ``norms().hessian.upper`` is inf.
-    """
-
-    size: tuple[int, ...]
-    edge: float = 0.5
-    vanishing: bool = False
-    gradient_jump: bool = False
-
-    @property
-    def d(self) -> int:
-        """Number of axes, 1 or 2."""
-        return len(self.size)
 
 
 class Deformation(abc.ABC):
@@ -297,39 +257,3 @@ def own_state(field: Deformation) -> dict[str, object]:
         if isinstance(value, functools.cached_property)
     }  # fmt: skip
     return {name: value for name, value in vars(field).items() if name not in cached}
-
-
-def check_points(points: Tensor, d: int) -> Tensor:
-    """The points, if their last axis has length d.
-
-    Raises:
-        ValueError: for any other shape.
-    """
-    if not isinstance(points, Tensor) or points.ndim == 0 or points.shape[-1] != d:
-        got = tuple(points.shape) if isinstance(points, Tensor) else type(points).__name__
-        raise ValueError(
-            f"points must be a tensor (..., {d}) in pixels, got {got}; use stability.grid.coordinates(size)"
-        )
-    return points
-
-
-def check_factor(factor: int) -> int:
-    """The factor of ``refined``, if it is an integer >= 1.
-
-    Raises:
-        ValueError: otherwise.
-    """
-    if isinstance(factor, bool) or not isinstance(factor, int) or factor < 1:
-        raise ValueError(f"factor must be an integer >= 1, got {factor!r}; use factor=2 for twice as many pixels")
-    return factor
-
-
-def check_generator(generator: object) -> torch.Generator:
-    """The generator, if it is one.
-
-    Raises:
-        TypeError: otherwise.
-    """
-    if not isinstance(generator, torch.Generator):
-        raise TypeError(f"generator must be a torch.Generator, got {generator!r}; use torch.Generator().manual_seed(0)")
-    return generator

@@ -8,13 +8,14 @@ from typing import Self, final
 import torch
 from torch import Tensor
 
-from stability.deformations import bernstein, lengths
-from stability.deformations.base import check_generator
+from stability.deformations import lengths
 from stability.deformations.bernstein import BezierSupremum
 from stability.deformations.bezier import Patches, patches
+from stability.deformations.checks import check_generator
 from stability.deformations.lattice import LatticeField, check_lattice
 from stability.deformations.norms import Interval, Norms
 from stability.deformations.series import ROOT_MEAN_SQUARE
+from stability.deformations.spline_oscillation import oscillation
 from stability.grid import check_size
 
 
@@ -148,7 +149,7 @@ class SplineField(LatticeField):
         return patches(self._flat_values().detach().to(torch.float64), self.cells, order)
 
     def _oscillation(self) -> Interval:
-        once, shape = functools.cache(lambda: bernstein.oscillation(self._patches(0))), self.batch_shape
+        once, shape = functools.cache(lambda: oscillation(self._patches(0))), self.batch_shape
         return Interval(lambda: once().lower.reshape(shape), lambda: once().upper.reshape(shape))
 
     def _interval(self, supremum: Callable[[], BezierSupremum]) -> Interval:

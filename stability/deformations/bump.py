@@ -6,7 +6,7 @@ from typing import ClassVar, Self, final
 import torch
 from torch import Tensor
 
-from stability.deformations.base import check_generator
+from stability.deformations.checks import check_generator
 from stability.deformations.norms import Interval, Norms
 from stability.deformations.parameters import Numbers, check_batches, parameter
 from stability.deformations.radial import (

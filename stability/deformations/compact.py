@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from stability.deformations import lengths
-from stability.deformations.base import Deformation, Scalar, Window, check_factor, own_state
+from stability.deformations.base import Deformation, Scalar, own_state
+from stability.deformations.checks import check_factor
+from stability.deformations.domains import Window
 from stability.deformations.enclosure import Enclosure, Losses
 from stability.deformations.family import State
 from stability.deformations.fourier import FourierField

@@ -19,8 +19,9 @@ from typing import Self, final
 import torch
 from torch import Tensor
 
-from stability.deformations.base import Deformation, Scalar, Torus, Window
+from stability.deformations.base import Deformation, Scalar
 from stability.deformations.compound import Compound
+from stability.deformations.domains import Torus, Window
 from stability.deformations.family import State
 from stability.deformations.norms import Interval, Norms
 from stability.deformations.pointwise import searched

@@ -7,8 +7,9 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from stability.deformations.base import Deformation, Scalar, check_factor
+from stability.deformations.base import Deformation, Scalar
 from stability.deformations.batches import expanded
+from stability.deformations.checks import check_factor
 from stability.deformations.norms import Index
 
 

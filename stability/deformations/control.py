@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeVar, cast
 import torch
 from torch import Tensor
 
+from stability.deformations.attached import differentiates, followed, lengths_at_places, with_derivative_of
 from stability.deformations.base import Deformation, Scalar
 from stability.deformations.spectral import Shiftable, Steerable, Tiltable
 from stability.deformations.tilt import Tilt
@@ -151,34 +152,9 @@ def _rescaled(field: Field, a: Tensor | None, b: Tensor | None) -> Field:
             f"{name} of a field cannot be controlled where it is 0, got a zero or constant field; use FourierField"
         )
     if isinstance(field, Tiltable):
-        far, steep = _lengths(field) if _attached(field, target) else (norm.lower, norm.lower)
-        return field.scaled(target / _value(far if b is None else steep, norm.lower) * (1 - MARGIN))
+        far, steep = lengths_at_places(field) if differentiates(field, target) else (norm.lower, norm.lower)
+        return field.scaled(target / with_derivative_of(far if b is None else steep, norm.lower) * (1 - MARGIN))
     return field.scaled(target / norm.lower * (1 - MARGIN))
-
-
-def _attached(field: Deformation, *targets: Tensor) -> bool:
-    """Whether somebody differentiates."""
-    return torch.is_grad_enabled() and (field.requires_grad or any(value.requires_grad for value in targets))
-
-
-def _lengths(field: Tiltable, places: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
-    """|tau| and ||grad tau||_2 where they are largest: a maximum has the derivative of the value at its place."""
-    far, steep = (place.detach().to(field.dtype) for place in places or field.places())
-    displacement, jacobian = field.displacement(far, each=True), field.jacobian(steep, each=True)
-    return displacement.norm(dim=-1).to(torch.float64), _spectral(jacobian).to(torch.float64)
-
-
-def _spectral(matrix: Tensor) -> Tensor:
-    """The largest singular value of ``(..., d, d)``, differentiable; see ``lengths.spectral``."""
-    if matrix.shape[-1] == 1:
-        return matrix[..., 0, 0].abs()
-    (a, b), (c, d) = (row.unbind(-1) for row in matrix.unbind(-2))
-    return (torch.hypot(a + d, c - b) + torch.hypot(a - d, b + c)) / 2
-
-
-def _value(differentiable: Tensor, value: Tensor) -> Tensor:
-    """The value with the relative derivative of the first."""
-    return value * (differentiable / differentiable.detach())
 
 
 def _tilted(field: Tiltable, a: Tensor, b: Tensor) -> Tiltable:
@@ -197,38 +173,22 @@ def _tilted(field: Tiltable, a: Tensor, b: Tensor) -> Tiltable:
         if bool(outside.any()):
             first = int(outside.nonzero()[0, 0])
             low, high, size = float(lower[first]), float(upper[first]), float(a[first])
-            shift = f", or pass shift={(1, 0) if field.d == 2 else (1,)}" if isinstance(field, Shiftable) else ""
+            shift = (1, 0) if field.d == 2 else (1,)
+            advice = "or draw another field"
+            if isinstance(field, Shiftable):
+                advice = f"raise the cutoff, or pass shift={shift}"
             raise ValueError(
                 f"jacobian_norm / displacement_norm must lie in [{low:.6g}, {high:.6g}] 1/px for this field, got "
                 f"{float(target[first]):.6g} (request {first} of {len(target)}); ask for jacobian_norm between "
-                f"{low * size:.6g} and {high * size:.6g}, or raise the cutoff{shift}"
+                f"{low * size:.6g} and {high * size:.6g}, {advice}"
             )
         theta = tilt.solve(owner, target.clamp(lower, upper), extremes)
         solved = fields[owner].tilted(theta)
         norms = solved.norms()
         factor = torch.minimum(a / norms.displacement.lower, b / norms.jacobian.lower) * (1 - MARGIN)
-    if _attached(field, a, b):
-        solved, factor = _with_gradient(fields[owner], theta, a, b, solved.places(), factor)
+    if differentiates(field, a, b):
+        solved, factor = followed(fields[owner], theta, a, b, solved.places(), factor)
     return solved.scaled(factor)[torch.arange(len(a), device=field.device).reshape(shape)]
-
-
-def _with_gradient(
-    fields: Tiltable, theta: Tensor, a: Tensor, b: Tensor, places: tuple[Tensor, Tensor], factor: Tensor
-) -> tuple[Tiltable, Tensor]:
-    """The solved fields and their factors as functions of coefficients and targets, by the implicit function theorem.
-
-    With F(theta) = ln ||grad tau||_2 - ln |tau| - ln(b / a) at the places of the maxima, d theta = -dF / F'(theta).
-    """
-    turned = theta.detach().requires_grad_()
-    with torch.enable_grad():
-        far, steep = _lengths(fields.tilted(turned), places)
-        (slope,) = torch.autograd.grad((steep.log() - far.log()).sum(), turned)
-    far, steep = _lengths(fields.tilted(theta), places)
-    change = -(steep.log() - far.log() - (b / a).log()) / slope
-    fixed = torch.isfinite(theta) & torch.isfinite(slope) & (slope != 0)  # at the ends of the range theta stays
-    solved = fields.tilted(torch.where(fixed, theta + (change - change.detach()), theta))
-    far, _ = _lengths(solved, places)
-    return solved, _value(a / far, factor)
 
 
 def _shifted(field: Tiltable, a: Tensor, b: Tensor, shift: Sequence[float] | Tensor) -> Tiltable:
@@ -266,7 +226,7 @@ def _shifted(field: Tiltable, a: Tensor, b: Tensor, shift: Sequence[float] | Ten
             s = new
             if done:
                 break
-    if _attached(scaled, a, b):
+    if differentiates(scaled, a, b):
         far, _ = scaled.shifted(s[..., None] * e).places()
         again = _length_of_shift(scaled.displacement(far.to(field.dtype), each=True), e, bound)
         s = s + (again - again.detach())

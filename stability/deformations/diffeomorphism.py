@@ -25,7 +25,8 @@ import torch
 from torch import Tensor
 
 from stability.deformations.ascent import ascend
-from stability.deformations.base import Deformation, Window
+from stability.deformations.base import Deformation
+from stability.deformations.domains import Window
 from stability.deformations.pointwise import FieldLengths, counts, derivative_bounds
 from stability.deformations.stretching import swell
 

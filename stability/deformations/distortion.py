@@ -12,7 +12,8 @@ from functools import cache, cached_property
 import torch
 from torch import Tensor
 
-from stability.deformations.base import Deformation, Window
+from stability.deformations.base import Deformation
+from stability.deformations.domains import Window
 from stability.deformations.enclosure import Enclosure, Local, Losses
 from stability.deformations.jets import GradientJets, Jet
 from stability.deformations.norms import Distortion, Interval
@@ -44,34 +45,113 @@ def distortion(field: Deformation) -> Distortion:
     Returns:
         Intervals with ends of shape ``batch_shape``; exact where grad tau takes finitely many values.
     """
-    return _Suprema(field).all()
+    found = _Suprema(field)
+
+    def later(read: Callable[[_Suprema], Interval]) -> Interval:
+        return Interval(lambda: found.shaped(read(found).lower), lambda: found.shaped(read(found).upper))
+
+    return Distortion(
+        determinant_infimum=later(lambda suprema: suprema.infimum),
+        determinant_supremum=later(lambda suprema: suprema.supremum),
+        contraction=later(lambda suprema: suprema.contraction),
+        weighted_jacobian=later(lambda suprema: suprema.weighted_jacobian),
+        weighted_strain=later(lambda suprema: suprema.weighted_strain),
+        weighted_volume=later(lambda suprema: suprema.weighted_volume),
+        weighted_anisotropy=later(lambda suprema: suprema.weighted_anisotropy),
+        weighted_stretch=later(lambda suprema: suprema.weighted_stretch),
+        volume_gradient=later(lambda suprema: suprema.volume_gradient),
+    )
 
 
 class _Suprema:
-    """The work of ``distortion``; what several suprema need is computed once. Ends ``(n,)`` until they are shaped."""
+    """The work of ``distortion``, ends ``(n,)``; nothing is computed before it is asked for, nothing twice."""
 
     def __init__(self, field: Deformation) -> None:
         self._field = field
 
-    def all(self) -> Distortion:
-        """Nothing is computed yet."""
-        infimum = self._infimum
-        swelling = self._supremum(
-            swell, lambda: self._enclosure(FieldLengths(self._field, (1,), swell), lambda: self._jets.volume)
-        )
-        return Distortion(
-            determinant_infimum=self._shaped(infimum),
-            determinant_supremum=self._shaped(swelling.map(lambda value: 1 + value)),
-            contraction=self._shaped(Interval(lambda: _root(infimum.upper), lambda: _root(infimum.lower))),
-            weighted_jacobian=self._weighted(steepness, lambda jets: jets.jacobian),
-            weighted_strain=self._weighted(strain, lambda jets: jets.strain),
-            weighted_volume=self._weighted(lambda jacobian: swell(jacobian).abs(), lambda jets: jets.volume),
-            weighted_anisotropy=self._shaped(Interval(self._zero, self._zero))
-            if self._field.d == 1
-            else self._weighted(anisotropy, lambda jets: jets.anisotropy),
-            weighted_stretch=self._weighted(stretch, lambda jets: jets.stretch),
-            volume_gradient=self._volume_gradient(),
-        )
+    def shaped(self, value: Tensor) -> Tensor:
+        """With the batch's shape."""
+        return value.reshape(self._field.batch_shape)
+
+    @cached_property
+    def infimum(self) -> Interval:
+        """Of D = 1 - (1 - D)."""
+
+        def shrink(jacobian: Tensor) -> Tensor:
+            return -swell(jacobian)
+
+        def enclosure() -> Enclosure:
+            b = self._bounds[1]
+            small = torch.where(b < 1, 1 - (1 - b) ** self._field.d, torch.inf)
+
+            def scale(seen: Tensor) -> Tensor:  # an infimum near 0 must be found to its own size
+                return torch.minimum(torch.maximum(seen, 2 * _FLOOR * b), (1 - seen).abs())
+
+            functions = FieldLengths(self._field, (1,), shrink)
+            return self._enclosure(functions, lambda: self._jets.volume.within(small), scale=scale)
+
+        shrinking = self._supremum(shrink, enclosure)
+        return Interval(lambda: 1 - shrinking.upper, lambda: 1 - shrinking.lower)
+
+    @cached_property
+    def supremum(self) -> Interval:
+        """Of D = 1 + (D - 1)."""
+
+        def enclosure() -> Enclosure:
+            return self._enclosure(FieldLengths(self._field, (1,), swell), lambda: self._jets.volume)
+
+        return self._supremum(swell, enclosure).map(lambda value: 1 + value)
+
+    @cached_property
+    def contraction(self) -> Interval:
+        """Of D^(-1/2)."""
+        return Interval(lambda: _root(self.infimum.upper), lambda: _root(self.infimum.lower))
+
+    @cached_property
+    def weighted_jacobian(self) -> Interval:
+        """Of ||J||_2 D^(-1/2)."""
+        return self._weighted(steepness, lambda jets: jets.jacobian)
+
+    @cached_property
+    def weighted_strain(self) -> Interval:
+        """Of ||e||_F D^(-1/2)."""
+        return self._weighted(strain, lambda jets: jets.strain)
+
+    @cached_property
+    def weighted_volume(self) -> Interval:
+        """Of |1 - D| D^(-1/2)."""
+        return self._weighted(lambda jacobian: swell(jacobian).abs(), lambda jets: jets.volume)
+
+    @cached_property
+    def weighted_anisotropy(self) -> Interval:
+        """Of (s_1 - s_2) D^(-1/2)."""
+        if self._field.d == 1:
+            return Interval(self._zero, self._zero)
+        return self._weighted(anisotropy, lambda jets: jets.anisotropy)
+
+    @cached_property
+    def weighted_stretch(self) -> Interval:
+        """Of max |s_i - 1 / s_i| D^(-1/2)."""
+        return self._weighted(stretch, lambda jets: jets.stretch)
+
+    @cached_property
+    def volume_gradient(self) -> Interval:
+        """Of |M^(-T) grad ln D| D^(-1/2); not certified where grad tau jumps."""
+        enclosure = cache(lambda: self._divided((1, 2), volume_gradient, lambda jets: jets.volume_gradient))
+
+        def lower() -> Tensor:
+            return self._or_infinite(self._zero() if self._finite is not None else enclosure().lower)
+
+        def upper() -> Tensor:
+            domain, values = self._field.domain, self._finite
+            if values is not None:
+                jumps = (values != values[:, :1]).flatten(1).any(1)
+                return self._or_infinite(torch.where(jumps, torch.inf, self._zero()))
+            if isinstance(domain, Window) and domain.gradient_jump:
+                return torch.where(self._bounds[1] > 0, torch.inf, self._zero())
+            return self._or_infinite(enclosure().upper)
+
+        return Interval(lower, upper)
 
     @cached_property
     def _bounds(self) -> list[Tensor]:
@@ -92,27 +172,7 @@ class _Suprema:
 
     @cached_property
     def _jets(self) -> GradientJets:
-        return GradientJets(self._bounds[1:], lambda: self._infimum.lower, self._field.d)
-
-    @cached_property
-    def _infimum(self) -> Interval:
-        """Of D = 1 - (1 - D)."""
-
-        def shrink(jacobian: Tensor) -> Tensor:
-            return -swell(jacobian)
-
-        def enclosure() -> Enclosure:
-            b = self._bounds[1]
-            small = torch.where(b < 1, 1 - (1 - b) ** self._field.d, torch.inf)
-
-            def scale(seen: Tensor) -> Tensor:  # an infimum near 0 must be found to its own size
-                return torch.minimum(torch.maximum(seen, 2 * _FLOOR * b), (1 - seen).abs())
-
-            functions = FieldLengths(self._field, (1,), shrink)
-            return self._enclosure(functions, lambda: self._jets.volume.within(small), scale=scale)
-
-        shrinking = self._supremum(shrink, enclosure)
-        return Interval(lambda: 1 - shrinking.upper, lambda: 1 - shrinking.lower)
+        return GradientJets(self._bounds[1:], lambda: self.infimum.lower, self._field.d)
 
     def _weighted(self, function: Callable[[Tensor], Tensor], jet: _Jets) -> Interval:
         """sup |f(J)| D^(-1/2)."""
@@ -121,26 +181,7 @@ class _Suprema:
             return function(jacobian) * weight(jacobian)
 
         found = self._supremum(weighted, lambda: self._divided((1,), weighted, jet))
-        return self._shaped(Interval(lambda: self._or_infinite(found.lower), lambda: self._or_infinite(found.upper)))
-
-    def _volume_gradient(self) -> Interval:
-        """sup |M^(-T) grad ln D| D^(-1/2); not certified where grad tau jumps."""
-        enclosure = cache(lambda: self._divided((1, 2), volume_gradient, lambda jets: jets.volume_gradient))
-
-        def lower() -> Tensor:
-            found = self._zero() if self._finite is not None else enclosure().lower
-            return self._or_infinite(found)
-
-        def upper() -> Tensor:
-            domain, values = self._field.domain, self._finite
-            if values is not None:
-                jumps = (values != values[:, :1]).flatten(1).any(1)
-                return self._or_infinite(torch.where(jumps, torch.inf, self._zero()))
-            if isinstance(domain, Window) and domain.gradient_jump:
-                return torch.where(self._bounds[1] > 0, torch.inf, self._zero())
-            return self._or_infinite(enclosure().upper)
-
-        return self._shaped(Interval(lower, upper))
+        return found.map(self._or_infinite)
 
     def _supremum(self, function: Callable[[Tensor], Tensor], enclosure: Callable[[], Enclosure]) -> Interval:
         """Of function(J), ``(n, T, d, d)`` to ``(n, T)``."""
@@ -167,7 +208,7 @@ class _Suprema:
             jets = self._jets.near(index, here, rho)
             return value, _losses(jet(jets).times(jets.weight))
 
-        seen = self._infimum.upper.clamp_min(_SHARPEST**-2)
+        seen = self.infimum.upper.clamp_min(_SHARPEST**-2)
         sharpness = float(seen.rsqrt().max()) if len(seen) else 1.0  # D^(-1/2) has peaks that much narrower than J
         return self._enclosure(
             functions, lambda: jet(self._jets).times(self._jets.weight), max(orders), max(1.0, sharpness), local=local
@@ -197,11 +238,7 @@ class _Suprema:
 
     def _or_infinite(self, value: Tensor) -> Tensor:
         """Inf where D <= 0 is seen: D^(-1/2) is not bounded then."""
-        return torch.where(self._infimum.upper <= 0, torch.inf, value)
-
-    def _shaped(self, interval: Interval) -> Interval:
-        shape = self._field.batch_shape
-        return interval.map(lambda value: value.reshape(shape))
+        return torch.where(self.infimum.upper <= 0, torch.inf, value)
 
 
 def _certain(jet: Jet) -> Jet:

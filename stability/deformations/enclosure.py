@@ -30,7 +30,7 @@ ROUND_OFF = 1e-11
 _BUDGET = 200_000
 """Most cells that one function may have in the certificate; it then keeps the last valid upper value."""
 
-_TOTAL = 4_000_000
+_TOTAL = 1_000_000
 """Few functions may have more: their share of this."""
 
 _LEVELS = 14

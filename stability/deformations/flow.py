@@ -26,8 +26,10 @@ from typing import Self, final
 import torch
 from torch import Tensor
 
-from stability.deformations.base import Deformation, Scalar, Torus, Window, check_generator
+from stability.deformations.base import Deformation, Scalar
+from stability.deformations.checks import check_generator
 from stability.deformations.compound import Compound
+from stability.deformations.domains import Torus, Window
 from stability.deformations.drafts import Drafted
 from stability.deformations.family import State
 from stability.deformations.jets import GradientJets, Jet

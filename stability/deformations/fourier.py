@@ -5,7 +5,7 @@ from typing import Self, final
 
 import torch
 
-from stability.deformations.base import check_generator
+from stability.deformations.checks import check_generator
 from stability.deformations.series import FourierSeries, draw_disc
 from stability.grid import check_size
 

@@ -12,7 +12,7 @@ from typing import Self, final
 import torch
 from torch import Tensor
 
-from stability.deformations.base import check_generator
+from stability.deformations.checks import check_generator
 from stability.deformations.series import ROOT_MEAN_SQUARE, FourierSeries, disc
 from stability.grid import check_size, sides
 

@@ -8,7 +8,8 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from stability.deformations.base import Deformation, check_generator
+from stability.deformations.base import Deformation
+from stability.deformations.checks import check_generator
 from stability.deformations.series import FourierSeries, draw_disc
 
 TOLERANCE = 1e-9

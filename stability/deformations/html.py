@@ -5,7 +5,8 @@ from html import escape
 
 from torch import Tensor
 
-from stability.deformations.base import Deformation, Torus
+from stability.deformations.base import Deformation
+from stability.deformations.domains import Torus
 from stability.deformations.norms import Interval
 
 MOST = 16

@@ -23,9 +23,10 @@ from typing import Protocol, Self, final, runtime_checkable
 import torch
 from torch import Tensor
 
-from stability.deformations.base import Deformation, Scalar, Torus, Window
+from stability.deformations.base import Deformation, Scalar
 from stability.deformations.composition import Composition, compose, inside, periodic
 from stability.deformations.compound import Compound
+from stability.deformations.domains import Torus, Window
 from stability.deformations.enclosure import Enclosure, Losses
 from stability.deformations.family import State
 from stability.deformations.jets import Jet

@@ -9,7 +9,8 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from stability.deformations.base import Deformation, check_factor
+from stability.deformations.base import Deformation
+from stability.deformations.checks import check_factor
 from stability.deformations.family import Family, Plain
 from stability.deformations.spectral import Shiftable, tilting
 from stability.grid import check_size, sides

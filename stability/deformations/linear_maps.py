@@ -13,7 +13,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from stability.deformations.base import Scalar, check_generator
+from stability.deformations.base import Scalar
+from stability.deformations.checks import check_generator
 from stability.deformations.series import ROOT_MEAN_SQUARE
 
 SINGULAR = 1e-12

@@ -15,7 +15,9 @@ from typing import ClassVar, Self, final
 import torch
 from torch import Tensor
 
-from stability.deformations.base import Deformation, Window, check_factor, check_generator
+from stability.deformations.base import Deformation
+from stability.deformations.checks import check_factor, check_generator
+from stability.deformations.domains import Window
 from stability.deformations.family import Family
 from stability.deformations.norms import Interval, Norms
 from stability.deformations.oscillation import oscillation

@@ -7,7 +7,8 @@ from typing import Self, final
 import torch
 from torch import Tensor
 
-from stability.deformations.base import Scalar, check_generator
+from stability.deformations.base import Scalar
+from stability.deformations.checks import check_generator
 from stability.deformations.control import MARGIN
 from stability.deformations.series import FourierSeries, disc
 from stability.grid import check_size, sides

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from stability.deformations import lengths
-from stability.deformations.base import Scalar, check_generator
+from stability.deformations.base import Scalar
+from stability.deformations.checks import check_generator
 from stability.deformations.lattice import LatticeField, check_lattice, lattice_nodes
 from stability.deformations.linear_step import linear_step
 from stability.deformations.norms import Interval, Norms

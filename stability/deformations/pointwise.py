@@ -19,7 +19,8 @@ from torch import Tensor
 
 from stability.deformations import lengths
 from stability.deformations.ascent import Grid
-from stability.deformations.base import Deformation, Window
+from stability.deformations.base import Deformation
+from stability.deformations.domains import Window
 from stability.deformations.enclosure import Box, Enclosure, Losses
 from stability.deformations.norms import Interval, Norms
 from stability.grid import sides
@@ -137,8 +138,10 @@ class FieldLengths:
         order = index.argsort(stable=True)
         first = number.cumsum(0) - number
         column = torch.arange(len(index), device=index.device) - first[index[order]]
-        results: list[Tensor] = []
         size = number.to(torch.float64).log2().ceil()  # -inf for fields without a point
+        if len(self) * int(number.max()) <= 2 * len(index):  # all in one table
+            size = torch.zeros_like(size)
+        results: list[Tensor] = []
         for level in size[number > 0].unique():
             owners = (size == level).nonzero()[:, 0]
             row = torch.full_like(number, -1).index_put((owners,), torch.arange(len(owners), device=index.device))

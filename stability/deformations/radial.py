@@ -20,7 +20,8 @@ import torch
 from numpy.polynomial import Polynomial
 from torch import Tensor
 
-from stability.deformations.base import Deformation, check_factor
+from stability.deformations.base import Deformation
+from stability.deformations.checks import check_factor
 from stability.deformations.enclosure import ROUND_OFF
 from stability.deformations.family import Family, State
 from stability.deformations.norms import Interval

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from stability.deformations import lengths
-from stability.deformations.base import Deformation, check_factor
+from stability.deformations.base import Deformation
+from stability.deformations.checks import check_factor
 from stability.deformations.family import Family
 from stability.deformations.norms import Interval, Norms
 from stability.deformations.oscillation import oscillation

@@ -16,7 +16,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from stability.deformations.base import Deformation, Torus
+from stability.deformations.base import Deformation
+from stability.deformations.domains import Torus
 from stability.grid import coordinates, sides
 
 _GAIN = 0.9

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from stability.deformations import lengths
-from stability.deformations.base import Deformation, Scalar, Torus, Window, check_factor
+from stability.deformations.base import Deformation, Scalar
+from stability.deformations.checks import check_factor
+from stability.deformations.domains import Torus, Window
 from stability.deformations.family import State
 from stability.deformations.norms import Index, Interval, Norms
 from stability.deformations.oscillation import oscillation

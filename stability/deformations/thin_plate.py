@@ -6,7 +6,9 @@ from typing import ClassVar, Self, final
 import torch
 from torch import Tensor
 
-from stability.deformations.base import Deformation, Window, check_factor, check_generator
+from stability.deformations.base import Deformation
+from stability.deformations.checks import check_factor, check_generator
+from stability.deformations.domains import Window
 from stability.deformations.family import Family, State
 from stability.deformations.norms import Norms
 from stability.deformations.parameters import check_batches, check_edge, parameter, same

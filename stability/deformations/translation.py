@@ -6,7 +6,8 @@ from typing import ClassVar, Self, final
 import torch
 from torch import Tensor
 
-from stability.deformations.base import Deformation, check_factor
+from stability.deformations.base import Deformation
+from stability.deformations.checks import check_factor
 from stability.deformations.family import Family
 from stability.deformations.norms import Interval, Norms
 from stability.grid import check_size

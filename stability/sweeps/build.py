@@ -19,7 +19,7 @@ from stability.deformations.translation import Translation
 from stability.sweeps.chunks import Draw
 from stability.sweeps.families import CustomFamilySpec, DeformationSpec, TranslationSpec
 from stability.sweeps.parts import BandLimitedWarpSpec, BilinearWarpSpec, IndexWarpSpec, SplineWarpSpec, TangentSpec
-from stability.sweeps.sized import BandLimitedSpec, DrawnSpec, Pair, WithinSpec
+from stability.sweeps.sized import BandLimitedSpec, DrawnSpec, Pair, Sized, WithinSpec
 from stability.sweeps.spec import SweepSpec
 from stability.warps.band_limited import BandLimitedWarp
 from stability.warps.base import Warp
@@ -207,6 +207,8 @@ def _controlled(family: DeformationSpec, field: Deformation, pairs: Sequence[Pai
         values = [pair[index] for pair in pairs]
         return None if values[0] is None else torch.tensor(values, dtype=torch.float64)
 
+    if isinstance(family, Sized) and family.as_drawn:
+        return field
     shift = family.shift if isinstance(family, BandLimitedSpec) else None
     try:
         return control(field, displacement_norm=column(0), jacobian_norm=column(1), shift=shift)

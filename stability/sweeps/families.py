@@ -42,15 +42,33 @@ class GaussianSpec(DrawnSpec):
 
 
 class MaxEntropySpec(DrawnSpec):
-    """Sine series with variances T / |k|^2 (Petrini et al. 2021); the norms asked for replace their temperature."""
+    """Sine series with variances T / |k|^2 (Petrini et al. 2021), sized by norms or by the parameters of the law.
+
+    Args:
+        cutoff: largest |k|, half waves per side.
+        temperature: T; the fields stay as drawn, whatever their norms.
+        typical_displacement: in px, turned into T; likewise.
+    """
 
     family = "max_entropy.MaxEntropyField"
     kind: Literal["max_entropy"] = "max_entropy"
     cutoff: Cutoff = 3
+    temperature: Positive | None = None
+    typical_displacement: Positive | None = None
+
+    @property
+    def as_drawn(self) -> bool:
+        """Whether the law's own parameter gives the size."""
+        given = [value is not None for value in (self.temperature, self.typical_displacement)]
+        sized = self.displacement_norm is not None or self.jacobian_norm is not None
+        if sum(given) + sized > 1:
+            raise ValueError("norms, temperature and typical_displacement must not be mixed; give one of them")
+        return any(given)
 
     def arguments(self) -> dict[str, Any]:
-        """The cutoff, and a typical displacement of 1 px before the field is given its norms."""
-        return {**super().arguments(), "typical_displacement": 1.0}
+        """The law's parameters; where norms are asked for, a typical displacement of 1 px before they are met."""
+        given = super().arguments()
+        return given if self.as_drawn else {**given, "typical_displacement": 1.0}
 
 
 class SplineFieldSpec(DrawnSpec):

@@ -32,9 +32,14 @@ class Sized(Spec):
     displacement_norm: Norms | None = None
     jacobian_norm: Norms | None = None
 
+    @property
+    def as_drawn(self) -> bool:
+        """Whether the fields keep the size with which they are drawn."""
+        return False
+
     @model_validator(mode="after")
     def _some_norm(self) -> "Sized":
-        if self.displacement_norm is None and self.jacobian_norm is None:
+        if not self.as_drawn and self.displacement_norm is None and self.jacobian_norm is None:
             raise ValueError("displacement_norm or jacobian_norm must be given, got neither; ask for at least one size")
         if self.two_norms and not self.knob:
             kind = str(getattr(self, "kind", "")).replace("_", " ")
