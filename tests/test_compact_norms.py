@@ -8,7 +8,7 @@ import torch
 
 import stability as st
 from stability.deformations import compact, enclosure
-from stability.deformations.enclosure import Enclosure, Losses
+from stability.deformations.enclosure import Box, Enclosure, Losses
 from stability.deformations.taper import STEEPEST, Taper
 
 ROUND_OFF = 1e-12
@@ -157,17 +157,18 @@ class Needle:
 
     sides = torch.ones(1, dtype=torch.float64)
     curvature = 2 / 1e-6 + 0.1 * (2 * math.pi) ** 2
+    slope = 1 / 1e-3 + 0.1 * 2 * math.pi
 
     def __len__(self):
         return 1
+
+    def origin(self, spacing):
+        return torch.zeros_like(spacing)
 
     def at(self, u):
         wave = 0.1 * torch.cos(2 * math.pi * u)
         needle = (2 - (1 + wave)) * torch.exp(-((u % 1 - 0.3).square()) / 1e-6)
         return 1 + wave + needle
-
-    def origin(self, spacing):
-        return torch.zeros_like(spacing)
 
     def chunks(self, counts):
         yield 0, self.at(torch.arange(counts[0], dtype=torch.float64) / counts[0])[None]
@@ -176,14 +177,73 @@ class Needle:
         return self.at(points + offsets[:, 0])
 
 
-def test_branch_and_bound_finds_what_the_search_misses():
-    def made(curvature):
-        losses = Losses(curvature=torch.tensor([curvature]).double())
-        return Enclosure(Needle(), (64,), lambda: losses, lambda: torch.tensor([9.0]).double())
+def certificate(losses, **more):
+    return Enclosure(Needle(), (64,), lambda: losses, lambda: torch.tensor([9.0]).double(), **more)
 
-    assert float(made(1.0).lower) == pytest.approx(1.1)
-    assert 2.0 <= float(made(Needle.curvature).upper) <= 2.01
-    assert float(made(40.0).upper) < 2.0
+
+def given(value):
+    return torch.tensor([value], dtype=torch.float64)
+
+
+def test_branch_and_bound_finds_what_the_search_misses():
+    assert float(certificate(Losses(given(1.0))).lower) == pytest.approx(1.1)
+    assert float(certificate(Losses(given(40.0))).upper) < 2.0  # a bound that does not hold
+    for losses in (
+        Losses(curvature=given(Needle.curvature)),
+        Losses(slope=given(Needle.slope)),
+        Losses(given(Needle.curvature), given(Needle.slope)),
+    ):
+        assert 2.0 <= float(certificate(losses).upper) <= 2.01
+    with pytest.raises(ValueError, match="a curvature or a slope"):
+        _ = certificate(Losses()).upper
+
+
+def test_losses_in_single_cells_certify_too():
+    """Without the needle nearby the function is tame: fewer cells, the same certificate."""
+    visited = []
+
+    def local(index, points, offsets, rho):
+        at = points + offsets[:, 0]
+        visited.append(at.numel())
+        far = (at % 1 - 0.3).abs() - rho > 8e-3  # the needle and its derivatives are below 1e-20 there
+        return Needle().at(at), Losses(torch.where(far, 4.0, Needle.curvature))
+
+    losses = Losses(given(Needle.curvature))
+    assert 2.0 <= float(certificate(losses, local=local).upper) <= 2.01
+    first = sum(visited)
+    visited.clear()
+
+    def broken(index, points, offsets, rho):
+        values, _ = local(index, points, offsets, rho)
+        return values, Losses(torch.full_like(values, 4.0))
+
+    assert float(certificate(losses, local=broken).upper) < 2.0
+    assert 0 < sum(visited) < first
+
+
+def test_the_local_search_reaches_creases_and_borders():
+    """|u - 0.3| has its least value on a crease, u its largest at the end of [0, 1]."""
+
+    class Crease(Needle):
+        def at(self, u):
+            return -(u % 1 - 0.3).abs()
+
+    class Ramp(Needle):
+        def origin(self, spacing):
+            return spacing / 2
+
+        def at(self, u):
+            return u.clamp(0.0, 1.0)
+
+        def chunks(self, counts):
+            yield 0, self.at((torch.arange(counts[0], dtype=torch.float64) + 0.5) / counts[0])[None]
+
+    for functions, value, place in ((Crease(), 0.0, 0.3), (Ramp(), 1.0, 1.0)):
+        box = Box(given(0.0), given(1.0))
+        found = Enclosure(functions, (10,), lambda: Losses(None, given(1.0)), lambda: given(9.0), box=box)
+        assert float(found.lower) == pytest.approx(value, abs=1e-7)
+        assert float(found.argument) == pytest.approx(place, abs=1e-7)
+        assert value <= float(found.upper) <= value + 1e-3
 
 
 def test_norms_of_scaled_indexed_and_refined_fields_are_computed_once(monkeypatch):
@@ -206,7 +266,7 @@ def test_norms_of_the_zero_field_are_zero():
         assert not getattr(field.norms(), name).upper.any()
 
 
-@pytest.mark.parametrize("size", [(24,), (28, 28)])
+@pytest.mark.parametrize("size", [(24,), (16, 16)])
 def test_control_hits_one_norm_or_both(size):
     field = draw(size, border=1.0)
     for name in ("displacement", "jacobian"):

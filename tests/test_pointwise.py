@@ -318,13 +318,12 @@ def matrices(name, jacobian, hessian):
 
 
 @pytest.mark.parametrize("d", [1, 2])
-@pytest.mark.parametrize("b", [0.2, 0.8])
 @pytest.mark.parametrize("name", ["jacobian", "strain", "volume", "weight", "stretch", "volume_gradient"])
-def test_jets_bound_values_and_derivatives_along_lines(name, b, d):
+def test_jets_bound_values_and_derivatives_along_lines(name, d):
     """By two forward derivatives along random lines; global bounds, and those near a point within a step of it."""
     size = (20, 24)[:d]
     field = fourier(size, count=1)
-    field = (field * (b / field.norms().jacobian.upper))[0]
+    field = (field * (0.7 / field.norms().jacobian.upper))[0]
     rng = generator(4)
     start = torch.rand(400, d, generator=rng, dtype=torch.float64) * sides(size)
     e = torch.nn.functional.normalize(torch.randn(400, d, generator=rng, dtype=torch.float64), dim=-1)

@@ -31,7 +31,7 @@ from stability.deformations.pointwise import FieldLengths, counts, derivative_bo
 from stability.deformations.stretching import swell
 
 _ROUND_OFF = 1e-12
-"""Determinants closer to 0 than this, relative to (1 + b)^d, have no sign."""
+"""Determinants closer to 0 than this, relative to (1 + ||grad tau||)^d, have no sign."""
 
 _SHOWN = 8
 """Most fields whose reasons are shown."""
@@ -92,13 +92,14 @@ def judge(field: Deformation) -> Diffeomorphism:
     else:
         determinant = field.norms().determinant_infimum
         low, high = determinant.lower.reshape(-1), determinant.upper.reshape(-1)
-    return _Judge(field, b, exact, low, high, finite).verdict()
+    return _Judge(field, b, field.norms().jacobian.lower.reshape(-1), exact, low, high, finite).verdict()
 
 
 @dataclass(frozen=True, eq=False)
 class _Judge:
     field: Deformation
     b: Tensor  # (n,) certified sup ||grad tau||
+    seen: Tensor  # (n,) attained ||grad tau||
     constructed: Tensor  # (n,) injective by construction
     low: Tensor  # (n,) certified inf det
     high: Tensor  # (n,) attained inf det
@@ -117,7 +118,7 @@ class _Judge:
         if b < 1:
             return True, f"||grad tau|| <= {_up(b)} < 1, so u - tau(u) is bi-Lipschitz"
         low, high = float(self.low[i]), float(self.high[i])
-        none = _ROUND_OFF * (1 + b) ** self.field.d
+        none = _ROUND_OFF * (1 + float(self.seen[i])) ** self.field.d
         if self.finite is not None and self.finite.shape[1] == 1 and not closed:
             return self._affine(float(self.finite[i, 0]), none)
         if bool(self.constructed[i]):

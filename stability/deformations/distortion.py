@@ -26,10 +26,11 @@ from stability.deformations.stretching import (
     swell_gradient,
     volume_gradient,
     weight,
-)  # fmt: skip
+)
 
 _FLOOR = 0.05
 """Certificates are refined relative to the value, but not below this share of d A_1 (of d A_2 for grad D)."""
+
 _SHARPEST = 4.0
 """Most that the first grid is refined for narrow peaks of D^(-1/2)."""
 

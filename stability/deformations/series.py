@@ -164,6 +164,14 @@ class FourierSeries(Family, Shiftable):
         zero = torch.zeros_like(weight[..., 0, :] * self.mean)
         return self._with({"cosine": self.cosine * weight, "sine": self.sine * weight, "mean": zero})
 
+    def on(self, modes: Tensor) -> Self:
+        """The same field on a larger set of modes of the upper half plane; the new ones have amplitude 0."""
+        union, place = torch.unique(torch.cat([half(self.modes), modes]), dim=0, return_inverse=True)
+        cosine, sine = self._placed(place[: len(self.modes)], len(union))
+        result = self._with({"cosine": cosine, "sine": sine}, self.norms())
+        result._shared = {"modes": union}
+        return result
+
     def plus(self, other: Deformation) -> Deformation | None:
         """The field with the union of the modes; None for one that is no series."""
         if not isinstance(other, FourierSeries):

@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 
+import torch
+
 from stability.deformations.base import Deformation
 from stability.deformations.compact import CompactField
 from stability.deformations.family import Family
 from stability.deformations.flow import FlowField
+from stability.deformations.series import FourierSeries, half
 
 
 def stack(fields: Sequence[Deformation]) -> Deformation:
@@ -27,6 +30,11 @@ def stack(fields: Sequence[Deformation]) -> Deformation:
         return first.around(inner)
     if isinstance(first, FlowField):
         return first.with_velocity(stack([one.velocity for one in fields if isinstance(one, FlowField)]))
+    if isinstance(first, FourierSeries):
+        series = [one for one in fields if isinstance(one, FourierSeries)]
+        modes = torch.unique(torch.cat([half(one.modes) for one in series]), dim=0)
+        fields = series if all(torch.equal(one.modes, first.modes) for one in series) else [s.on(modes) for s in series]
+        first = fields[0]
     families = [one for one in fields if isinstance(one, Family)]
     if not isinstance(first, Family) or not all(first.stackable(one) for one in families):
         raise ValueError(f"fields must share modes and settings to be stacked, got {list(fields)}; stack them apart")
