@@ -268,14 +268,14 @@ def test_norms_of_the_zero_field_are_zero():
 
 @pytest.mark.parametrize("size", [(24,), (16, 16)])
 def test_control_hits_one_norm_or_both(size):
-    field = draw(size, border=1.0)
+    field = draw(size, cutoff=2, count=2, border=1.0)
     for name in ("displacement", "jacobian"):
         target = torch.tensor([[0.1], [0.4]], dtype=torch.float64)
         solved = st.control(field, **{f"{name}_norm": target})
         assert isinstance(solved, st.CompactField)
-        assert solved.batch_shape == (2, 4)
+        assert solved.batch_shape == (2, 2)
         seen = brute_force(solved[1], per_pixel=6)[NAMES.index(name)]
-        torch.testing.assert_close(seen, torch.full((4,), 0.4, dtype=torch.float64), rtol=0.02, atol=0)
+        torch.testing.assert_close(seen, torch.full((2,), 0.4, dtype=torch.float64), rtol=0.02, atol=0)
         assert bool((seen <= 0.4).all())
         assert bool((getattr(solved.norms(), name).lower <= target).all())
     lower, upper = st.reachable(field)

@@ -14,6 +14,9 @@ _SHARE = 0.25
 _STARTS = 32
 """Most starts per function: plateaus have as many tops as nodes."""
 
+_FINALISTS = 4
+"""Of them that are followed to the end, if they are equally high."""
+
 _ROUNDS = ((0.4, 0.2), (0.4, 0.1), (0.2, 0.05), (0.1, 0.02), (0.1, 0.01), (0.03, 1e-3), (0.01, 1e-4), (2e-3, 1e-5))
 """Widths of the stencil in cells, and how far below the best a start may be afterwards, as a share of the range."""
 
@@ -135,11 +138,14 @@ def ascend(functions: Lengths, counts: tuple[int, ...]) -> tuple[Tensor, Tensor]
         best, argument, gain = _best(climbers, best, argument)
         climbers = climbers.where(climbers.values >= (best - share * reach)[climbers.owner])  # others: lower peaks
     settled = gain <= _SETTLED * reach
-    climbers = climbers.highest(1)
-    climbers = climbers._replace(centres=climbers.points).moved(functions, unit * _ROUNDS[-1][0], newton=False)
-    best, argument, gain = _best(climbers, best, argument)
-    settled &= gain <= _SETTLED * reach
-    climbers, width = climbers.where(~settled[climbers.owner]), _ROUNDS[0][0]
+    climbers = climbers.highest(_FINALISTS)
+    climbers = climbers._replace(centres=climbers.points)
+    for _ in range(2):  # where Newton's iteration has converged it repeats itself
+        climbers = climbers.moved(functions, unit * _ROUNDS[-1][0], newton=True)
+        best, argument, gain = _best(climbers, best, argument)
+        settled &= gain <= _SETTLED * reach
+    lost = (climbers.centres == climbers.points).all(1) | ~settled[climbers.owner]
+    climbers, width = climbers._replace(centres=climbers.points).where(lost), _ROUNDS[0][0]
     for _ in range(_HALVINGS if len(climbers.owner) else 0):
         width /= 2
         for _ in range(_MOVES):

@@ -166,12 +166,12 @@ def _tilted(field: Tiltable, a: Tensor, b: Tensor) -> Tiltable:
     fields = field.flat()
     with torch.no_grad():
         tilt = Tilt(fields)
-        extremes = tilt.extremes()
-        lower, upper = extremes.lower[owner], extremes.upper[owner]
         target = b / a
-        outside = (target < lower * (1 - _AT_THE_END)) | (target > upper * (1 + _AT_THE_END))
-        if bool(outside.any()):
-            first = int(outside.nonzero()[0, 0])
+        solved, theta, met = tilt.solve(owner, target)
+        if not bool(met.all()):
+            extremes = tilt.extremes()
+            lower, upper = extremes.lower[owner], extremes.upper[owner]
+            first = int((~met).nonzero()[0, 0])
             low, high, size = float(lower[first]), float(upper[first]), float(a[first])
             shift = (1, 0) if field.d == 2 else (1,)
             advice = "or draw another field"
@@ -182,8 +182,6 @@ def _tilted(field: Tiltable, a: Tensor, b: Tensor) -> Tiltable:
                 f"{float(target[first]):.6g} (request {first} of {len(target)}); ask for jacobian_norm between "
                 f"{low * size:.6g} and {high * size:.6g}, {advice}"
             )
-        theta = tilt.solve(owner, target.clamp(lower, upper), extremes)
-        solved = fields[owner].tilted(theta)
         norms = solved.norms()
         factor = torch.minimum(a / norms.displacement.lower, b / norms.jacobian.lower) * (1 - MARGIN)
     if differentiates(field, a, b):
@@ -205,7 +203,27 @@ def _shifted(field: Tiltable, a: Tensor, b: Tensor, shift: Sequence[float] | Ten
     shape = torch.broadcast_shapes(field.batch_shape, a.shape, b.shape)
     a, b = a.expand(shape), b.expand(shape)
     scaled = _rescaled(field, None, b)
-    alone = scaled.norms().displacement.lower
+    if not bool(scaled.surely_within(a).all()):
+        _check_alone(scaled.norms().displacement.lower, a, b)
+    bound = a * (1 - MARGIN)
+    with torch.no_grad():
+        s, sure = scaled.filling(e, bound), False
+        for _ in range(_SHIFT_STEPS):
+            shifted = scaled.shifted(s[..., None] * e)
+            far = shifted.farthest(sure=sure)
+            new = torch.minimum(s, _length_of_shift(scaled.displacement(far, each=True), e, bound))
+            done = bool(((s - new) <= 1e-14 * a).all())
+            if done and sure:
+                break
+            s, sure = new, done
+    if differentiates(scaled, a, b):
+        again = _length_of_shift(scaled.displacement(far.to(field.dtype), each=True), e, bound)
+        return scaled.shifted((s + (again - again.detach()))[..., None] * e)
+    return shifted if done else scaled.shifted(s[..., None] * e)
+
+
+def _check_alone(alone: Tensor, a: Tensor, b: Tensor) -> None:
+    """Raise if a field without its constant is too large."""
     if bool((alone > a * (1 + MARGIN)).any()):
         first = int((alone > a * (1 + MARGIN)).flatten().nonzero()[0, 0])
         size, got = float(a.flatten()[first]), float(b.flatten()[first])
@@ -216,21 +234,6 @@ def _shifted(field: Tiltable, a: Tensor, b: Tensor, shift: Sequence[float] | Ten
             f"{float(alone.flatten()[first]):.6g} px; "
             "ask for a smaller jacobian_norm or a larger displacement_norm, or raise the cutoff"
         )
-    bound = a * (1 - MARGIN)
-    with torch.no_grad():
-        s = 2 * a
-        for _ in range(_SHIFT_STEPS):
-            far, _ = scaled.shifted(s[..., None] * e).places()
-            new = torch.minimum(s, _length_of_shift(scaled.displacement(far, each=True), e, bound))
-            done = bool(((s - new) <= 1e-14 * a).all())
-            s = new
-            if done:
-                break
-    if differentiates(scaled, a, b):
-        far, _ = scaled.shifted(s[..., None] * e).places()
-        again = _length_of_shift(scaled.displacement(far.to(field.dtype), each=True), e, bound)
-        s = s + (again - again.detach())
-    return scaled.shifted(s[..., None] * e)
 
 
 def _length_of_shift(tau: Tensor, e: Tensor, a: Tensor) -> Tensor:
@@ -242,7 +245,7 @@ def _length_of_shift(tau: Tensor, e: Tensor, a: Tensor) -> Tensor:
 
 def _tiltable(field: Deformation) -> Tiltable:
     if isinstance(field, Tiltable):
-        if not bool((field.norms().jacobian.lower > 0).all()):
+        if not bool(field.varies.all()):
             raise ValueError("control needs fields that vary, got a zero or constant one; draw another field")
         return field
     raise ValueError(
@@ -253,7 +256,7 @@ def _tiltable(field: Deformation) -> Tiltable:
 
 def _check_mean(field: Tiltable) -> None:
     mean = field.mean.norm(dim=-1)
-    if bool((mean > 1e-12 * field.norms().displacement.lower).any()):
+    if bool(mean.any()) and bool((mean > 1e-12 * field.norms().displacement.lower).any()):
         raise ValueError(
             f"the field's mean must be 0 to control both norms, got {float(mean.max()):.6g} px; "
             "use field.without_mean()"

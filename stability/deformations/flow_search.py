@@ -207,8 +207,8 @@ class Both:
         """theta, amplitude and the realised (ln sup |v|, ln sup ||Dv||), as near to x as tilts allow."""
         owner = self._owner[index]
         ratio = (x[:, 1] - x[:, 0]).exp().clamp(self._extremes.lower[owner], self._extremes.upper[owner])
-        tilt = self._tilt.solve(owner, ratio, self._extremes)
-        n = self._velocity[owner].tilted(tilt).norms()
+        tilted, tilt, _ = self._tilt.solve(owner, ratio)
+        n = tilted.norms()
         far, steep = n.displacement.lower, n.jacobian.lower
         amplitude = x[:, 1].exp() / steep
         return tilt, amplitude, torch.stack([(amplitude * far).log(), x[:, 1]], dim=1)

@@ -12,7 +12,6 @@ from torch import Tensor
 Length = Callable[[Sequence[Tensor]], Tensor]
 """From the components of p(u), tensors of one shape, to a length of the same shape."""
 
-_TINY = 1e-300
 _NEWTON_STEPS = 6
 
 
@@ -40,6 +39,27 @@ def spectral(components: Sequence[Tensor]) -> Tensor:
         return components[0].abs()
     a, b, c, d = components
     return euclidean((a + d, c - b)).add_(euclidean((a - d, b + c))).div_(2)
+
+
+def conformal(components: Sequence[Tensor]) -> Tensor:
+    """|(p, q)| + |(r, s)| of the components ``(p, q, r, s)``: the largest singular value in other coordinates.
+
+    >>> conformal([torch.tensor(value) for value in (3.0, 4.0, 0.0, -2.0)])
+    tensor(7.)
+    """
+    return euclidean(components[:2]).add_(euclidean(components[2:]))
+
+
+SIMPLER: dict[Length, tuple[Tensor, Length]] = {
+    spectral: (
+        torch.tensor([[1, 0, 1, 0], [0, -1, 0, 1], [0, 1, 0, 1], [1, 0, -1, 0]], dtype=torch.float64) / 2,
+        conformal,
+    )
+}
+"""For a length its value as another length of the components (as a row) times a matrix, for four components.
+
+(a, b, c, d) -> ((a + d), (c - b), (a - d), (b + c)) / 2.
+"""
 
 
 def trace(components: Sequence[Tensor]) -> Tensor:
@@ -77,18 +97,19 @@ def bilinear(components: Sequence[Tensor]) -> Tensor:
     m_1, m_2, p_1, p_2 = (xx_1 + yy_1) / 2, (xx_2 + yy_2) / 2, (xx_1 - yy_1) / 2, (xx_2 - yy_2) / 2
     pp, qq, pq = p_1 * p_1 + p_2 * p_2, xy_1 * xy_1 + xy_2 * xy_2, p_1 * xy_1 + p_2 * xy_2
     b_p, b_q = p_1 * m_1 + p_2 * m_2, xy_1 * m_1 + xy_2 * m_2
+    tiny = torch.finfo(m_1.dtype).tiny
     half_gap = euclidean(((pp - qq) / 2, pq))
-    cosine, sine = (pp - qq) / (2 * half_gap).clamp_min(_TINY), pq / half_gap.clamp_min(_TINY)
+    cosine, sine = (pp - qq) / (2 * half_gap).clamp_min(tiny), pq / half_gap.clamp_min(tiny)
     squared = b_p * b_p + b_q * b_q
     first = ((squared + cosine * (b_p * b_p - b_q * b_q)) / 2 + sine * b_p * b_q).clamp_min(0.0)
     second = (squared - first).clamp_min(0.0)
     gap = 2 * half_gap
-    nu = torch.maximum(first.sqrt(), second.sqrt() - gap).clamp_min(_TINY)
+    nu = torch.maximum(first.sqrt(), second.sqrt() - gap).clamp_min(tiny)
     for _ in range(_NEWTON_STEPS):
-        outer = (nu + gap).clamp_min(_TINY)
+        outer = (nu + gap).clamp_min(tiny)
         x_1, x_2 = first / nu / nu, second / outer / outer
         norm = (x_1 + x_2).sqrt()
-        step = (norm - 1) * norm * norm / (x_1 / nu + x_2 / outer).clamp_min(_TINY)
+        step = (norm - 1) * norm * norm / (x_1 / nu + x_2 / outer).clamp_min(tiny)
         nu = torch.where(torch.isfinite(step), nu + step.clamp_min(0.0), nu)
-    dual = torch.where(squared > 0, nu + first / nu + second / (nu + gap).clamp_min(_TINY), 0.0)
+    dual = torch.where(squared > 0, nu + first / nu + second / (nu + gap).clamp_min(tiny), 0.0)
     return (m_1 * m_1 + m_2 * m_2 + (pp + qq) / 2 + half_gap + dual).sqrt()

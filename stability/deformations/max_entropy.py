@@ -23,6 +23,7 @@ from stability.deformations.norms import Interval, Norms
 from stability.deformations.oscillation import oscillation
 from stability.deformations.parameters import check_edge
 from stability.deformations.pointwise import searched
+from stability.deformations.ratios import SpectralRatios
 from stability.deformations.series import FourierSeries
 from stability.deformations.spectral import Tiltable, tilting
 from stability.deformations.temperature import half_waves, one_temperature
@@ -202,6 +203,10 @@ class MaxEntropyField(Family, Tiltable):
         present = (self.coefficients != 0).any(-1)  # (*batch_shape, M)
         weight = tilting(squared / squared.max(), present, theta)[..., None].to(self.dtype)
         return self._with({"coefficients": self.coefficients * weight})
+
+    def ratios(self) -> SpectralRatios:
+        """Those of the odd continuation, whose norms and tilt are the same."""
+        return self._continued.ratios()
 
     def places(self) -> tuple[Tensor, Tensor]:
         """Points of the window where |tau| and ||grad tau||_2 are largest, ``(*batch_shape, d)`` each, in pixels."""

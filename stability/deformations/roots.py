@@ -33,26 +33,29 @@ def bracketed_roots(
     >>> bracketed_roots(lambda index, x: x * x - targets[index], (low, high), (-targets, 4 - targets))
     tensor([1.4142, 1.7321], dtype=torch.float64)
     """
-    b, a = (end.clone() for end in ends)
-    f_b, f_a = (value.clone() for value in values)
-    c, f_c = b.clone(), f_b.clone()
-    share = torch.full_like(a, 0.5)
+    (b, a), (f_b, f_a) = ends, values
+    c, f_c = b, f_b
+    share = (f_a / (f_a - f_b)).nan_to_num(0.5).clamp(0.05, 0.95)  # at first the chord
+    index = torch.arange(len(a), device=a.device)
+    found = torch.where(f_a.abs() <= f_b.abs(), a, b)
     for _ in range(iterations):
-        best = torch.minimum(f_a.abs(), f_b.abs())
-        active = ((best > tolerance) & ((a - b).abs() > 4e-16 * (1 + a.abs()))).nonzero()[:, 0]
-        if not len(active):
+        wide = (a - b).abs() > 4e-16 * (1 + a.abs())
+        open_ = (wide & (torch.minimum(f_a.abs(), f_b.abs()) > tolerance)).nonzero()[:, 0]
+        if not len(open_):
             break
-        x = a[active] + share[active] * (b[active] - a[active])
-        f_x = function(active, x)
-        same = f_x.sign() == f_a[active].sign()
-        c[active] = torch.where(same, a[active], b[active])
-        f_c[active] = torch.where(same, f_a[active], f_b[active])
-        b[active] = torch.where(same, b[active], a[active])
-        f_b[active] = torch.where(same, f_b[active], f_a[active])
-        a[active], f_a[active] = x, f_x
+        if len(open_) < len(index):
+            state = (index, a, b, c, f_a, f_b, f_c, share)
+            index, a, b, c, f_a, f_b, f_c, share = (part[open_] for part in state)
+        x = a + share * (b - a)
+        f_x = function(index, x)
+        same = f_x * f_a > 0
+        c, f_c = torch.where(same, a, b), torch.where(same, f_a, f_b)
+        b, f_b = torch.where(same, b, a), torch.where(same, f_b, f_a)
+        a, f_a = x, f_x
+        found[index] = torch.where(f_a.abs() <= f_b.abs(), a, b)
         xi = (a - b) / (c - b)
         phi = (f_a - f_b) / (f_c - f_b)
         inverse = f_a / (f_b - f_a) * f_c / (f_b - f_c) + (c - a) / (b - a) * f_a / (f_c - f_a) * f_b / (f_c - f_b)
         good = (phi * phi < xi) & ((1 - phi) ** 2 < 1 - xi) & torch.isfinite(inverse)
         share = torch.where(good, inverse.clamp(1e-6, 1 - 1e-6), 0.5)
-    return torch.where(f_a.abs() <= f_b.abs(), a, b)
+    return found

@@ -13,8 +13,10 @@ from stability.deformations import lengths
 from stability.deformations.base import Deformation
 from stability.deformations.checks import check_factor
 from stability.deformations.family import Family
+from stability.deformations.filling import least_filling, surely_within
 from stability.deformations.norms import Interval, Norms
 from stability.deformations.oscillation import oscillation
+from stability.deformations.ratios import SpectralRatios
 from stability.deformations.spectral import Shiftable, tilting
 from stability.deformations.suprema import Supremum
 from stability.deformations.trigonometric import TrigonometricBatch
@@ -115,6 +117,16 @@ class FourierSeries(Family, Shiftable):
         values = values.reshape(*values.shape[:2], *(self.d,) * (order + 1))
         return values + self._rows("mean")[:, None] if order == 0 else values
 
+    def on_grid(self, oversample: int = 1) -> Tensor:
+        """tau on the grid of (1 / oversample) pixels: one product per axis instead of tables over points and modes."""
+        coefficients = torch.complex(self._rows("cosine"), -self._rows("sine"))  # (n, M, d)
+        mean = self._rows("mean")[:, None]
+        coefficients = torch.cat([coefficients, torch.complex(mean, torch.zeros_like(mean))], dim=1)
+        omega = torch.cat([self.frequencies, self.frequencies.new_zeros(1, self.d)])
+        counts = tuple(check_factor(oversample) * side for side in self.size)
+        values = TrigonometricBatch(omega, coefficients, sides(self.size, device=self.device)).on_grid(counts)
+        return values.reshape(*self.batch_shape, *counts, self.d)
+
     def suprema(self) -> Norms:
         """Suprema over the torus: lower by local refinement, upper by the cosine certificate (see ``suprema``)."""
         return Norms(
@@ -150,6 +162,15 @@ class FourierSeries(Family, Shiftable):
         result._norms = dataclasses.replace(self.norms(), displacement=result.suprema().displacement)
         return result
 
+    def farthest(self, *, sure: bool) -> Tensor:
+        """A point where |tau| is largest, ``(*batch_shape, d)`` in pixels."""
+        place = self._farthest.argument if sure else self._farthest.quick[1]
+        return place.reshape(*self.batch_shape, self.d)
+
+    def quick_ratio(self) -> Tensor:
+        """sup ||grad tau||_2 / sup |tau| by the quick search, ``batch_shape``."""
+        return (self._steepest.quick[0] / self._farthest.quick[0]).reshape(self.batch_shape)
+
     def places(self) -> tuple[Tensor, Tensor]:
         """Points where |tau| and ||grad tau||_2 are largest, ``(*batch_shape, d)`` each, in pixels."""
         shape = (*self.batch_shape, self.d)
@@ -171,6 +192,33 @@ class FourierSeries(Family, Shiftable):
         result = self._with({"cosine": cosine, "sine": sine}, self.norms())
         result._shared = {"modes": union}
         return result
+
+    def ratios(self) -> SpectralRatios:
+        """r by tilting the coefficients themselves."""
+        fields = self._waves
+        squared = fields.omega.square().sum(-1)
+        return SpectralRatios(fields, squared / squared.max())
+
+    def filling(self, direction: Tensor, bound: Tensor) -> Tensor:
+        """By a search for the largest of the smooth function that s is made of."""
+        bound = bound.detach().to(torch.float64).expand(self.batch_shape).reshape(-1)
+        return least_filling(self._waves, direction.to(torch.float64), bound).reshape(self.batch_shape)
+
+    def surely_within(self, bound: Tensor) -> Tensor:
+        """By values on a coarse grid."""
+        bound = bound.detach().to(torch.float64).expand(self.batch_shape).reshape(-1)
+        return surely_within(self._waves, bound).reshape(self.batch_shape)
+
+    @property
+    def varies(self) -> Tensor:
+        """Which fields are not constant: those with a coefficient that is not 0."""
+        return ((self.cosine != 0) | (self.sine != 0)).flatten(-2).any(-1)
+
+    @functools.cached_property
+    def _waves(self) -> TrigonometricBatch:
+        """tau without its mean, in double precision."""
+        cosine, sine = (self._rows(name).detach().to(torch.float64) for name in ("cosine", "sine"))
+        return TrigonometricBatch(self.frequencies, torch.complex(cosine, -sine), sides(self.size, device=self.device))
 
     def plus(self, other: Deformation) -> Deformation | None:
         """The field with the union of the modes; None for one that is no series."""

@@ -1,16 +1,24 @@
 """What control of two norms at once needs of a family: a knob for the ratio, and a constant part."""
 
 import abc
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor
 
 from stability.deformations.base import Deformation
 
+if TYPE_CHECKING:
+    from stability.deformations.ratios import Ratios
+
 
 class Tiltable(Deformation, abc.ABC):
     """A field with a knob that moves sup ||grad tau||_2 / sup |tau|: the tilt of its spectrum, or its width."""
+
+    @property
+    def varies(self) -> Tensor:
+        """Which fields are not constant, ``batch_shape`` bool."""
+        return self.norms().jacobian.lower > 0
 
     @abc.abstractmethod
     def tilted(self, theta: Tensor) -> Self:
@@ -24,9 +32,24 @@ class Tiltable(Deformation, abc.ABC):
             theta: dimensionless, any sign, -inf and inf included; broadcasts with ``batch_shape``.
         """
 
+    def ratios(self) -> "Ratios":
+        """r(theta) = sup ||grad tau_theta||_2 / sup |tau_theta| for the solver; here by tilting and searching anew."""
+        from stability.deformations.ratios import PlainRatios  # looks at a Tiltable from outside
+
+        return PlainRatios(self)
+
     @abc.abstractmethod
     def places(self) -> tuple[Tensor, Tensor]:
         """Points where |tau| and ||grad tau||_2 are largest, ``(*batch_shape, d)`` each, in pixels."""
+
+    def farthest(self, *, sure: bool) -> Tensor:
+        """A point where |tau| is largest, ``(*batch_shape, d)`` in pixels; not ``sure``: a quick search may err."""
+        return self.places()[0]
+
+    def quick_ratio(self) -> Tensor:
+        """sup ||grad tau||_2 / sup |tau| in 1 / pixel, ``batch_shape``; a quick search may err once in a while."""
+        n = self.norms()
+        return n.jacobian.lower / n.displacement.lower
 
 
 class Shiftable(Tiltable, abc.ABC):
@@ -35,6 +58,19 @@ class Shiftable(Tiltable, abc.ABC):
     @abc.abstractmethod
     def shifted(self, vector: Tensor) -> Self:
         """tau + vector, a tensor ``(*batch_shape, d)`` in pixels; the norms of the derivatives are those of tau."""
+
+    def filling(self, direction: Tensor, bound: Tensor) -> Tensor:
+        """From above the least s >= 0 with sup |tau + s e| = a, ``batch_shape``; a search by exchange starts here.
+
+        Args:
+            direction: e, a unit vector ``(d,)``.
+            bound: a >= sup |tau| in pixels, ``batch_shape``.
+        """
+        return 2 * bound
+
+    def surely_within(self, bound: Tensor) -> Tensor:
+        """Where sup |tau| <= a, ``batch_shape`` bool; False also where finding out costs more than a glance."""
+        return torch.zeros(self.batch_shape, dtype=torch.bool, device=self.device)
 
 
 class Steerable(Deformation, abc.ABC):

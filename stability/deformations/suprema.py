@@ -17,7 +17,6 @@ loss of the two counts.
 Reference: Bernstein 1926; van der Corput & Schaake 1935; Duffin & Schaeffer 1938 (f'^2 + R^2 f^2 <= R^2).
 """
 
-import itertools
 import math
 from functools import cached_property
 from typing import NamedTuple
@@ -25,7 +24,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from stability.deformations.lengths import Length
+from stability.deformations.climbing import Peaks, climb, few, starts, stencil
+from stability.deformations.lengths import SIMPLER, Length
 from stability.deformations.trigonometric import TrigonometricBatch
 
 NODES_PER_WAVELENGTH = 12
@@ -37,11 +37,14 @@ TOLERANCE = 1e-4
 ROUND_OFF = 1e-11
 """Relative allowance for round-off in every value that enters an upper bound."""
 
-_STEPS = (
-    *((0.2, 0.05), (0.2, 0.05), (0.2, 0.05), (0.1, 0.02), (0.1, 0.01)),  # wide first: next to a crease of the length
-    *((0.05, 5e-3), (0.05, 2e-3), (0.02, 1e-4), (0.006, 1e-5), (0.001, 1e-5)),  # Newton's step fails, starts must walk
-)
-"""Local refinement: stencil widths in units of 1 / R, and how far below the best of its field a start may then be."""
+START_NODES = 8
+"""Nodes per shortest wavelength and axis of the grid on which the search for ``lower`` starts."""
+
+_SHARE, _TAIL = 0.8, 0.05
+"""Starts of the search: nodes above this share of the grid's maximum, vertices at most this share below the highest."""
+
+_APART = 0.1
+"""Distance from the maximum that was found, in units of 1 / R, from which on a cell may belong to another one."""
 
 _BUDGET = 200_000
 """Most cells that one field may have in the certificate; it then keeps the last valid upper value."""
@@ -67,13 +70,22 @@ class Supremum:
 
     @property
     def lower(self) -> Tensor:
-        """The largest value found after local refinement, ``(n,)``: attained, so never above the supremum."""
-        return self._peaks[0]
+        """The largest value found, ``(n,)``: attained, so never above the supremum.
+
+        A search from the maxima of a grid, and from every cell that the certificate could not exclude.
+        """
+        return self._ends[0]
 
     @property
     def argument(self) -> Tensor:
         """A point at which ``lower`` is attained, ``(n, d)`` in pixels."""
-        return self._peaks[1]
+        return self._ends[1]
+
+    @cached_property
+    def quick(self) -> tuple[Tensor, Tensor]:
+        """What the search from a grid's maxima finds, and where: about once in a thousand fields not the largest."""
+        with torch.no_grad():
+            return self._search()
 
     @cached_property
     def value(self) -> Tensor:
@@ -83,15 +95,26 @@ class Supremum:
         return torch.cat(at, dim=-1)
 
     @cached_property
+    def glance(self) -> Tensor:
+        """An upper value from a coarse grid in single precision, ``(n,)``, up to a sixth too large.
+
+        For lengths of numbers that single precision can hold; its round-off is allowed for.
+        """
+        nodes = counts(self._fields, START_NODES)
+        fields, length = self._simpler(self._fields)
+        seen = [length(components).flatten(1).amax(1) for _, components in fields.chunks(nodes, torch.complex64)]
+        spacing = fields.sides / fields.sides.new_tensor(nodes[::-1])
+        return self._to(torch.cat(seen) + 1e-5 * self._fields.amplitudes, spacing)
+
+    @property
     def upper(self) -> Tensor:
         """An upper value by the cosine certificate, ``(n,)``: never below the supremum, about ``TOLERANCE`` above."""
-        with torch.no_grad():
-            return self._certify()
+        return self._ends[2]
 
     @cached_property
-    def _bandwidth(self) -> float:
-        """The largest R of the batch, which sets the grid."""
-        return float(self._fields.bandwidths.max()) if len(self._fields) else 0.0
+    def _ends(self) -> tuple[Tensor, Tensor, Tensor]:
+        with torch.no_grad():
+            return self._enclosed()
 
     def _from(self, supremum: Tensor, spacing: Tensor, part: slice = slice(None)) -> Tensor:
         """What the node of the maximiser's cell attains at least, ``(n,)``: max(cos(R rho) sup, sup - Q rho^2 / 2)."""
@@ -108,87 +131,81 @@ class Supremum:
         rho = spacing.norm() / 2
         return (self._fields.bandwidths * rho).cos(), self._fields.curvatures * rho.square() / 2
 
-    @cached_property
-    def _counts(self) -> tuple[int, ...]:
-        """Nodes per axis in the order of ``size``."""
-        waves = self._bandwidth / (2 * math.pi) * self._fields.sides.flip(0)
-        return tuple(max(1, math.ceil(NODES_PER_WAVELENGTH * float(wave) - 1e-9)) for wave in waves)
+    def _simpler(self, fields: TrigonometricBatch) -> tuple[TrigonometricBatch, Length]:
+        """The same values from fewer operations, where there are such."""
+        if fields.coefficients.shape[-1] != 4 or self._length not in SIMPLER:
+            return fields, self._length
+        matrix, length = SIMPLER[self._length]
+        return fields.having(fields.coefficients @ matrix.to(fields.coefficients)), length
 
-    @cached_property
-    def _spacing(self) -> Tensor:
-        """Grid spacing along (x, y), ``(d,)`` in pixels."""
-        return self._fields.sides / self._fields.sides.new_tensor(self._counts[::-1])
-
-    @cached_property
-    def _grid(self) -> tuple[_Cells, Tensor, Tensor]:
-        """The cells that can hold a maximiser, which are maxima among their neighbours, and the grids' maxima."""
-        fields, counts = self._fields, self._counts
-        found, tops, largest = [], [], []
-        for start, components in fields.chunks(counts):
+    def _grid(self, counts: tuple[int, ...], spacing: Tensor) -> tuple[_Cells, Tensor]:
+        """The cells that can hold a maximiser, and the grids' maxima."""
+        found, largest = [], []
+        for start, components in self._fields.chunks(counts):
             values = self._length(components)  # (chunk, *counts)
             maximum = values.flatten(1).amax(1)
             largest.append(maximum)
             part = slice(start, start + len(maximum))
-            threshold = self._from(maximum, self._spacing, part).view(-1, *([1] * len(counts)))
+            threshold = self._from(maximum, spacing, part).view(-1, *([1] * len(counts)))
             position = (values > threshold).nonzero()  # (P, 1 + d)
-            value = values[tuple(position.T)]
-            found.append(
-                _Cells(position[:, 0] + start, position[:, 1:].flip(-1).to(value.dtype) * self._spacing, value)
-            )
-            tops.append(_is_top(values, position, value))
-        cells = _Cells(*(torch.cat(parts) for parts in zip(*found, strict=True)))
-        return cells, torch.cat(tops), torch.cat(largest)
+            points = position[:, 1:].flip(-1).to(spacing.dtype) * spacing
+            found.append(_Cells(position[:, 0] + start, points, values[tuple(position.T)]))
+        return _Cells(*(torch.cat(parts) for parts in zip(*found, strict=True))), torch.cat(largest)
+
+    def _search(self) -> tuple[Tensor, Tensor]:
+        """The largest of the local maxima above the grid's, and where."""
+        if not self._fields.bandwidth:
+            values = self._length([part.real for part in self._fields.coefficients.sum(1).unbind(1)])
+            return values, self._fields.sides.new_zeros((len(values), len(self._fields.sides)))
+        fields, length = self._unit
+        return self._climbed(starts(fields, length, counts(fields, START_NODES), _SHARE, _TAIL))
 
     @cached_property
-    def _peaks(self) -> tuple[Tensor, Tensor]:
-        with torch.no_grad():
-            cells, tops, best = self._grid
-            starts = _Cells(*(part[tops] for part in cells))
-            top = self._refine(starts)
-            best = best.scatter_reduce(0, top.owner, top.values, "amax")
-            first = torch.full_like(best, len(top.owner), dtype=torch.long)
-            order = torch.arange(len(top.owner), device=best.device)
-            winners = top.values >= best[top.owner]
-            first = first.scatter_reduce(0, top.owner[winners], order[winners], "amin")
-            points = torch.cat([top.points, top.points.new_zeros(1, top.points.shape[1])])  # the zero field: the origin
-            return best, points[first]
+    def _unit(self) -> tuple[TrigonometricBatch, Length]:
+        """The polynomials with amplitudes of sum 1."""
+        unit = self._fields.amplitudes.clamp_min(1e-300)
+        return self._simpler(self._fields.having(self._fields.coefficients / unit[:, None, None]))
 
-    def _refine(self, cells: _Cells) -> _Cells:
-        """Newton's iteration with differences on shrinking stencils, from every grid maximum; values never decrease."""
-        d = len(self._counts)
-        if not self._bandwidth:
-            return cells
-        index, seen, values = cells  # seen: where the value is attained
-        points, unit = seen, _stencil(seen)
-        for step, share in _STEPS:
-            width = step / self._bandwidth
-            stencil = self._length(self._fields.around(index, points, unit * width))  # (P, 3^d)
-            best, node = stencil.max(1)
-            better = best > values
-            seen = torch.where(better[:, None], points + width * unit[node], seen)
-            move = _newton(stencil, d)
-            safe = (move.abs().amax(1) <= 3.0) & torch.isfinite(move).all(1) & (best >= values * (1 - ROUND_OFF))
-            values = torch.maximum(values, best)
-            points = torch.where(safe[:, None], points + width * move, seen)  # a step that went astray is taken back
-            # a start still below the best of its field by more than the steps to come can gain is another, lower peak
-            top = values.new_zeros(len(self._fields)).scatter_reduce(0, index, values, "amax")
-            keep = values >= (1 - share) * top[index]
-            index, points, seen, values = index[keep], points[keep], seen[keep], values[keep]
-        final = self._length(self._fields.around(index, points, unit[:1] * 0.0))[:, 0]
-        return _Cells(index, torch.where((final > values)[:, None], points, seen), torch.maximum(values, final))
+    def _climbed(self, start: Peaks) -> tuple[Tensor, Tensor]:
+        """The highest maxima above the given points, ``(n,)``, and where; 0 at the origin where there are none."""
+        n, (fields, length) = len(self._fields), self._unit
+        peaks = climb(fields, length, start, 1 / self._fields.bandwidth)
+        best = peaks.best(n)
+        winners = (peaks.values >= best[peaks.owner]).nonzero()[:, 0]
+        points = best.new_zeros((n, len(fields.sides)))  # the zero field: the origin
+        points[peaks.owner[winners]] = peaks.points[winners]
+        return best * self._fields.amplitudes.clamp_min(1e-300), points
 
-    def _certify(self) -> Tensor:
-        fields, spacing = self._fields, self._spacing
-        d = len(self._counts)
-        cells, _, largest = self._grid
-        lower = torch.maximum(self.lower, largest)
-        thirds = _stencil(spacing)
+    def _elsewhere(self, cells: list[_Cells], lower: Tensor, argument: Tensor) -> tuple[Tensor, Tensor]:
+        """The search again from the cells that could hold the maximiser and do not touch the one that was found."""
+        owner = torch.cat([one.owner for one in cells])
+        points, values = torch.cat([one.points for one in cells]), torch.cat([one.values for one in cells])
+        sides = self._fields.sides
+        apart = torch.remainder(points - argument[owner] + sides / 2, sides) - sides / 2
+        far = (apart.norm(dim=1) * self._fields.bandwidth > _APART) & (values > 0)
+        if not bool(far.any()):
+            return lower, argument
+        value, place = self._climbed(few(Peaks(owner[far], points[far], values[far]), len(lower)))
+        better = value > lower
+        return torch.where(better, value, lower), torch.where(better[:, None], place, argument)
+
+    def _enclosed(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Seen value, its place, certified value."""
+        fields, nodes = self._fields, counts(self._fields, NODES_PER_WAVELENGTH)
+        spacing = fields.sides / fields.sides.new_tensor(nodes[::-1])
+        d = len(nodes)
+        cells, largest = self._grid(nodes, spacing)
+        seen_at, argument = self.quick
+        lower = torch.maximum(seen_at, largest)
+        left = []  # cells that could hold the maximiser when their field was done
+        thirds = stencil(spacing)
         upper = self._to(largest, spacing)
         while True:
             load = torch.bincount(cells.owner, minlength=len(fields)) * 3**d
             wanted = (self._to(lower, spacing) > lower * (1 + TOLERANCE)) & (load <= _BUDGET)
-            threshold = torch.where(wanted, self._from(lower, spacing), torch.inf)
-            cells = _Cells(*(part[cells.values >= threshold[cells.owner]] for part in cells))
+            able = _Cells(*(part[cells.values >= self._from(lower, spacing)[cells.owner]] for part in cells))
+            left.append(_Cells(*(part[~wanted[able.owner]] for part in able)))
+            cells = _Cells(*(part[wanted[able.owner]] for part in able))
             if not len(cells.owner):
                 break
             spacing = spacing / 3
@@ -198,44 +215,11 @@ class Supremum:
             seen = torch.full_like(upper, -1.0).scatter_reduce(0, cells.owner, cells.values, "amax")
             upper = torch.where(seen >= 0, torch.minimum(upper, self._to(seen, spacing)), upper)
             lower = torch.maximum(lower, seen)
-        return torch.maximum(upper, lower) * (1 + ROUND_OFF)
+        seen_at, argument = self._elsewhere(left, seen_at, argument)
+        return seen_at, argument, torch.maximum(upper, torch.maximum(lower, seen_at)) * (1 + ROUND_OFF)
 
 
-def _stencil(like: Tensor) -> Tensor:
-    """{-1, 0, 1}^d, ``(3^d, d)``, x slowest."""
-    return like.new_tensor(list(itertools.product((-1.0, 0.0, 1.0), repeat=like.shape[-1])))
-
-
-def _is_top(values: Tensor, position: Tensor, value: Tensor) -> Tensor:
-    """Whether each node is a maximum among its neighbours on the torus; of equal ones the first counts."""
-    counts = values.new_tensor(values.shape[1:], dtype=torch.long)
-    top = torch.ones(len(value), dtype=torch.bool, device=value.device)
-    for shift in itertools.product((-1, 0, 1), repeat=len(counts)):
-        if any(shift):
-            at = (position[:, 1:] + position.new_tensor(shift)) % counts
-            other = values[(position[:, 0], *at.T)]
-            top &= (value > other) | ((value == other) & _before(position[:, 1:], at))
-    return top
-
-
-def _before(first: Tensor, second: Tensor) -> Tensor:
-    """Lexicographic first <= second for integer rows ``(P, d)``."""
-    weight = int(max(int(first.max()), int(second.max())) + 1) if len(first) else 1
-    weights = first.new_tensor([weight**k for k in range(first.shape[1])][::-1])
-    return (first * weights).sum(1) <= (second * weights).sum(1)
-
-
-def _newton(stencil: Tensor, d: int) -> Tensor:
-    """-(Hessian)^-1 gradient by differences, in stencil widths; NaN where the Hessian is not negative definite."""
-    if d == 1:
-        left, centre, right = stencil.unbind(1)
-        curvature = left - 2 * centre + right
-        return torch.where(curvature < 0, (left - right) / (2 * curvature), math.nan)[:, None]
-    grid = stencil.unflatten(1, (3, 3))  # (P, x, y)
-    centre = grid[:, 1, 1]
-    g_x, g_y = (grid[:, 2, 1] - grid[:, 0, 1]) / 2, (grid[:, 1, 2] - grid[:, 1, 0]) / 2
-    h_xx, h_yy = grid[:, 2, 1] - 2 * centre + grid[:, 0, 1], grid[:, 1, 2] - 2 * centre + grid[:, 1, 0]
-    h_xy = (grid[:, 2, 2] - grid[:, 0, 2] - grid[:, 2, 0] + grid[:, 0, 0]) / 4
-    determinant = h_xx * h_yy - h_xy * h_xy
-    move = torch.stack([h_xy * g_y - h_yy * g_x, h_xy * g_x - h_xx * g_y], dim=-1) / determinant[:, None]
-    return torch.where(((determinant > 0) & (h_xx < 0))[:, None], move, math.nan)
+def counts(fields: TrigonometricBatch, nodes: int) -> tuple[int, ...]:
+    """Nodes per axis in the order of ``size`` for a number per shortest wavelength of the batch."""
+    waves = [fields.bandwidth / (2 * math.pi) * side for side in reversed(fields.sides.tolist())]
+    return tuple(max(1, math.ceil(nodes * wave - 1e-9)) for wave in waves)

@@ -1,14 +1,19 @@
 r"""Batches of vector-valued trigonometric polynomials p_i(u) = Re sum_m Z_im exp(i omega_m . u) on one torus."""
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+import numpy
 import torch
 from torch import Tensor
 
-_CHUNK = 2**20
-"""Numbers in the largest intermediate tensor: the memory does not depend on the batch."""
+_CHUNK = 2**18
+"""Numbers in the largest intermediate tensor: it stays in the cache, and the memory does not depend on the batch."""
+
+_LARGE = 2**22
+"""Numbers in a result from which on its memory is large."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +29,7 @@ class TrigonometricBatch:
     omega: Tensor
     coefficients: Tensor
     sides: Tensor
+    _grids: dict[tuple[int, ...], "Grid"] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return int(self.coefficients.shape[0])
@@ -39,50 +45,69 @@ class TrigonometricBatch:
         return torch.where(self._audible, self.omega.norm(dim=-1), 0.0).amax(1)
 
     @cached_property
+    def bandwidth(self) -> float:
+        """The largest R_i, 0 without polynomials."""
+        return float(self.bandwidths.max()) if len(self) else 0.0
+
+    @cached_property
     def curvatures(self) -> Tensor:
         """Q_i = sum_m |omega_m|^2 sum_c |Z_imc|, ``(n,)``: |<p_i, e>''| <= Q_i along lines for |e_c| <= 1."""
-        return (self.coefficients.abs().sum(-1) * self.omega.square().sum(-1)).sum(1)
+        return (self._modulus * self.omega.square().sum(-1)).sum(1)
+
+    @cached_property
+    def amplitudes(self) -> Tensor:
+        """sum_m sum_c |Z_imc|, ``(n,)``: |p_i(u)| is at most this."""
+        return self._modulus.sum(1)
 
     def pruned(self) -> "TrigonometricBatch":
         """Without the frequencies whose amplitudes are below round-off in all n polynomials."""
         keep = self._audible.any(0)
+        if bool(keep.all()):
+            return self
         return TrigonometricBatch(self.omega[keep], self.coefficients[:, keep], self.sides)
+
+    @cached_property
+    def _modulus(self) -> Tensor:
+        """sum_c |Z_imc|, ``(n, M)``."""
+        return self.coefficients.abs().sum(-1)
 
     @cached_property
     def _audible(self) -> Tensor:
         """Which amplitudes are above 1e-18 of the polynomial's largest, ``(n, M)``."""
-        amplitude = self.coefficients.abs().sum(-1)
-        return amplitude > 1e-18 * amplitude.sum(1, keepdim=True)
+        return self._modulus > 1e-18 * self._modulus.sum(1, keepdim=True)
 
-    def chunks(self, counts: tuple[int, ...]) -> Iterator[tuple[int, list[Tensor]]]:
-        """Values on the grid u = (x_a, y_b) = (a W / counts[-1], b H / counts[0]), a few polynomials at a time.
+    def on_grid(self, counts: tuple[int, ...]) -> Tensor:
+        """Values at u = (x_a, y_b) = (a W / counts[-1], b H / counts[0]), differentiable in the coefficients.
 
         Args:
             counts: nodes per axis in the order of ``size``: (rows, columns) or (n,).
 
+        Returns:
+            Tensor ``(n, *counts, C)`` in the coefficients' precision.
+        """
+        lines = self.grid(counts).lines(self.coefficients.transpose(1, 2))  # (n, C, 2 K_y, columns)
+        lines = lines.permute(0, 2, 3, 1).flatten(2)  # (n, 2 K_y, columns C): components side by side in the result
+        values = self.grid(counts).columns(lines)  # (n, rows, columns C)
+        return values.reshape(len(self), *counts, -1)
+
+    def chunks(self, counts: tuple[int, ...], dtype: torch.dtype | None = None) -> Iterator[tuple[int, list[Tensor]]]:
+        """Values on the grid of ``on_grid``, a few polynomials at a time.
+
+        Args:
+            counts: nodes per axis in the order of ``size``: (rows, columns) or (n,).
+            dtype: complex type to compute in; the coefficients' own by default.
+
         Yields:
             The first polynomial's index and the C components, each ``(chunk, *counts)``.
         """
-        wave, column = torch.unique(self.omega[:, 0], return_inverse=True)
-        table_x = torch.polar(*_unit(wave[:, None] * self._axis(0, counts[-1])))  # (K_x, columns)
-        n, _, components = self.coefficients.shape
-        nodes = int(torch.tensor(counts).prod())
-        step = max(1, _CHUNK // (nodes * components))
-        if len(counts) == 2:
-            wave_y, row = torch.unique(self.omega[:, 1], return_inverse=True)
-            phase = self._axis(1, counts[0])[:, None] * wave_y
-            table_y = torch.cat([phase.cos(), -phase.sin()], dim=-1)  # (rows, 2 K_y)
+        coefficients = self.coefficients.permute(2, 0, 1).to(dtype or self.coefficients.dtype)  # (C, n, M)
+        components, n, _ = coefficients.shape
+        step = max(1, _CHUNK // (math.prod(counts) * components))
+        grid = self.grid(counts)
         for start in range(0, n, step):
-            part = self.coefficients[start : start + step].transpose(1, 2)  # (chunk, C, M)
-            if len(counts) == 1:
-                dense = part.new_zeros((*part.shape[:2], len(wave))).index_add_(-1, column, part)
-                values = (dense @ table_x).real  # (chunk, C, columns)
-            else:
-                dense = part.new_zeros((*part.shape[:2], len(wave_y) * len(wave)))
-                dense = dense.index_add_(-1, row * len(wave) + column, part).unflatten(-1, (len(wave_y), len(wave)))
-                lines = dense @ table_x  # (chunk, C, K_y, columns)
-                values = table_y @ torch.cat([lines.real, lines.imag], dim=-2)  # (chunk, C, rows, columns)
-            yield start, list(values.unbind(1))
+            lines = grid.lines(coefficients[:, start : start + step])  # (C, chunk, 2 K_y, columns)
+            values = grid.columns(lines.flatten(0, 1)).reshape(components, -1, *counts)
+            yield start, list(values.unbind(0))
 
     def around(self, index: Tensor, points: Tensor, offsets: Tensor) -> list[Tensor]:
         """Values of polynomial ``index[a]`` at ``points[a] + offsets[b]``: one table for all offsets.
@@ -95,24 +120,101 @@ class TrigonometricBatch:
         Returns:
             The C components, each ``(P, S)``.
         """
-        phase = offsets @ self.omega.T
-        table = torch.cat([phase.cos(), -phase.sin()], dim=-1).T  # (2 M, S)
-        step = max(1, _CHUNK // (self.coefficients[0].numel() + 1))
-        parts = []
-        for chunk, at in zip(index.split(step), points.split(step), strict=True):
-            turned = torch.polar(*_unit(at @ self.omega.T))[:, None] * self._by_component[chunk]  # (p, C, M)
-            parts.append(torch.cat([turned.real, turned.imag], dim=-1) @ table)  # (p, C, S)
-        if not parts:
-            return [points.new_zeros((0, len(offsets)))] * self.coefficients.shape[-1]
-        return list(torch.cat(parts).unbind(1))
+        return self.near(index, points, self.table(offsets))
+
+    def table(self, offsets: Tensor) -> Tensor:
+        """What ``near`` needs of the offsets ``(S, d)``: cos and -sin of omega . offset, ``(2 M, S)``."""
+        phase = self.omega @ offsets.T
+        return torch.stack([phase.cos(), -phase.sin()], dim=1).flatten(0, 1)
+
+    def near(self, index: Tensor, points: Tensor, table: Tensor) -> list[Tensor]:
+        """``around`` with a table that was made before."""
+        components = self._by_component
+        step = max(1, _CHUNK // (components[:1].numel() + 1))
+        if len(index) <= step:
+            turned = _unit(points @ self.omega.T)[:, None] * components[index]  # (P, C, M)
+            return list((torch.view_as_real(turned).flatten(2) @ table).unbind(1))
+        parts = [self.near(*chunk, table) for chunk in zip(index.split(step), points.split(step), strict=True)]
+        return [torch.cat(part) for part in zip(*parts, strict=True)]
 
     @cached_property
     def _by_component(self) -> Tensor:
         return self.coefficients.transpose(1, 2).contiguous()  # (n, C, M)
 
-    def _axis(self, axis: int, count: int) -> Tensor:
-        return torch.arange(count, dtype=self.sides.dtype, device=self.sides.device) * (self.sides[axis] / count)
+    def having(self, coefficients: Tensor) -> "TrigonometricBatch":
+        """Other polynomials ``(n', M, C')`` with the same frequencies; tables of their powers are shared."""
+        return replace(self, coefficients=coefficients)
+
+    def grid(self, counts: tuple[int, ...]) -> "Grid":
+        """Tables for the grid of ``on_grid``."""
+        if counts not in self._grids:
+            self._grids[counts] = Grid.make(self.omega, self.sides, counts)
+        return self._grids[counts]
 
 
-def _unit(phase: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.ones_like(phase), phase
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Sums along one axis after the other: p(x, y) = Re sum_k exp(i k y) sum_j Z_jk exp(i j x).
+
+    Args:
+        counts: nodes per axis in the order of ``size``.
+        place: where in a row of the M coefficients, and a zero after them, the frequency (j, k) is, ``(K_y K_x,)``.
+        along: cos, sin of j x_a as real matrices ``(2 K_x, 2 columns)``: complex rows times it are complex rows.
+        across: cos, -sin of k y_b, ``(rows, 2 K_y)``; for d = 1 only (1, 0).
+    """
+
+    counts: tuple[int, ...]
+    place: Tensor
+    along: Tensor
+    across: Tensor
+
+    @classmethod
+    def make(cls, omega: Tensor, sides: Tensor, counts: tuple[int, ...]) -> "Grid":
+        """The grid of ``counts`` nodes for frequencies omega."""
+        wave, column = torch.unique(omega[:, 0], return_inverse=True)
+        wave_y, row = torch.unique(omega[:, 1:].sum(1), return_inverse=True)
+        place = torch.full((len(wave_y) * len(wave),), len(omega), device=omega.device)
+        place[row * len(wave) + column] = torch.arange(len(omega), device=omega.device)
+        phase = wave[:, None] * _nodes(sides[0], counts[-1])
+        cosine, sine = phase.cos(), phase.sin()
+        along = torch.stack([torch.cat([cosine, sine], dim=1), torch.cat([-sine, cosine], dim=1)], dim=1).flatten(0, 1)
+        phase = _nodes(sides[-1], counts[0] if len(counts) == 2 else 1)[:, None] * wave_y
+        across = torch.stack([phase.cos(), -phase.sin()], dim=-1).flatten(1)
+        return cls(counts, place, along, across)
+
+    @cached_property
+    def neighbours(self) -> Tensor:
+        """For each node, row by row, the nodes of the stencil {-1, 0, 1}^d around it, x slowest, ``(nodes, 3^d)``."""
+        near = torch.arange(-1, 2, device=self.place.device)
+        axes = [
+            (torch.arange(count, device=near.device)[:, None] + near) % count for count in self.counts
+        ]  # (count, 3)
+        if len(axes) == 1:
+            return axes[0]
+        rows, columns = axes
+        return (rows[:, None, None, :] * self.counts[1] + columns[:, :, None]).flatten(2).flatten(0, 1)
+
+    def lines(self, coefficients: Tensor) -> Tensor:
+        """Sums over j at all x_a, real and imaginary parts as rows: ``(..., M)`` to ``(..., 2 K_y, columns)``."""
+        padded = torch.cat([coefficients, torch.zeros_like(coefficients[..., :1])], dim=-1)
+        rows, columns = self.across.shape[1], self.along.shape[1] // 2
+        dense = torch.view_as_real(padded[..., self.place]).reshape(*padded.shape[:-1], rows // 2, len(self.along))
+        return (dense @ self.along.to(dense.dtype)).reshape(*padded.shape[:-1], rows, columns)
+
+    def columns(self, lines: Tensor) -> Tensor:
+        """Sums over k at all y_b: ``(n, 2 K_y, N)`` to ``(n, rows, N)``."""
+        across = self.across.to(lines.dtype).expand(len(lines), -1, -1)
+        shape = (len(lines), len(self.across), lines.shape[2])
+        if lines.device.type != "cpu" or lines.requires_grad or math.prod(shape) < _LARGE:
+            return torch.bmm(across, lines)
+        # numpy asks for huge pages: the first touch of large memory costs more than the product
+        out = torch.from_numpy(numpy.empty(shape, numpy.float64 if lines.dtype == torch.float64 else numpy.float32))
+        return torch.bmm(across, lines, out=out)
+
+
+def _nodes(side: Tensor, count: int) -> Tensor:
+    return torch.arange(count, dtype=side.dtype, device=side.device) * (side / count)
+
+
+def _unit(phase: Tensor) -> Tensor:
+    return torch.complex(phase.cos(), phase.sin())
