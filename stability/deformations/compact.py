@@ -10,19 +10,18 @@ from torch import Tensor
 
 from stability.deformations import lengths
 from stability.deformations.base import Deformation, Scalar, own_state
-from stability.deformations.checks import check_factor
+from stability.deformations.checks import check_factor, check_generator
 from stability.deformations.domains import Window
 from stability.deformations.enclosure import Enclosure, Losses
 from stability.deformations.family import State
-from stability.deformations.fourier import FourierField
 from stability.deformations.norms import Index, Interval, Norms
 from stability.deformations.oscillation import oscillation
-from stability.deformations.series import FourierSeries
+from stability.deformations.series import FourierSeries, draw_disc
 from stability.deformations.spectral import Tiltable
 from stability.deformations.taper import Taper
 from stability.deformations.tapered import TaperedLengths, directional_bounds, divergence_bounds, product_rule
 from stability.deformations.trigonometric import TrigonometricBatch
-from stability.grid import sides
+from stability.grid import check_size, sides
 
 NODES_PER_WAVELENGTH = 18
 """Nodes of the first grid per shortest wavelength of f and axis."""
@@ -33,7 +32,7 @@ NODES_PER_RISE = 12
 
 @final
 class CompactField(Tiltable):
-    r"""tau(u) = w(u) f(u): w a smooth taper, f a ``FourierField``; tau and its derivatives vanish at the border.
+    r"""tau(u) = w(u) f(u): w a smooth taper, f a ``FourierSeries``; tau and its derivatives vanish at the border.
 
     w = prod_a s(t_a), s the smoothstep of degree 7, t_a = (distance from the border of axis a - border) / rise clipped
     to [0, 1]: w = 0 exactly on the margin, 1 exactly inside, three times continuously differentiable. tau vanishes
@@ -53,6 +52,7 @@ class CompactField(Tiltable):
     Convention: the window is [-edge, N - edge] on each axis, pixel centres at 0 ... N - 1. Points outside are taken
     modulo the sides, as on the torus.
 
+    >>> from stability.deformations.fourier import FourierField
     >>> inner = FourierField.sample((16, 16), cutoff=2, generator=torch.Generator().manual_seed(0))
     >>> field = CompactField(inner, border=2.0)
     >>> field.displacement(torch.tensor([[-0.5, 3.0], [1.0, 8.0], [15.5, 15.5]])).abs().max()
@@ -106,9 +106,9 @@ class CompactField(Tiltable):
         >>> CompactField.sample((28, 28), cutoff=3, batch_shape=(8,), generator=rng, border=2.0)
         CompactField(size=(28, 28), batch_shape=(8,))
         """
-        inner = FourierField.sample(
-            size, cutoff=cutoff, batch_shape=batch_shape, generator=generator, dtype=dtype, device=device
-        )
+        size = check_size(size)
+        modes, cosine, sine = draw_disc(size, cutoff, batch_shape, check_generator(generator))
+        inner = FourierSeries(modes, cosine, sine, size=size).to(dtype=dtype, device=device)
         return cls(inner, border=border, rise=rise, edge=edge)
 
     @property
