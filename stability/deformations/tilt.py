@@ -30,7 +30,7 @@ _CLOSE = 1e-8
 """Of ln r by the norms of the outcome, whose coefficients are rounded to a few parts in 1e16 or 1e7."""
 
 _SECANTS = 16
-_NEWTON = 4
+_NEWTON = 2
 """Of Newton's steps of the maxima for every value of r that a bracket relies on."""
 
 _LONGEST = 0.1
