@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 import torch
 
 import stability as st
@@ -83,9 +84,14 @@ REGISTRY = {
 SIZES = {1: (24,), 2: (24, 20)}
 
 
-def cases():
-    """(name, d) of every family in every dimension."""
-    return [(name, d) for name, entry in REGISTRY.items() for d in entry.dimensions]
+LONG = {("flow", 1), ("flow", 2), ("compact", 2), ("thin_plate", 2)}
+"""Cases whose laws take seconds: run with the slow tests."""
+
+
+def cases(*, knob=False):
+    """(name, d) of every family in every dimension; with ``knob`` those that take both norms at once."""
+    every = [(name, d) for name, entry in REGISTRY.items() for d in entry.dimensions if entry.knob or not knob]
+    return [pytest.param(*case, marks=pytest.mark.slow) if case in LONG else case for case in every]
 
 
 def draw(name, d, count=3, seed=0, unit=1):

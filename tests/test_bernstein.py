@@ -311,6 +311,7 @@ def test_extremes_of_the_determinant_hold_a_fine_grid(lattice, cells, size):
     assert (-lowest.lower <= 1).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("lattice", "cells"), CASES)
 @pytest.mark.parametrize("seed", range(3))
 def test_oscillation_holds_all_pairs_of_a_grid(lattice, cells, seed):

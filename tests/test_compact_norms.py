@@ -266,6 +266,7 @@ def test_norms_of_the_zero_field_are_zero():
         assert not getattr(field.norms(), name).upper.any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(24,), (16, 16)])
 def test_control_hits_one_norm_or_both(size):
     field = draw(size, cutoff=2, count=2, border=1.0)

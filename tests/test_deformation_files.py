@@ -181,7 +181,7 @@ def test_the_schema_is_the_documented_one(tmp_path):
     assert header["family"] == "CompactField"
     assert header["settings"] == {"border": 1.5, "rise": None, "edge": 0.5}
     inner = header["parts"]["inner"]
-    assert inner["family"] == "FourierField"
+    assert inner["family"] == "FourierSeries"
     assert inner["settings"] == {"size": list(SIZE)}
     assert inner["tensors"]["cosine"] == {"dtype": "float64", "shape": list(cosine.shape)}
 

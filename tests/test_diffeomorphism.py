@@ -145,6 +145,7 @@ def test_affine_fields_on_a_window():
     assert "round-off" in verdict.reasons[3]
 
 
+@pytest.mark.slow
 def test_flows_are_diffeomorphisms_by_construction():
     field = FlowField(steep(fourier((20,), count=2), 1.2, 1.5))
     assert bool((field.norms().jacobian.lower > 1).all())

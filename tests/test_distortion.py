@@ -89,6 +89,7 @@ def check(name, interval, seen, gap=1.001, resolution=1.1):
         assert bool((interval.upper <= interval.lower * gap + scale).all()), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("b", [0.1, 0.8])
 def test_intervals_enclose_brute_force_for_fourier_fields(size, b):
@@ -98,6 +99,7 @@ def test_intervals_enclose_brute_force_for_fourier_fields(size, b):
         check(name, interval, seen[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("which", ["compact", "sum"])
 def test_intervals_enclose_brute_force_for_other_families(size, which):

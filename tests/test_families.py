@@ -164,9 +164,10 @@ def targets(name, d):
     return field, a, a * (lower * upper).sqrt()
 
 
-with_knob = pytest.mark.parametrize(("name", "d"), [case for case in cases() if REGISTRY[case[0]].knob])
+with_knob = pytest.mark.parametrize(("name", "d"), cases(knob=True))
 
 
+@pytest.mark.slow
 @with_knob
 def test_both_norms_are_met_from_below(name, d):
     field, a, b = targets(name, d)
@@ -222,7 +223,7 @@ def test_a_folded_field_is_recognised(name):
     assert "det" in verdict.reasons[int(verdict.fails.int().argmax())]
 
 
-@pytest.mark.parametrize("d", [1, 2])
+@pytest.mark.parametrize("d", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_flow_is_injective_beyond_one(d):
     field = st.control(draw("flow", d), jacobian_norm=2.0)
     assert bool((field.norms().jacobian.lower > 1.9).all())
@@ -230,6 +231,7 @@ def test_a_flow_is_injective_beyond_one(d):
     assert bool(field.is_diffeomorphism().holds.all())
 
 
+@pytest.mark.slow
 @each_family
 def test_the_determinant_lies_between_its_certified_ends(name, d):
     field = draw(name, d)

@@ -132,6 +132,7 @@ def test_the_reported_error_is_that_of_the_steps(size):
         assert bool((flow.error <= 3 * true).all())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "steepness"), [((24,), 0.4), ((24,), 1.2), ((16, 12), 0.7)])
 def test_norms_enclose_the_suprema(size, steepness):
     flow = FlowField(velocity(size, count=1, steepness=steepness), factor=torch.tensor([1.0, -2.0]).double())
@@ -155,6 +156,7 @@ def test_norms_enclose_the_suprema(size, steepness):
     assert bool((n.hessian.upper <= n.hessian.lower * 1.002).all())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
 def test_the_rules_bound_four_derivatives(size):
     flow = FlowField(velocity(size, cutoff=1, steepness=1.0), steps=3)
@@ -169,6 +171,7 @@ def test_the_rules_bound_four_derivatives(size):
         assert bool((value.norm(dim=-1).amax(1) <= bound).all()), k
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
 def test_a_steep_flow_does_not_fold_and_its_determinant_obeys_liouville(size):
     flow = FlowField(velocity(size, count=1, cutoff=1, steepness=1.3))
@@ -259,6 +262,7 @@ def test_a_velocity_that_vanishes_outside_a_window_leaves_points_there():
     assert float(flow.norms().jacobian.upper) < 1.01 * float(flow.norms().jacobian.lower)
 
 
+@pytest.mark.slow
 def test_nothing_is_certified_of_the_second_derivative_across_a_jump():
     v = MaxEntropyField.sample((8, 8), cutoff=2, typical_displacement=0.3, generator=rng(4))
     assert math.isinf(float(FlowField(v).norms().hessian.upper))
@@ -279,6 +283,7 @@ def test_wrong_velocities_are_one_clear_error():
         FlowField(velocity((24,)).scaled(1e4)).displacement(torch.zeros(1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "a", "b"),
     [
@@ -307,6 +312,7 @@ def test_control_of_a_batch_takes_a_request_per_field_and_more():
     assert control(flow[0], jacobian_norm=0.3).batch_shape == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("a", "b"), [(None, 0.4), (1.0, 0.5)])
 def test_controlled_norms_follow_the_targets_and_nothing_else(a, b):
     """The gradient of each realised norm is 1 for its own target, 0 for the other and for the coefficients."""
@@ -332,6 +338,7 @@ def test_controlled_norms_follow_the_targets_and_nothing_else(a, b):
         assert float(by_coefficients.norm()) < 1e-5 * float(uncontrolled.norm())
 
 
+@pytest.mark.slow
 def test_requests_out_of_reach_say_what_is_reachable():
     flow = FlowField.sample((24,), cutoff=2, batch_shape=(2,), generator=rng(8))
     with pytest.raises(ValueError, match=r"displacement_norm must be at most .* px for this flow"):

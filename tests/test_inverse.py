@@ -284,6 +284,7 @@ def test_in_one_dimension_the_steepest_place_is_where_the_field_compresses():
     torch.testing.assert_close(inverse(tau).norms().jacobian.lower, expected, rtol=1e-6, atol=0)
 
 
+@pytest.mark.slow
 def test_a_steep_field_is_inverted_from_a_good_start():
     flow = FlowField(fourier((16, 12), b=1.2, cutoff=1, count=1))
     assert bool((flow.norms().jacobian.lower > 1).all())

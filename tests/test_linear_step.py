@@ -94,6 +94,7 @@ def test_on_a_line_the_maximum_is_that_of_the_linear_programme(cell):
     assert (step.upper <= best * (1 + 3e-3)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("lattice", "cells"), [((3, 4), (1.0, 1.0)), ((4, 3), (2.0, 0.75))])
 def test_in_the_plane_the_maximum_is_that_of_cutting_planes(lattice, cells):
     g, a, b = for_each_target(noise(lattice, 2), targets=[(1.0, 0.4), (4.0, 0.2), (0.3, 0.5)])

@@ -20,7 +20,11 @@ SIZES = {
     "flow": {"jacobian_norm": [0.3, 1.2], "cutoff": 2},
 }
 UNCOVERED = ("affine", "thin_plate")
-KINDS = [spec.model_fields["kind"].default for spec in OWN]
+FAST = ("bump", "max_entropy", "mixed", "piecewise_linear", "saturated")
+KINDS = [
+    kind if kind in FAST else pytest.param(kind, marks=pytest.mark.slow)
+    for kind in (spec.model_fields["kind"].default for spec in OWN)
+]
 
 
 @pytest.mark.parametrize("kind", KINDS)

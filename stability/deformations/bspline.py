@@ -13,8 +13,8 @@ from stability.deformations.bernstein import BezierSupremum
 from stability.deformations.bezier import Patches, patches
 from stability.deformations.checks import check_generator
 from stability.deformations.lattice import LatticeField, check_lattice
+from stability.deformations.modes import ROOT_MEAN_SQUARE
 from stability.deformations.norms import Interval, Norms
-from stability.deformations.series import ROOT_MEAN_SQUARE
 from stability.deformations.spline_oscillation import oscillation
 from stability.grid import check_size
 

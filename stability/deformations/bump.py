@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from stability.deformations.checks import check_generator
+from stability.deformations.modes import ROOT_MEAN_SQUARE
 from stability.deformations.norms import Interval, Norms
 from stability.deformations.parameters import Numbers, check_batches, parameter
 from stability.deformations.radial import (
@@ -20,7 +21,6 @@ from stability.deformations.radial import (
     place_and_width,
     profile,
 )
-from stability.deformations.series import ROOT_MEAN_SQUARE
 from stability.grid import check_size
 
 _S = (SLOPE, CURVATURE, THIRD, FOURTH)

@@ -14,9 +14,10 @@ from stability.deformations.checks import check_factor, check_generator
 from stability.deformations.domains import Window
 from stability.deformations.enclosure import Enclosure, Losses
 from stability.deformations.family import State
+from stability.deformations.modes import draw_disc
 from stability.deformations.norms import Index, Interval, Norms
 from stability.deformations.oscillation import oscillation
-from stability.deformations.series import FourierSeries, draw_disc
+from stability.deformations.series import FourierSeries
 from stability.deformations.spectral import Tiltable
 from stability.deformations.taper import Taper
 from stability.deformations.tapered import TaperedLengths, directional_bounds, divergence_bounds, product_rule

@@ -45,7 +45,7 @@ FAMILIES: Mapping[str, str] = {
         "FourierSeries": "series",
         "GaussianField": "gaussian",
         "GradientField": "gradient",
-        "Inverse": "inverse",
+        "Inverse": "inverse_field",
         "LocalAffineField": "local_affine",
         "MaxEntropyField": "max_entropy",
         "MixedField": "mixed",

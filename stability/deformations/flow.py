@@ -33,9 +33,10 @@ from stability.deformations.domains import Torus, Window
 from stability.deformations.drafts import Drafted
 from stability.deformations.family import State
 from stability.deformations.jets import GradientJets, Jet
+from stability.deformations.modes import draw_disc
 from stability.deformations.norms import Distortion, Interval, Norms
 from stability.deformations.pointwise import derivative_bounds
-from stability.deformations.series import FourierSeries, draw_disc
+from stability.deformations.series import FourierSeries
 from stability.deformations.several_orders import jet
 from stability.deformations.spectral import Steerable
 from stability.deformations.stretching import swell

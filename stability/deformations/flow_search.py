@@ -26,6 +26,9 @@ CLOSE = 2e-4
 """How close, relative."""
 
 _ITERATIONS = 15
+_PLACES = 9
+"""Of the scan of tilts at a fixed Jacobian norm."""
+
 _LONGEST = 0.7
 """Longest step of Broyden's method in the logarithm of a norm."""
 
@@ -233,20 +236,26 @@ class Both:
 
         every = torch.arange(len(rows), device=rows.device)
         owner = self._owner[rows]
-        ends = self._extremes.lower_place[owner], self._extremes.upper_place[owner]
-        values = residual(every, ends[0]), residual(every, ends[1])
-        outside = (values[0] < -CLOSE) | (values[1] > CLOSE)
+        low, high = self._extremes.lower_place[owner], self._extremes.upper_place[owner]
+        # at a fixed Jacobian norm the displacement norm is not monotone in the tilt: a scan before the bracket
+        shares = torch.linspace(0, 1, _PLACES, dtype=low.dtype, device=low.device)[:, None]
+        places = torch.cat([low + shares * (high - low), torch.zeros_like(low)[None]]).sort(dim=0).values  # (S, rows)
+        values = torch.stack([residual(every, place) for place in places])
+        change = values[:-1] * values[1:] <= 0
+        outside = ~change.any(0) & (values.abs().amin(0) > CLOSE)
         if bool(outside.any()):
             first = int(outside.int().argmax())
             a, b = (float(value) for value in (self._goal[rows[first]] + AIM).exp())
-            most, least = (a * math.exp(float(value[first])) for value in values)
+            seen = (a * values[:, first].exp()).tolist()
             raise ValueError(
-                f"displacement_norm must be between about {least:.4g} and {most:.4g} px for this flow with "
+                f"displacement_norm must be between about {min(seen):.4g} and {max(seen):.4g} px for this flow with "
                 f"jacobian_norm {b:.4g}, got {a:.4g} (request {int(rows[first])} of {len(self._goal)}); ask for "
                 "another pair or raise the cutoff"
             )
-        values = values[0].clamp_min(0.0), values[1].clamp_max(0.0)
-        place = bracketed_roots(residual, ends, values, tolerance=CLOSE)
+        least = torch.where(change, (places[:-1] + places[1:]).abs(), torch.inf).argmin(0)  # tilt as little as possible
+        at = torch.where(change.any(0), least, values[:-1].abs().argmin(0))[None]
+        ends = places.gather(0, at)[0], places.gather(0, at + 1)[0]
+        place = bracketed_roots(residual, ends, (values.gather(0, at)[0], values.gather(0, at + 1)[0]), tolerance=CLOSE)
         self._store(rows, theta(place), amplitudes(every, place))
 
     def _turned(self, index: Tensor, tilt: Tensor, amplitude: Tensor) -> Deformation:

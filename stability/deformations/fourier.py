@@ -6,7 +6,8 @@ from typing import Self, final
 import torch
 
 from stability.deformations.checks import check_generator
-from stability.deformations.series import FourierSeries, draw_disc
+from stability.deformations.modes import draw_disc
+from stability.deformations.series import FourierSeries
 from stability.grid import check_size
 
 

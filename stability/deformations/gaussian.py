@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from stability.deformations.checks import check_generator
-from stability.deformations.series import ROOT_MEAN_SQUARE, FourierSeries, disc
+from stability.deformations.modes import ROOT_MEAN_SQUARE, disc
+from stability.deformations.series import FourierSeries
 from stability.grid import check_size, sides
 
 LEAST_WEIGHT = 1e-8

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from stability.deformations.base import Deformation
 from stability.deformations.checks import check_generator
-from stability.deformations.series import FourierSeries, draw_disc
+from stability.deformations.modes import draw_disc
+from stability.deformations.series import FourierSeries
 
 TOLERANCE = 1e-9
 """How far a field's coefficients may be from their directions, relative to all of them (Euclidean norms)."""

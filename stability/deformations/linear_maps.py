@@ -15,7 +15,7 @@ from torch import Tensor
 
 from stability.deformations.base import Scalar
 from stability.deformations.checks import check_generator
-from stability.deformations.series import ROOT_MEAN_SQUARE
+from stability.deformations.modes import ROOT_MEAN_SQUARE
 
 SINGULAR = 1e-12
 """Ratio of singular values at or below which a matrix counts as singular."""

@@ -10,7 +10,8 @@ from torch import Tensor
 from stability.deformations.base import Scalar
 from stability.deformations.checks import check_generator
 from stability.deformations.control import MARGIN
-from stability.deformations.series import FourierSeries, disc
+from stability.deformations.modes import disc
+from stability.deformations.series import FourierSeries
 from stability.grid import check_size, sides
 
 CUTOFFS = (1, 2, 3, 5, 8)

@@ -12,8 +12,9 @@ from stability.deformations.base import Scalar
 from stability.deformations.checks import check_generator
 from stability.deformations.lattice import LatticeField, check_lattice, lattice_nodes
 from stability.deformations.linear_step import linear_step
+from stability.deformations.modes import draw_disc
 from stability.deformations.norms import Interval, Norms
-from stability.deformations.series import FourierSeries, draw_disc
+from stability.deformations.series import FourierSeries
 from stability.deformations.triangulation import gradient_at, gradients, interpolate
 from stability.grid import check_size
 

@@ -8,7 +8,8 @@ from stability.deformations.base import Deformation
 from stability.deformations.compact import CompactField
 from stability.deformations.family import Family
 from stability.deformations.flow import FlowField
-from stability.deformations.series import FourierSeries, half
+from stability.deformations.modes import half
+from stability.deformations.series import FourierSeries
 
 
 def stack(fields: Sequence[Deformation]) -> Deformation:

@@ -10,10 +10,10 @@ from stability.deformations.base import Deformation
 from stability.deformations.checks import check_factor, check_generator
 from stability.deformations.domains import Window
 from stability.deformations.family import Family, State
+from stability.deformations.modes import ROOT_MEAN_SQUARE
 from stability.deformations.norms import Norms
 from stability.deformations.parameters import check_batches, check_edge, parameter, same
 from stability.deformations.pointwise import searched
-from stability.deformations.series import ROOT_MEAN_SQUARE
 from stability.grid import check_size, sides
 
 DEGENERATE = 1e-9
