@@ -235,7 +235,7 @@ def main() -> None:
         "",
         *claims(table),
         "",
-        "Certified upper values of both norms after spectrum mode, apart:",
+        "Certified upper values of both norms after spectrum mode (made by the search for the seen ones already):",
         *certificates(options.rounds),
     ]
     print("\n".join(lines), flush=True)

@@ -94,6 +94,7 @@ def test_points_move_as_another_integrator_says():
         torch.testing.assert_close(flow.displacement(u), expected, rtol=0, atol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
 def test_derivatives_agree_with_automatic_differentiation(size):
     flow = FlowField(velocity(size), factor=torch.tensor([1.0, -0.5]).double())
@@ -303,6 +304,7 @@ def test_control_meets_the_norms_from_below(size, a, b):
     assert bool(found.injective.all())
 
 
+@pytest.mark.slow
 def test_control_of_a_batch_takes_a_request_per_field_and_more():
     flow = FlowField.sample((24,), cutoff=2, batch_shape=(2,), generator=rng(7))
     b = torch.tensor([[0.1], [0.6], [1.4]]).double()

@@ -50,6 +50,7 @@ def cases(draw):
     return representation(arch), x, tau, warp
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(cases())
 def test_every_rung_stands_above_the_observed_distance(case):

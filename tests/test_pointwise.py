@@ -167,6 +167,7 @@ def test_the_search_agrees_with_the_certificates_of_fourier_fields(size):
         assert bool((known.upper >= found.lower).all())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("d", [1, 2])
 def test_suprema_at_the_corners_of_a_window_are_found_and_certified(d):
     field = bowl(Bowl, d)
@@ -212,6 +213,7 @@ def test_fields_that_do_not_bound_their_derivatives_are_seen_only():
         assert bool(torch.isinf(getattr(unknown, name).upper).all())
 
 
+@pytest.mark.slow
 def test_broken_bounds_are_caught(monkeypatch):
     """From a grid too coarse to see the peaks the right bounds still certify; a hundredth of them does not."""
     field = fourier((20, 20), count=8, cutoff=4)
