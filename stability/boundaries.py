@@ -19,7 +19,15 @@ class Reflect:
     """
 
 
-Boundary = Periodic | Reflect
+@dataclass(frozen=True)
+class Zero:
+    """x is 0 at every pixel beyond the window.
+
+    Convention: ``mode="grid-constant"`` of ``scipy.ndimage``, ``mode="constant"`` of ``numpy.pad``: (0 0 | a b c d | 0).
+    """
+
+
+Boundary = Periodic | Reflect | Zero
 """A boundary rule of a warp."""
 
 PERIODIC = Periodic()
@@ -30,8 +38,8 @@ def check_boundary(boundary: Boundary) -> Boundary:
     """The rule, if it is one.
 
     Raises:
-        ValueError: for anything but ``Periodic()`` and ``Reflect()``.
+        ValueError: for anything but ``Periodic()``, ``Reflect()`` and ``Zero()``.
     """
-    if not isinstance(boundary, Periodic | Reflect):
-        raise ValueError(f"boundary must be Periodic() or Reflect(), got {boundary!r}; use stability.Reflect()")
+    if not isinstance(boundary, Periodic | Reflect | Zero):
+        raise ValueError(f"boundary must be Periodic(), Reflect() or Zero(), got {boundary!r}; use stability.Reflect()")
     return boundary

@@ -10,9 +10,11 @@ import scipy.ndimage
 import torch
 
 import stability as st
-from stability.warps.band_limited import cosines, evaluate, project, refine
+from stability.warps.band_limited import project, refine
 from stability.warps.base import nodes, unfold
 from stability.warps.error import interpolation_error
+from stability.warps.evaluation import evaluate
+from stability.warps.trigonometric import basis
 
 REFLECT = st.Reflect()
 WARPS = [
@@ -145,7 +147,7 @@ def test_nodes_are_equispaced_on_the_window_and_its_mirror_image():
 
 def test_the_cosine_basis_is_orthonormal_on_every_grid_of_nodes():
     for n, oversample in ((2, 1), (3, 4), (8, 1), (9, 2)):
-        b = cosines(nodes((n,), oversample, REFLECT)[:, 0], n)
+        b = basis(nodes((n,), oversample, REFLECT)[:, 0], n, REFLECT).T
         assert torch.allclose(b.T @ b / oversample, torch.eye(n, dtype=torch.float64), atol=1e-14)
 
 
@@ -258,7 +260,7 @@ def test_boundary_rules_are_told_and_equal_by_value():
     assert st.SplineWarp() == st.SplineWarp(st.Periodic()) != st.SplineWarp(REFLECT)
     assert st.BandLimitedWarp() == st.BandLimitedWarp(4, st.Periodic())
     for warp in (st.SplineWarp, st.BilinearWarp, st.IndexWarp, st.BandLimitedWarp):
-        with pytest.raises(ValueError, match=r"boundary must be Periodic\(\) or Reflect\(\), got 'reflect'"):
+        with pytest.raises(ValueError, match=r"boundary must be Periodic\(\), Reflect\(\) or Zero\(\), got 'reflect'"):
             warp(boundary="reflect")
         assert warp().boundary == st.Periodic()
         assert hash(warp(boundary=REFLECT)) == hash(warp(boundary=st.Reflect()))

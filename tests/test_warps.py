@@ -6,8 +6,10 @@ import pytest
 import torch
 
 import stability as st
-from stability.warps.band_limited import basis, evaluate, refine
+from stability.warps.band_limited import refine
 from stability.warps.error import interpolation_error
+from stability.warps.evaluation import evaluate
+from stability.warps.trigonometric import basis
 
 WARPS = [
     st.BandLimitedWarp(),
@@ -134,7 +136,7 @@ def test_index_warp_takes_the_nearest_pixel(generator):
 
 def test_basis_is_orthonormal_for_even_and_odd_sides():
     for n in (2, 3, 8, 9):
-        b = basis(torch.arange(float(n), dtype=torch.float64), n)
+        b = basis(torch.arange(float(n), dtype=torch.float64), n, st.Periodic()).T
         assert torch.allclose(b.T @ b, torch.eye(b.shape[1], dtype=torch.float64), atol=1e-14)
 
 

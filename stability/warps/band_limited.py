@@ -1,130 +1,16 @@
-r"""``BandLimitedWarp``: trigonometric images evaluated exactly at any point.
+r"""``BandLimitedWarp``: trigonometric images evaluated exactly at any point, and their projection on a grid."""
 
-On the grid of n pixels the real functions 1, sqrt(2) cos(2 pi k x / n), sqrt(2) sin(2 pi k x / n), k < n / 2, divided
-by sqrt(n), are orthonormal and span the band-limited signals. An image is the matrix C of its coefficients,
-x(u) = b(u_y)^T C b(u_x), at grid points and between them.
-
-An image that is reflected at its border is a trigonometric polynomial of the torus of twice the side without sines and
-without a Nyquist mode, whatever its pixels are: sqrt((2 - [k = 0]) / n) cos(pi k (x + 1/2) / n), k < n, the type-II
-discrete cosine transform, takes the place of b.
-"""
-
-import itertools
 import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from stability.boundaries import PERIODIC, Boundary, Periodic, Reflect, check_boundary
+from stability.boundaries import PERIODIC, Boundary, Periodic, Zero, check_boundary
 from stability.grid import BAND_LIMIT_TOLERANCE, frequencies, nyquist_share
-from stability.warps.base import Warp, nodes, unfold
-
-CHUNK_ENTRIES = 2**16
-"""Intermediate numbers held at a time: half a megabyte stays in the cache."""
-
-
-def basis(points: Tensor, n: int) -> Tensor:
-    """b(x): the orthonormal real Fourier basis of a periodic axis of n pixels, at any points.
-
-    Args:
-        points: ``(P,)`` in pixels, float64.
-        n: side of the axis in pixels.
-
-    Returns:
-        Tensor ``(P, 2 K + 1)`` with K = (n - 1) // 2: the constant, K cosines, K sines.
-
-    >>> b = basis(torch.arange(6.0, dtype=torch.float64), 6)
-    >>> torch.allclose(b.T @ b, torch.eye(5, dtype=torch.float64))
-    True
-    """
-    powers = _powers(points * (2.0 * math.pi / n), (n - 1) // 2)
-    constant = torch.full_like(points, 1.0 / math.sqrt(n))[:, None]
-    return torch.cat([constant, powers.real * math.sqrt(2.0 / n), powers.imag * math.sqrt(2.0 / n)], dim=1)
-
-
-def cosines(points: Tensor, n: int) -> Tensor:
-    """The orthonormal cosine basis of an axis of n pixels that is reflected at its border, at any points.
-
-    Args:
-        points: ``(P,)`` in pixels, float64.
-        n: side of the axis in pixels.
-
-    Returns:
-        Tensor ``(P, n)``: the constant, then n - 1 cosines; even about -1/2 and n - 1/2.
-
-    >>> b = cosines(torch.arange(6.0, dtype=torch.float64), 6)
-    >>> torch.allclose(b.T @ b, torch.eye(6, dtype=torch.float64))
-    True
-    """
-    powers = _powers((points + 0.5) * (math.pi / n), n - 1)
-    constant = torch.full_like(points, 1.0 / math.sqrt(n))[:, None]
-    return torch.cat([constant, powers.real * math.sqrt(2.0 / n)], dim=1)
-
-
-def _powers(angle: Tensor, highest: int) -> Tensor:
-    """z, z^2, ..., z^highest for z = exp(i angle), ``(P, highest)``."""
-    powers = torch.polar(torch.ones_like(angle), angle)[:, None]  # by doubling: no trigonometry
-    while powers.shape[1] < highest:
-        powers = torch.cat([powers, powers * powers[:, -1:]], dim=1)
-    return powers[:, :highest]
-
-
-def _basis(points: Tensor, n: int, boundary: Boundary) -> Tensor:
-    return cosines(points, n) if isinstance(boundary, Reflect) else basis(points, n)
-
-
-def _grid_bases(size: tuple[int, ...], oversample: int, images: Tensor, boundary: Boundary) -> list[Tensor]:
-    axes = (nodes((n,), oversample, boundary, device=images.device)[:, 0] for n in size)
-    return [_basis(axis, n, boundary) for axis, n in zip(axes, size, strict=True)]
-
-
-def _apply(images: Tensor, matrices: list[Tensor]) -> Tensor:
-    """One matrix per trailing axis, ``(..., *size)`` -> ``(..., *size')``."""
-    images = images @ matrices[-1].T
-    return images if len(matrices) == 1 else torch.matmul(matrices[0], images)
-
-
-def evaluate(images: Tensor, points: Tensor, boundary: Boundary = PERIODIC) -> Tensor:
-    """x at arbitrary points: of the torus, for band-limited x, or of the plane, for any x that is reflected.
-
-    Args:
-        images: ``(..., C, *size)``, float64.
-        points: ``(..., P, d)`` in pixels, float64; leading dimensions broadcast.
-        boundary: how x is continued.
-
-    Returns:
-        Tensor ``(..., C, P)``.
-    """
-    d, count = points.shape[-1], points.shape[-2]
-    size = tuple(images.shape[-d:])
-    coefficients = _apply(images, [b.T for b in _grid_bases(size, 1, images, boundary)])  # (..., C, *basis)
-    image_lead, point_lead = images.shape[: -d - 1], points.shape[:-2]
-    lead = torch.broadcast_shapes(image_lead, point_lead)
-    coefficients = coefficients.view(*(1,) * (len(lead) - len(image_lead)), *coefficients.shape)
-    points = points.view(*(1,) * (len(lead) - len(point_lead)), *points.shape)
-    values = images.new_empty(*lead, images.shape[-d - 1], count)
-    sets, held = points.shape[: len(lead)], coefficients.shape[: len(lead)]
-    for index in itertools.product(*map(range, sets)):  # one set of points for all the images that share it
-        every = slice(None)
-        where = tuple(every if sets[axis] == 1 else i for axis, i in enumerate(index))
-        which = tuple(every if sets[axis] == 1 else min(i, held[axis] - 1) for axis, i in enumerate(index))
-        values[where] = _evaluate_at(coefficients[which], points[index], size, boundary)
-    return values
-
-
-def _evaluate_at(coefficients: Tensor, points: Tensor, size: tuple[int, ...], boundary: Boundary) -> Tensor:
-    """Images with coefficients ``(..., *basis)`` at points ``(P, d)``; returns ``(..., P)``."""
-    d = len(size)
-    flat = coefficients.reshape(-1, *coefficients.shape[-d:])  # (m, [My,] Mx)
-    values = []
-    step = max(1, CHUNK_ENTRIES // (flat[..., 0].numel() + flat.shape[-1]))
-    for part in points.split(step):
-        inner = _basis(part[:, 0], size[-1], boundary) @ flat.flatten(0, -2).T  # (P, m [My])
-        if d == 2:
-            inner = (inner.view(len(part), *flat.shape[:2]) * _basis(part[:, 1], size[0], boundary)[:, None]).sum(-1)
-        values.append(inner)
-    return torch.cat(values).T.reshape(*coefficients.shape[:-d], len(points))
+from stability.warps.base import Warp, unfold
+from stability.warps.evaluation import Evaluation, check_evaluation, evaluate
+from stability.warps.trigonometric import grid_bases, transform
 
 
 @dataclass(frozen=True)
@@ -140,10 +26,12 @@ class BandLimitedWarp(Warp):
     Args:
         oversample: nodes per pixel and axis, >= 1.
         boundary: ``Periodic()`` or ``Reflect()``.
+        evaluation: ``MatrixProducts()``, ``NonuniformFFT(tolerance)`` (the extra ``finufft``) or None: the products
+            up to 64 pixels a side, beyond them finufft to 1e-12 if it is installed.
 
     Raises:
-        ValueError: when a periodic one is called with an image that is not band-limited; ``st.grid.band_limit`` makes
-            it so.
+        ValueError: for ``Zero()``, which no trigonometric image obeys; when a periodic one is called with an image that
+            is not band-limited; ``st.grid.band_limit`` makes it so.
 
     Convention: Differentiable in the image and in the points; float64 inside, the images' dtype outside.
 
@@ -156,9 +44,16 @@ class BandLimitedWarp(Warp):
 
     oversample: int = 4
     boundary: Boundary = Periodic()
+    evaluation: Evaluation | None = None
 
     def __post_init__(self) -> None:
         check_boundary(self.boundary)
+        check_evaluation(self.evaluation)
+        if isinstance(self.boundary, Zero):
+            raise ValueError(
+                "boundary must be Periodic() or Reflect() for an exact warp, got Zero(); use SplineWarp(Zero()), or "
+                "put the images into a frame of zeros"
+            )
         if isinstance(self.oversample, bool) or not isinstance(self.oversample, int) or self.oversample < 1:
             raise ValueError(f"oversample must be an integer >= 1, got {self.oversample!r}; the default is 4")
 
@@ -173,7 +68,7 @@ class BandLimitedWarp(Warp):
         size = tuple(images.shape[-d:])
         if isinstance(self.boundary, Periodic):
             check_band_limited(images, d)
-        values = evaluate(images.double(), points.double(), self.boundary)
+        values = evaluate(images.double(), points.double(), self.boundary, self.evaluation)
         values = values.unflatten(-1, tuple(n * self.oversample for n in size))
         if self.oversample > 1:
             values = project(values, size, self.boundary)
@@ -192,8 +87,8 @@ def project(values: Tensor, size: tuple[int, ...], boundary: Boundary = PERIODIC
         ``(..., *size)``.
     """
     oversample = values.shape[-1] // size[-1]
-    fine, coarse = _grid_bases(size, oversample, values, boundary), _grid_bases(size, 1, values, boundary)
-    return _apply(values, [b @ f.T / oversample for f, b in zip(fine, coarse, strict=True)])
+    fine, coarse = (grid_bases(size, s, boundary, values.device) for s in (oversample, 1))
+    return transform(values, [b.T @ f / oversample for f, b in zip(fine, coarse, strict=True)])
 
 
 def check_band_limited(images: Tensor, d: int) -> None:
@@ -210,8 +105,8 @@ def check_band_limited(images: Tensor, d: int) -> None:
 def refine(images: Tensor, factor: int, d: int, boundary: Boundary = PERIODIC) -> Tensor:
     """The same functions at the ``nodes`` of a grid ``factor`` times as fine, ``(..., C, *(factor size))``."""
     size = tuple(images.shape[-d:])
-    coarse, fine = _grid_bases(size, 1, images, boundary), _grid_bases(size, factor, images, boundary)
-    return _apply(images.double(), [f @ b.T for f, b in zip(fine, coarse, strict=True)])
+    fine, coarse = (grid_bases(size, s, boundary, images.device) for s in (factor, 1))
+    return transform(images.double(), [f.T @ b for f, b in zip(fine, coarse, strict=True)])
 
 
 def low_pass_norm(

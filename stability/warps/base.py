@@ -16,7 +16,8 @@ from stability.grid import check_images, coordinates, sides
 class Warp(abc.ABC):
     """L_tau x(u) = x(u - tau(u)); image i with field i, leading dimensions broadcast.
 
-    Convention: ``boundary`` continues x: ``Periodic()`` on the torus, ``Reflect()`` evenly about the window's border.
+    Convention: ``boundary`` continues x: ``Periodic()`` on the torus, ``Reflect()`` evenly about the window's border,
+    ``Zero()`` by zeros beyond it.
     """
 
     boundary: Boundary = Periodic()
@@ -59,20 +60,86 @@ class Warp(abc.ABC):
         Raises:
             ValueError: if the images are not finite or live on another grid than the field.
         """
-        d, size = deformation.d, deformation.size
+        return self.operator(deformation)(images)
+
+    def adjoint(self, images: Tensor, deformation: Deformation) -> Tensor:
+        """L_tau^T y: <L_tau x, y> = <x, L_tau^T y>, sums over pixels and channels, exactly as L_tau is computed.
+
+        Args:
+            images: y, ``(..., C, *size)``, floating point.
+            deformation: batch shape broadcasts against the leading dimensions.
+
+        Returns:
+            ``(..., C, *size)``; for ``BandLimitedWarp`` a band-limited image, as L_tau is defined on those.
+
+        Raises:
+            ValueError: as for the warp itself.
+
+        >>> from stability.deformations.translation import Translation
+        >>> from stability.warps.index import IndexWarp
+        >>> y = torch.arange(5.0, dtype=torch.float64).reshape(1, 1, 5)
+        >>> IndexWarp().adjoint(y, Translation((1.0,), size=(5,))).flatten().tolist()
+        [1.0, 2.0, 3.0, 4.0, 0.0]
+        """
+        return self.operator(deformation).adjoint(images)
+
+    def operator(self, deformation: Deformation) -> "WarpOperator":
+        """L_tau and its adjoint for one field or batch, whose points are computed once: for iterations."""
+        u = nodes(deformation.size, self.points_per_pixel, self.boundary, device=deformation.device)
+        return WarpOperator(self, u - deformation.displacement(u), deformation.size)
+
+
+class WarpOperator:
+    """x -> L_tau x as a linear operator, with its adjoint.
+
+    Args:
+        warp: how x is looked up.
+        points: u - tau(u) at the warp's nodes, ``(..., P, d)``.
+        size: the grid.
+    """
+
+    def __init__(self, warp: Warp, points: Tensor, size: tuple[int, ...]) -> None:
+        self.warp, self.points, self.size = warp, points, size
+        self._recorded: tuple[Tensor, Tensor] | None = None  # zeros, and their image with the graph between them
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """L_tau x, ``(..., C, *size)``."""
+        self._check(images)
+        return self.warp.sample(images, self.points)
+
+    def adjoint(self, images: Tensor) -> Tensor:
+        """L_tau^T y, ``(..., C, *size)``."""
+        self._check(images)
+        lead = torch.broadcast_shapes(images.shape[: -len(self.size) - 1], self.points.shape[:-2])
+        images = images.expand(*lead, *images.shape[-len(self.size) - 1 :])
+        if torch.is_grad_enabled() and (images.requires_grad or self.points.requires_grad):
+            zeros, values = self._record(images, self.points)
+            return torch.autograd.grad(values, zeros, images, create_graph=True)[0]
+        with torch.enable_grad():
+            last = self._recorded
+            if last is None or (last[0].shape, last[0].dtype) != (images.shape, images.dtype):
+                self._recorded = last = self._record(images, self.points.detach())
+            zeros, values = last
+            return torch.autograd.grad(values, zeros, images, retain_graph=True)[0]
+
+    def _record(self, images: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+        """L_tau at 0: its derivative there, and everywhere, is L_tau."""
+        zeros = torch.zeros_like(images, memory_format=torch.contiguous_format, requires_grad=True)
+        return zeros, self.warp.sample(zeros, points)
+
+    def _check(self, images: Tensor) -> None:
+        d = len(self.size)
         check_images(images, d)
-        if tuple(images.shape[-d:]) != size:
+        if tuple(images.shape[-d:]) != self.size:
             raise ValueError(
-                f"images must live on the deformation's grid {size}, got {tuple(images.shape[-d:])}; "
+                f"images must live on the deformation's grid {self.size}, got {tuple(images.shape[-d:])}; "
                 "sample the field with the images' size"
             )
-        if images.device != deformation.device:
+        if images.device != self.points.device:
             raise ValueError(
-                f"images and deformation must be on one device, got {images.device} and {deformation.device}; "
+                f"images and deformation must be on one device, got {images.device} and {self.points.device}; "
                 "use deformation.to(device=images.device)"
             )
-        u = nodes(size, self.points_per_pixel, self.boundary, device=images.device)
-        return self.sample(images, u - deformation.displacement(u))
 
 
 def nodes(
@@ -83,8 +150,8 @@ def nodes(
     Args:
         size: ``(N,)`` or ``(H, W)``.
         per_pixel: nodes per pixel and axis.
-        boundary: ``Periodic()``: 0, 1 / per_pixel, ...: equispaced on the torus. ``Reflect()``: the centres of
-            ``per_pixel`` equal parts of every pixel's cell: equispaced on the window and on its mirror image.
+        boundary: ``Periodic()`` and ``Zero()``: 0, 1 / per_pixel, ...: equispaced on the torus. ``Reflect()``: the
+            centres of ``per_pixel`` equal parts of every pixel's cell: equispaced on the window and its mirror image.
         device: where the nodes are put.
 
     >>> nodes((2,), 2, Periodic()).flatten().tolist(), nodes((2,), 2, Reflect()).flatten().tolist()

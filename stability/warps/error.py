@@ -1,11 +1,14 @@
 r"""``interpolation_error``: what a warp gets wrong, seen through A_0."""
 
+import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-from stability.boundaries import Boundary, Periodic
+from stability.boundaries import PERIODIC, Boundary, Periodic, Zero
 from stability.deformations.base import Deformation
-from stability.warps.band_limited import check_band_limited, evaluate, low_pass_norm, project, refine
+from stability.warps.band_limited import check_band_limited, low_pass_norm, project, refine
 from stability.warps.base import Warp, nodes
+from stability.warps.evaluation import evaluate
 
 QUADRATURE = 4
 """Nodes per pixel and axis at which the exact L_tau x is compared."""
@@ -17,14 +20,41 @@ def exact_values(images: Tensor, deformation: Deformation, boundary: Boundary) -
     Args:
         images: ``(..., C, *size)``, band-limited if the boundary is periodic.
         deformation: batch shape broadcasts against the leading dimensions.
-        boundary: how x is continued.
+        boundary: how x is continued. ``Zero()``: the band-limited function of a torus that holds the window and a
+            frame of zeros; 0 beyond the frame.
 
     Returns:
         ``(..., C, *(4 size))``, float64: what ``BandLimitedWarp(4)`` projects.
     """
-    u = nodes(deformation.size, QUADRATURE, boundary, device=images.device)
-    values = evaluate(images.double(), u - deformation.displacement(u).double(), boundary)
-    return values.unflatten(-1, tuple(n * QUADRATURE for n in deformation.size))
+    d, size = deformation.d, deformation.size
+    u = nodes(size, QUADRATURE, boundary, device=images.device)
+    points = u - deformation.displacement(u).double()
+    images = images.double()
+    if isinstance(boundary, Zero):
+        before = points.new_tensor([_frame(n)[0] for n in reversed(size)])
+        behind = points.new_tensor([_frame(n)[1] + n - 1 for n in reversed(size)])
+        points = torch.minimum(torch.maximum(points, -before), behind) + before
+        images, boundary = framed(images, d, 1), PERIODIC
+    values = evaluate(images, points, boundary)
+    return values.unflatten(-1, tuple(n * QUADRATURE for n in size))
+
+
+def _frame(n: int) -> tuple[int, int]:
+    """Pixels of zeros before and behind an axis: half a side each, an odd number in all (no Nyquist mode)."""
+    before = (n + 1) // 2
+    return before, before + 1 - n % 2
+
+
+def framed(values: Tensor, d: int, per_pixel: int) -> Tensor:
+    """Values on the nodes of a window in a frame of zeros, ``(..., *(per_pixel * size))`` on a torus.
+
+    Args:
+        values: ``(..., *(per_pixel * size))``.
+        d: number of spatial axes.
+        per_pixel: nodes per pixel and axis.
+    """
+    widths = [per_pixel * width for n in reversed(values.shape[-d:]) for width in _frame(n // per_pixel)]
+    return pad(values, widths)
 
 
 def interpolation_error(
@@ -43,7 +73,8 @@ def interpolation_error(
     of a distance belongs to the warp and not to the deformation, because Phi is prod rho-Lipschitz after A_0.
 
     If the warp reflects, L_tau x is that of the mirrored image, Q the projection on the cosine polynomials of the
-    window and A_0 the Gaussian of the mirrored torus.
+    window and A_0 the Gaussian of the mirrored torus. If it continues by zeros, L_tau x is that of ``exact_values``,
+    cut off beyond the window, and Q and A_0 are those of the torus with its frame.
 
     Args:
         images: ``(..., C, *size)``, band-limited if the warp is periodic.
@@ -64,6 +95,10 @@ def interpolation_error(
         check_band_limited(images, d)
     warped = warp(images, deformation) if warped is None else warped
     exact = exact_values(images, deformation, boundary) if exact is None else exact
-    projected = project(exact, deformation.size, boundary)
+    size = deformation.size
+    if isinstance(boundary, Zero):
+        boundary, warped, exact = PERIODIC, framed(warped, d, 1), framed(exact, d, QUADRATURE)
+        size = tuple(warped.shape[-d:])
+    projected = project(exact, size, boundary)
     lost = low_pass_norm(exact - refine(projected, QUADRATURE, d, boundary), antialiasing, QUADRATURE, d, boundary)
     return lost.hypot(low_pass_norm(warped.double() - projected, antialiasing, 1, d, boundary))

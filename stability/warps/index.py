@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stability.boundaries import Boundary, Periodic, check_boundary
+from stability.boundaries import Boundary, Periodic, Zero, check_boundary
 from stability.grid import sides
 from stability.warps.base import Warp, unfold
 
@@ -18,7 +18,7 @@ class IndexWarp(Warp):
     to round-off. On the pixel grid a field below half a pixel is the identity: use it to check, not to measure.
 
     Args:
-        boundary: ``Periodic()`` or ``Reflect()``: how pixels beyond the border are found.
+        boundary: ``Periodic()``, ``Reflect()`` or ``Zero()``: how pixels beyond the border are found.
     """
 
     boundary: Boundary = Periodic()
@@ -34,14 +34,19 @@ class IndexWarp(Warp):
     def sample(self, images: Tensor, points: Tensor) -> Tensor:
         """Values at the nearest pixels, ``(..., C, *size)``."""
         d = points.shape[-1]
-        size = images.shape[-d:]
-        images = unfold(images, d, self.boundary)
+        size = tuple(images.shape[-d:])
+        index = torch.floor(points + 0.5).long()  # (..., P, d)
+        beyond = None
+        if isinstance(self.boundary, Zero):
+            beyond = ((index < 0) | (index >= sides(size, device=points.device))).any(-1).unsqueeze(-2)  # (..., 1, P)
+        else:
+            images = unfold(images, d, self.boundary)
         torus = images.shape[-d:]
-        period = sides(torus, device=points.device).long()
-        index = torch.floor(points + 0.5).long() % period  # (..., P, d)
+        index = index % sides(torus, device=points.device).long()
         flat = index[..., 0] if d == 1 else index[..., 1] * torus[1] + index[..., 0]  # (..., P)
         values = images.flatten(-d)  # (..., C, P)
         lead = torch.broadcast_shapes(values.shape[:-2], flat.shape[:-1])
         values = values.expand(*lead, *values.shape[-2:])
         flat = flat.unsqueeze(-2).expand(*lead, values.shape[-2], -1)
-        return values.gather(-1, flat).unflatten(-1, size)
+        found = values.gather(-1, flat)
+        return (found if beyond is None else found.masked_fill(beyond, 0)).unflatten(-1, size)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stability.boundaries import Boundary, Periodic, check_boundary
+from stability.boundaries import Boundary, Periodic, Zero, check_boundary
 from stability.grid import frequencies
 from stability.warps.base import Warp, nodes, unfold
 
@@ -43,6 +43,8 @@ class TangentPerturbation(Warp):
 
     def __post_init__(self) -> None:
         check_boundary(self.boundary)
+        if isinstance(self.boundary, Zero):
+            raise ValueError("boundary must be Periodic() or Reflect(), got Zero(); put images into a frame of zeros")
         if not isinstance(self.smoothing, int | float) or not 0 <= self.smoothing < math.inf:
             raise ValueError(f"smoothing must be at least 0 px, got {self.smoothing!r}; use 0 for none")
 
