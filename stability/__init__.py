@@ -47,11 +47,22 @@ _EXPORTS = {
     "BilinearWarp": "stability.warps.bilinear",
     "IndexWarp": "stability.warps.index",
     "TangentPerturbation": "stability.warps.tangent",
+    "WarpOperator": "stability.warps.base",
+    "MatrixProducts": "stability.warps.evaluation",
+    "NonuniformFFT": "stability.warps.nonuniform",
+    "interpolation_error": "stability.warps.error",
+    "recommend_warp": "stability.warps.recommend",
+    # augmentation
+    "Pixels": "stability.augmentation.strength",
+    "Share": "stability.augmentation.strength",
+    "DeformationTransform": "stability.augmentation.transform",
+    "RandomDeformation": "stability.augmentation.random_deformation",
     # representations
     "Architecture": "stability.architecture",
     "Layer": "stability.architecture",
     "Periodic": "stability.boundaries",
     "Reflect": "stability.boundaries",
+    "Zero": "stability.boundaries",
     "Representation": "stability.representations.base",
     "ExplicitRepresentation": "stability.representations.explicit",
     "GramCKN": "stability.representations.gram",
@@ -132,8 +143,13 @@ if TYPE_CHECKING:
     from stability import training as training
     from stability.architecture import Architecture as Architecture
     from stability.architecture import Layer as Layer
+    from stability.augmentation.random_deformation import RandomDeformation as RandomDeformation
+    from stability.augmentation.strength import Pixels as Pixels
+    from stability.augmentation.strength import Share as Share
+    from stability.augmentation.transform import DeformationTransform as DeformationTransform
     from stability.boundaries import Periodic as Periodic
     from stability.boundaries import Reflect as Reflect
+    from stability.boundaries import Zero as Zero
     from stability.bounds.closed_form import closed_form as closed_form
     from stability.bounds.rung import Rung as Rung
     from stability.deformations.affine import AffineField as AffineField
@@ -211,7 +227,12 @@ if TYPE_CHECKING:
     from stability.sweeps.store import Store as Store
     from stability.warps.band_limited import BandLimitedWarp as BandLimitedWarp
     from stability.warps.base import Warp as Warp
+    from stability.warps.base import WarpOperator as WarpOperator
     from stability.warps.bilinear import BilinearWarp as BilinearWarp
+    from stability.warps.error import interpolation_error as interpolation_error
+    from stability.warps.evaluation import MatrixProducts as MatrixProducts
     from stability.warps.index import IndexWarp as IndexWarp
+    from stability.warps.nonuniform import NonuniformFFT as NonuniformFFT
+    from stability.warps.recommend import recommend_warp as recommend_warp
     from stability.warps.spline import SplineWarp as SplineWarp
     from stability.warps.tangent import TangentPerturbation as TangentPerturbation
