@@ -5,16 +5,22 @@ and random feasible targets: both norms at once by the knob (most requests), bot
 Each controlled field is measured on a grid with at least 64 nodes per shortest wavelength, followed by zooming into its
 largest nodes. Run it with
 
-    python benchmarks/claims.py --requests 10000 --out claims.txt
+    python benchmarks/claims.py --requests 10000 --jobs 2 --out claims
+
+The requests are cut into shards; each has a seed of its own and is a file in the folder ``claims`` as soon as it is
+done. The same command goes on where an interrupted one stopped; the report of all shards is ``claims/report.txt``.
 """
 
 import argparse
 import itertools
+import json
 import math
+import multiprocessing
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -197,8 +203,15 @@ FAMILIES = {
 }  # fmt: skip
 
 
-def requests(count: int, seed: int, families: Sequence[str] = tuple(FAMILIES)) -> Iterator[Outcome]:
-    """Draw ``count`` feasible requests, ``FIELDS`` at a time, control them and measure the results."""
+def requests(count: int, seed: int, families: Sequence[str] = tuple(FAMILIES), *, before: int = 0) -> Iterator[Outcome]:
+    """Draw ``count`` feasible requests, ``FIELDS`` at a time, control them and measure the results.
+
+    Args:
+        count: how many.
+        seed: of what is drawn.
+        families: which take turns.
+        before: number of requests before these; says whose turn it is.
+    """
     rng = torch.Generator().manual_seed(seed)
 
     def integer(low: int, high: int) -> int:
@@ -206,7 +219,7 @@ def requests(count: int, seed: int, families: Sequence[str] = tuple(FAMILIES)) -
 
     names = [name for name in families for _ in range(FAMILIES[name].weight)]
     for start in range(0, count, FIELDS):
-        name, fields = names[start // FIELDS % len(names)], min(FIELDS, count - start)
+        name, fields = names[(before + start) // FIELDS % len(names)], min(FIELDS, count - start)
         family = FAMILIES[name]
         d = family.dimensions[integer(0, len(family.dimensions) - 1)]
         parameter = family.parameters[integer(0, len(family.parameters) - 1)]
@@ -261,7 +274,7 @@ def report(outcomes: list[Outcome], seconds: float) -> str:
     """The claims, and one line per family."""
     short = [o for o in outcomes if o.shortfall > SHORTFALL]
     lines = [
-        f"{len(outcomes)} requests, {seconds:.0f} s, measurement included",
+        f"{len(outcomes)} requests, {seconds:.0f} s of one thread, measurement included",
         f"  norms above a target                        {sum(o.excess > SLACK for o in outcomes)}",
         f"  more than 1e-3 below without a warning      {sum(not o.warned for o in short)}",
         f"  more than 1e-3 below, with a warning        {sum(o.warned for o in short)}",
@@ -284,24 +297,82 @@ def quantiles(outcomes: list[Outcome]) -> str:
     return f"{values[len(values) // 2]:.6f} {values[-1]:.6f}"
 
 
+@dataclass(frozen=True)
+class Task:
+    """All requests of a run.
+
+    Args:
+        requests: how many.
+        seed: of the run; shard k has the seed (seed, k), as one number.
+        families: which take turns.
+        shard: requests per shard.
+    """
+
+    requests: int
+    seed: int
+    families: tuple[str, ...] = tuple(FAMILIES)
+    shard: int = 100
+
+    @property
+    def shards(self) -> range:
+        """Their numbers k."""
+        return range(math.ceil(self.requests / self.shard))
+
+    def outcomes(self, k: int) -> list[Outcome]:
+        """Those of shard k."""
+        first = k * self.shard
+        count = min(self.shard, self.requests - first)
+        return list(requests(count, self.seed * 1_000_003 + k, self.families, before=first))
+
+
+def finish(task: Task, k: int, folder: Path) -> Path:
+    """The file of shard k, made unless it is there."""
+    path = folder / f"shard-{k:05d}.json"
+    if not path.exists():
+        torch.set_num_threads(1)
+        begin = time.perf_counter()
+        outcomes = [asdict(outcome) for outcome in task.outcomes(k)]
+        part = path.with_suffix(".part")
+        text = json.dumps({"seconds": time.perf_counter() - begin, "outcomes": outcomes})
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)  # all of it or nothing
+    return path
+
+
+def run(task: Task, folder: Path, jobs: int) -> str:
+    """The report of a task, whose shards are in the folder or are made by ``jobs`` processes of one thread each.
+
+    Raises:
+        ValueError: if the folder holds shards of another task.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    told, text = folder / "task.json", json.dumps(asdict(task))
+    if told.exists() and told.read_text(encoding="utf-8") != text:
+        raise ValueError(f"out must be the folder of the same task, got {folder} of {told.read_text()}; use another")
+    told.write_text(text, encoding="utf-8")
+    begin, paths = time.perf_counter(), []
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for future in as_completed([pool.submit(finish, task, k, folder) for k in task.shards]):
+            paths.append(future.result())
+            seconds = time.perf_counter() - begin
+            print(f"shard {len(paths)} of {len(task.shards)}, {seconds:.0f} s", flush=True)
+    parts = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(paths)]
+    outcomes = [Outcome(**outcome) for part in parts for outcome in part["outcomes"]]
+    table = report(outcomes, sum(part["seconds"] for part in parts))
+    (folder / "report.txt").write_text(table + "\n", encoding="utf-8")
+    return table
+
+
 def main() -> None:
     """Run the requests and print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--families", nargs="+", choices=tuple(FAMILIES), default=tuple(FAMILIES))
-    parser.add_argument("--out", type=Path, default=None)
-    arguments = parser.parse_args()
-    begin = time.perf_counter()
-    outcomes = []
-    for outcome in requests(arguments.requests, arguments.seed, arguments.families):
-        outcomes.append(outcome)
-        if len(outcomes) % 500 == 0:
-            print(f"{len(outcomes)} of {arguments.requests}, {time.perf_counter() - begin:.0f} s", flush=True)
-    table = report(outcomes, time.perf_counter() - begin)
-    print(table)
-    if arguments.out is not None:
-        arguments.out.write_text(table + "\n", encoding="utf-8")
+    parser.add_argument("--jobs", type=int, default=1, help="processes, one thread each")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the shards and the report")
+    given = parser.parse_args()
+    print(run(Task(given.requests, given.seed, tuple(given.families)), given.out, given.jobs))
 
 
 if __name__ == "__main__":

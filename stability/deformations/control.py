@@ -14,7 +14,7 @@ from torch import Tensor
 
 from stability.deformations.attached import differentiates, followed, lengths_at_places, with_derivative_of
 from stability.deformations.base import Deformation, Scalar
-from stability.deformations.spectral import Shiftable, Steerable, Tiltable
+from stability.deformations.spectral import Shiftable, Steerable, Tiltable, length_of_shift
 from stability.deformations.tilt import Tilt
 
 MARGIN = 1e-9
@@ -22,9 +22,6 @@ MARGIN = 1e-9
 
 SHORTFALL = 1e-3
 """Relative distance below a target from which on a ``ShortfallWarning`` is given."""
-
-_SHIFT_STEPS = 30
-_AT_THE_END = 1e-6
 
 Field = TypeVar("Field", bound=Deformation)
 
@@ -190,7 +187,7 @@ def _tilted(field: Tiltable, a: Tensor, b: Tensor) -> Tiltable:
 
 
 def _shifted(field: Tiltable, a: Tensor, b: Tensor, shift: Sequence[float] | Tensor) -> Tiltable:
-    """tau + s e, s the least of the s_u >= 0 with |tau(u) + s_u e| = a: the farthest point u gives the next s."""
+    """tau + s e with sup |tau + s e| = a, s >= 0, after tau was scaled."""
     if not isinstance(field, Shiftable):
         raise ValueError(
             f"shift needs a field to which a constant can be added, got {type(field).__name__}; control both norms "
@@ -203,23 +200,14 @@ def _shifted(field: Tiltable, a: Tensor, b: Tensor, shift: Sequence[float] | Ten
     shape = torch.broadcast_shapes(field.batch_shape, a.shape, b.shape)
     a, b = a.expand(shape), b.expand(shape)
     scaled = _rescaled(field, None, b)
-    if not bool(scaled.surely_within(a).all()):
-        _check_alone(scaled.norms().displacement.lower, a, b)
     bound = a * (1 - MARGIN)
-    with torch.no_grad():
-        s, sure = scaled.filling(e, bound), False
-        for _ in range(_SHIFT_STEPS):
-            shifted = scaled.shifted(s[..., None] * e)
-            far = shifted.farthest(sure=sure)
-            new = torch.minimum(s, _length_of_shift(scaled.displacement(far, each=True), e, bound))
-            done = bool(((s - new) <= 1e-14 * a).all())
-            if done and sure:
-                break
-            s, sure = new, done
+    found = scaled.filled(e, bound.detach())
+    if bool((found.alone > a).any()):
+        _check_alone(scaled.norms().displacement.lower, a, b)
     if differentiates(scaled, a, b):
-        again = _length_of_shift(scaled.displacement(far.to(field.dtype), each=True), e, bound)
-        return scaled.shifted((s + (again - again.detach()))[..., None] * e)
-    return shifted if done else scaled.shifted(s[..., None] * e)
+        again = length_of_shift(scaled.displacement(found.place.to(field.dtype), each=True), e, bound)
+        return scaled.shifted((found.s + (again - again.detach()))[..., None] * e)
+    return found.field
 
 
 def _check_alone(alone: Tensor, a: Tensor, b: Tensor) -> None:
@@ -234,13 +222,6 @@ def _check_alone(alone: Tensor, a: Tensor, b: Tensor) -> None:
             f"{float(alone.flatten()[first]):.6g} px; "
             "ask for a smaller jacobian_norm or a larger displacement_norm, or raise the cutoff"
         )
-
-
-def _length_of_shift(tau: Tensor, e: Tensor, a: Tensor) -> Tensor:
-    """The least s >= 0 with |tau + s e| = a, for values tau ``(*batch_shape, d)`` with |tau| <= a."""
-    along = (tau * e).sum(-1)
-    across = tau.square().sum(-1) - along.square()
-    return ((a.square() - across).clamp_min(0).sqrt() - along).clamp_min(0)
 
 
 def _tiltable(field: Deformation) -> Tiltable:

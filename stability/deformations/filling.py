@@ -5,49 +5,79 @@ across, s_u / a = sqrt(1 - y^2) - x, so the least of the s_u is a (1 - sup F) fo
 
     F = x + 1 - sqrt(1 - y^2) = x + y^2 / (1 + sqrt(1 - y^2)).
 
-The mean of x is 0, hence sup F >= 0.
+The mean of x is 0, hence sup F >= 0. At the maximiser of F, |tau + s e| has its largest value a: by the values of this
+length on a grid, ``suprema`` tells which nodes may have it in their cells.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from stability.deformations.climbing import climb, starts
 from stability.deformations.lengths import euclidean
-from stability.deformations.suprema import START_NODES, Supremum, counts
+from stability.deformations.suprema import NODES_PER_WAVELENGTH, TAIL, counts, losses
 from stability.deformations.trigonometric import TrigonometricBatch
 
-_SHARE, _TAIL = 0.7, 0.1
+SMOOTH = 0.8
+"""Where |tau| is at most this share of a, |dF/dy| <= 4/3, and a grid shows where F is largest."""
 
 
-def least_filling(fields: TrigonometricBatch, direction: Tensor, bound: Tensor) -> Tensor:
-    """The least s_u that a search finds, ``(n,)``: not below the true one.
+class Filling(NamedTuple):
+    """For each of n fields the constant's length, where it fills up the bound, and what the field reaches without it.
 
     Args:
-        fields: tau of n fields without their means, sup |tau| <= a.
-        direction: e, a unit vector ``(d,)``.
-        bound: a in pixels, ``(n,)`` > 0.
+        s: the least s_u that a search finds, in pixels, ``(n,)``.
+        place: u, ``(n, d)`` in pixels.
+        alone: an upper value of sup |tau| / a, up to a twelfth too large, ``(n,)``.
     """
+
+    s: Tensor
+    place: Tensor
+    alone: Tensor
+
+
+def filling(fields: TrigonometricBatch, direction: Tensor, bound: Tensor) -> Filling:
+    """The constant s e that fills up the bound.
+
+    Args:
+        fields: tau of n fields without their means, none of them 0.
+        direction: e, a unit vector ``(d,)``.
+        bound: a in pixels, ``(n,)`` > 0. Where sup |tau| > a, only ``alone`` has a meaning.
+    """
+    with torch.inference_mode():
+        found = _filling(fields, direction, bound)
+    return Filling(*(part.clone() for part in found))  # outside: tensors like all others
+
+
+def _filling(fields: TrigonometricBatch, direction: Tensor, bound: Tensor) -> Filling:
+    """By the values on a grid, then Newton's iteration."""
     turn = direction[None, :1]
     if len(direction) == 2:
         x, y = direction.unbind(0)
         turn = torch.stack([torch.stack([x, -y]), torch.stack([y, x])])  # columns: along e, across
-    nodes, scale = counts(fields, START_NODES), 1 / fields.bandwidth
     fields = fields.having(fields.coefficients / bound[:, None, None] @ turn.to(fields.coefficients))
-    peaks = climb(fields, _excess, starts(fields, _excess, nodes, _SHARE, _TAIL), scale)
-    largest = peaks.best(len(fields))
-    return bound * (1 - largest)
+    nodes = counts(fields, NODES_PER_WAVELENGTH)
+    cosine, loss = losses(fields, fields.sides / fields.sides.new_tensor(nodes[::-1]))
+    seen = []
 
+    def filled(components: Sequence[Tensor]) -> Tensor:
+        """|tau + s e| / a at the nodes, s filling up the bound at them."""
+        square = components[0].square()
+        if len(components) == 2:
+            square.addcmul_(components[1], components[1])
+        seen.append(square.flatten(1).amax(1))
+        s = 1 - _excess(components).flatten(1).amax(1)
+        return euclidean([components[0] + s.view(-1, *(1,) * len(nodes)), *components[1:]])
 
-def surely_within(fields: TrigonometricBatch, bound: Tensor) -> Tensor:
-    """Where sup |tau| <= a follows from values on a grid, ``(n,)`` bool.
-
-    Args:
-        fields: tau of n fields.
-        bound: a in pixels, ``(n,)`` > 0.
-    """
-    return Supremum(fields.having(fields.coefficients / bound[:, None, None]), euclidean).glance <= 1
+    start = starts(fields, filled, nodes, (cosine, loss), TAIL, hidden=True)
+    alone = torch.cat(seen).to(bound.dtype).sqrt() * (1 + 1e-5)  # single precision
+    peaks = climb(fields, _excess, start, 1 / fields.bandwidth)
+    place = bound.new_zeros((len(fields), len(direction)))
+    place[peaks.owner] = peaks.points
+    s = bound * (1 - peaks.best(len(fields))).clamp_min(0.0)
+    return Filling(s, place, torch.minimum(alone / cosine, alone + loss))
 
 
 def _excess(components: Sequence[Tensor]) -> Tensor:
@@ -56,4 +86,4 @@ def _excess(components: Sequence[Tensor]) -> Tensor:
         return components[0]
     x, y = components
     square = y * y
-    return x + square / (1 + (1 - square).clamp_min(0).sqrt())
+    return square.div((1 - square).clamp_min_(0).sqrt_().add_(1)).add_(x)

@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 
 from stability.deformations import lengths
-from stability.deformations.climbing import Newton, Peaks, starts
+from stability.deformations.climbing import Newton, Peaks, starts, summits
 from stability.deformations.spectral import Tiltable
-from stability.deformations.suprema import counts
+from stability.deformations.suprema import NODES_PER_WAVELENGTH, counts, losses
 from stability.deformations.trigonometric import TrigonometricBatch
 
 _NODES = 8
 """Per shortest wavelength and axis."""
 
-_SHARE, _TAIL = 0.8, 0.1
-"""Maxima that are followed: nodes above this share of the largest; values at most this share below the highest."""
+_TAIL = 0.7
+"""Maxima that are followed: down to this far below the highest one, as a share of what nodes may fall short."""
 
 
 class Ratios(Protocol):
@@ -70,67 +70,70 @@ class SpectralRatios:
         squared: |omega|^2 / R^2, ``(M,)``.
     """
 
-    tolerance = 1e-2
+    tolerance = 2e-2
 
     def __init__(self, fields: TrigonometricBatch, squared: Tensor) -> None:
-        self._fields = fields
-        present = fields.coefficients.abs().sum(-1) > 0
-        # |omega|^2 / R^2 less that of the highest and of the lowest frequency that is present; see ``tilting``
-        self._below, self._above = (
-            torch.where(distance.abs() < 1e-12, 0.0, distance)
-            for distance in (
-                squared - torch.where(present, squared, -1.0).amax(1, keepdim=True),
-                squared - torch.where(present, squared, 2.0).amin(1, keepdim=True),
-            )
-        )
         self._d = len(fields.sides)
         self._scale = 1 / fields.bandwidth
-        self._counts = counts(fields, _NODES)
-        self._gradient = 1j * self._scale * fields.omega[:, None]  # (M, 1, d)
-        matrix, simpler = lengths.SIMPLER[lengths.spectral]
-        self._simpler = matrix.to(self._gradient)
-        self._spectral = simpler if self._d == 2 else lengths.spectral
+        self._coarse, self._fine = counts(fields, _NODES), counts(fields, NODES_PER_WAVELENGTH)
+        z = fields.coefficients  # (n, M, d)
+        self._modulus = z.abs().sum(-1)
+        # |omega|^2 / R^2 less that of the highest and of the lowest frequency that is present; see ``tilting``
+        distances = [
+            squared - torch.where(self._modulus > 0, squared, -1.0).amax(1, keepdim=True),
+            squared - torch.where(self._modulus > 0, squared, 2.0).amin(1, keepdim=True),
+        ]
+        self._distances = torch.stack([torch.where(one.abs() < 1e-12, 0.0, one) for one in distances])  # (2, n, M)
+        gradient = (z[..., None] * (1j * self._scale * fields.omega[:, None])).flatten(2)  # in units of R
+        self._spectral: lengths.Length = lengths.spectral
+        if self._d == 2:
+            matrix, self._spectral = lengths.SIMPLER[lengths.spectral]
+            gradient = gradient @ matrix.to(gradient)
+        self._both = fields.having(torch.cat([z, gradient], dim=-1))
 
     def glance(self, owner: Tensor, theta: Tensor) -> Tensor:
-        """R from values on a grid, ``(Q,)``."""
-        displacement, jacobian = self._tilted(owner, theta)
-        both = displacement.having(torch.cat([displacement.coefficients, jacobian.coefficients], dim=-1))
-        seen = []
-        for _, components in both.chunks(self._counts, torch.complex64):
-            far = lengths.euclidean(components[: self._d])
-            steep = self._spectral(components[self._d :])
-            seen.append(steep.flatten(1).amax(1).to(torch.float64) / far.flatten(1).amax(1))
-        return torch.cat(seen) / self._scale
+        """R from the largest nodes of a grid and their neighbours, ``(Q,)``."""
+        with torch.inference_mode():
+            fields, seen = self._tilted(owner, theta), []
+            neighbours = fields.grid(self._coarse).neighbours
+            for _, components in fields.chunks(self._coarse, torch.complex64):
+                far = summits(lengths.euclidean(components[: self._d]).flatten(1), neighbours)
+                steep = summits(self._spectral(components[self._d :]).flatten(1), neighbours)
+                seen.append(steep.to(torch.float64) / far)
+            ratios = torch.cat(seen) / self._scale
+        return ratios.clone()  # outside: a tensor like all others
 
     def follow(self, owner: Tensor, theta: Tensor, steps: int) -> Callable[[Tensor, Tensor], Tensor]:
         """R from the maxima near those at theta."""
-        tracks = [
-            _Track(starts(fields, length, self._counts, _SHARE, _TAIL), Newton(fields, length, self._scale), steps)
-            for fields, length in zip(self._tilted(owner, theta), (lengths.euclidean, self._spectral), strict=True)
-        ]
+        tracks = []
+        for fields, length in zip(self._apart(owner, theta), (lengths.euclidean, self._spectral), strict=True):
+            spacing = fields.sides / fields.sides.new_tensor(self._coarse[::-1])
+            peaks = starts(fields, length, self._fine, losses(fields, spacing), _TAIL, hidden=False)
+            tracks.append(_Track(peaks, Newton(fields, length, self._scale), steps))
 
         def followed(index: Tensor, place: Tensor) -> Tensor:
-            row = torch.full_like(owner, -1).index_copy_(0, index, torch.arange(len(index), device=index.device))
-            far, steep = (
-                track.largest(fields, row)
-                for track, fields in zip(tracks, self._tilted(owner[index], place), strict=True)
-            )
-            return steep / far / self._scale
+            with torch.inference_mode():
+                row = torch.full_like(owner, -1).index_copy_(0, index, torch.arange(len(index), device=index.device))
+                both = zip(tracks, self._apart(owner[index], place), strict=True)
+                far, steep = (track.largest(fields, row) for track, fields in both)
+                ratios = steep / far / self._scale
+            return ratios.clone()
 
         return followed
 
-    def _tilted(self, owner: Tensor, theta: Tensor) -> tuple[TrigonometricBatch, TrigonometricBatch]:
-        """tau_theta, its amplitudes of sum 1, and grad tau_theta in units of R: ``(Q,)`` each."""
-        distance = torch.where(theta[:, None] > 0, self._below[owner], self._above[owner])
-        weights = (
-            (distance * theta[:, None]).nan_to_num_(0.0).clamp_max_(0.0).exp_()
-        )  # 0 times inf: the last shell left
-        z = self._fields.coefficients[owner] * weights[..., None]
-        z = z / z.abs().sum((1, 2), keepdim=True)
-        gradient = (z[..., None] * self._gradient).flatten(2)
-        if self._d == 2:
-            gradient = gradient @ self._simpler
-        return self._fields.having(z), self._fields.having(gradient)
+    def _apart(self, owner: Tensor, theta: Tensor) -> tuple[TrigonometricBatch, TrigonometricBatch]:
+        """tau_theta and grad tau_theta."""
+        fields = self._tilted(owner, theta)
+        z = fields.coefficients
+        return fields.having(z[..., : self._d]), fields.having(z[..., self._d :])
+
+    def _tilted(self, owner: Tensor, theta: Tensor) -> TrigonometricBatch:
+        """tau_theta, its amplitudes of sum 1, and grad tau_theta in units of R side by side: ``(Q,)``."""
+        distance = self._distances[(theta <= 0).to(torch.int64), owner]
+        # 0 times inf: the last shell left
+        weights = (distance * theta[:, None]).nan_to_num_(0.0).clamp_max_(0.0).exp_()
+        weights = weights / (weights * self._modulus[owner]).sum(1, keepdim=True)
+        return self._both.having(self._both.coefficients[owner] * weights[..., None])
 
 
 class _Track:

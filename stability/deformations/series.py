@@ -13,18 +13,21 @@ from stability.deformations import lengths
 from stability.deformations.base import Deformation
 from stability.deformations.checks import check_factor
 from stability.deformations.family import Family
-from stability.deformations.filling import least_filling, surely_within
+from stability.deformations.filling import SMOOTH, filling
 from stability.deformations.modes import half
 from stability.deformations.norms import Interval, Norms
 from stability.deformations.oscillation import oscillation
 from stability.deformations.ratios import SpectralRatios
-from stability.deformations.spectral import Shiftable, tilting
+from stability.deformations.spectral import Filled, Shiftable, exchanged, tilting
 from stability.deformations.suprema import Supremum
-from stability.deformations.trigonometric import TrigonometricBatch
+from stability.deformations.trigonometric import Tables, TrigonometricBatch
 from stability.grid import check_size, sides
 
 _PAIRS = {1: ((0, 0),), 2: ((0, 0), (0, 1), (1, 1))}
 """The second derivatives that differ."""
+
+_NODES_OF_BILINEAR = 20
+"""Per shortest wavelength: the norm of a bilinear map has edges, at which maxima lie close together."""
 
 
 class FourierSeries(Family, Shiftable):
@@ -63,11 +66,11 @@ class FourierSeries(Family, Shiftable):
                 f"cosine and sine must have shape (*batch_shape, {len(modes)}, {d}), "
                 f"got {tuple(cosine.shape)} and {tuple(sine.shape)}; one row per mode"
             )
-        both = torch.cat([modes, -modes])
-        if len(torch.unique(both, dim=0)) != len(both):
+        if len({tuple(k) for k in torch.cat([modes, -modes]).tolist()}) != 2 * len(modes):
             raise ValueError("modes must be nonzero and distinct up to sign; add the coefficients of equal modes")
         mean = cosine.new_zeros(*cosine.shape[:-2], d) if mean is None else mean
         self._keep(size, {"cosine": cosine, "sine": sine, "mean": mean}, shared={"modes": modes})
+        self._tables = Tables()
 
     @property
     def modes(self) -> Tensor:
@@ -117,12 +120,14 @@ class FourierSeries(Family, Shiftable):
 
     def on_grid(self, oversample: int = 1) -> Tensor:
         """tau on the grid of (1 / oversample) pixels: one product per axis instead of tables over points and modes."""
-        coefficients = torch.complex(self._rows("cosine"), -self._rows("sine"))  # (n, M, d)
-        mean = self._rows("mean")[:, None]
-        coefficients = torch.cat([coefficients, torch.complex(mean, torch.zeros_like(mean))], dim=1)
-        omega = torch.cat([self.frequencies, self.frequencies.new_zeros(1, self.d)])
         counts = tuple(check_factor(oversample) * side for side in self.size)
-        values = TrigonometricBatch(omega, coefficients, sides(self.size, device=self.device)).on_grid(counts)
+        waves, mean = self._silence, self._rows("mean")[:, None]
+        coefficients = torch.complex(self._rows("cosine"), -self._rows("sine"))  # (n, M, d)
+        if mean.requires_grad or bool(mean.any()):
+            coefficients = torch.cat([coefficients, torch.complex(mean, torch.zeros_like(mean))], dim=1)
+            omega = torch.cat([waves.omega, waves.omega.new_zeros(1, self.d)])
+            waves = TrigonometricBatch(omega, waves.coefficients, waves.sides)
+        values = waves.having(coefficients).on_grid(counts)
         return values.reshape(*self.batch_shape, *counts, self.d)
 
     def suprema(self) -> Norms:
@@ -130,7 +135,7 @@ class FourierSeries(Family, Shiftable):
         return Norms(
             self._interval(lambda: self._farthest),
             self._interval(lambda: self._steepest),
-            self._interval(lambda: Supremum(self._polynomials(2), lengths.bilinear)),
+            self._interval(lambda: Supremum(self._polynomials(2), lengths.bilinear, nodes=_NODES_OF_BILINEAR)),
             self._interval(lambda: Supremum(self._polynomials(1), lengths.trace)),
             oscillation(self),
         )
@@ -160,15 +165,6 @@ class FourierSeries(Family, Shiftable):
         result._norms = dataclasses.replace(self.norms(), displacement=result.suprema().displacement)
         return result
 
-    def farthest(self, *, sure: bool) -> Tensor:
-        """A point where |tau| is largest, ``(*batch_shape, d)`` in pixels."""
-        place = self._farthest.argument if sure else self._farthest.quick[1]
-        return place.reshape(*self.batch_shape, self.d)
-
-    def quick_ratio(self) -> Tensor:
-        """sup ||grad tau||_2 / sup |tau| by the quick search, ``batch_shape``."""
-        return (self._steepest.quick[0] / self._farthest.quick[0]).reshape(self.batch_shape)
-
     def places(self) -> tuple[Tensor, Tensor]:
         """Points where |tau| and ||grad tau||_2 are largest, ``(*batch_shape, d)`` each, in pixels."""
         shape = (*self.batch_shape, self.d)
@@ -197,26 +193,39 @@ class FourierSeries(Family, Shiftable):
         squared = fields.omega.square().sum(-1)
         return SpectralRatios(fields, squared / squared.max())
 
-    def filling(self, direction: Tensor, bound: Tensor) -> Tensor:
-        """By a search for the largest of the smooth function that s is made of."""
-        bound = bound.detach().to(torch.float64).expand(self.batch_shape).reshape(-1)
-        return least_filling(self._waves, direction.to(torch.float64), bound).reshape(self.batch_shape)
+    def filled(self, direction: Tensor, bound: Tensor) -> Filled:
+        """By a search for the largest of the function that s is made of, see ``filling``, where that is smooth."""
+        flat = bound.to(torch.float64).expand(self.batch_shape).reshape(-1)
+        with torch.no_grad():
+            found = filling(self._waves, direction.to(torch.float64), flat)
+            s = found.s.reshape(self.batch_shape)
+            if bool((found.alone > SMOOTH).any()):
+                return exchanged(self, direction, bound, s)
+            result = self.shifted((s[..., None] * direction).to(self.dtype))
+        result._farthest = Supremum(result._polynomials(0), lengths.euclidean, argument=found.place)
+        place = found.place.reshape(*self.batch_shape, self.d)
+        return Filled(result, s, place, (found.alone * flat).reshape(self.batch_shape))
 
-    def surely_within(self, bound: Tensor) -> Tensor:
-        """By values on a coarse grid."""
-        bound = bound.detach().to(torch.float64).expand(self.batch_shape).reshape(-1)
-        return surely_within(self._waves, bound).reshape(self.batch_shape)
+    def farthest(self) -> Tensor:
+        """A point where |tau| is largest, ``(*batch_shape, d)`` in pixels."""
+        return self._farthest.argument.reshape(*self.batch_shape, self.d)
 
     @property
     def varies(self) -> Tensor:
         """Which fields are not constant: those with a coefficient that is not 0."""
         return ((self.cosine != 0) | (self.sine != 0)).flatten(-2).any(-1)
 
+    @property
+    def _silence(self) -> TrigonometricBatch:
+        """No polynomials with the field's frequencies; those made of it share tables with those of related fields."""
+        none = torch.zeros((0, *self.modes.shape), dtype=torch.complex128, device=self.device)
+        return TrigonometricBatch(self.frequencies, none, sides(self.size, device=self.device), self._tables)
+
     @functools.cached_property
     def _waves(self) -> TrigonometricBatch:
         """tau without its mean, in double precision."""
         cosine, sine = (self._rows(name).detach().to(torch.float64) for name in ("cosine", "sine"))
-        return TrigonometricBatch(self.frequencies, torch.complex(cosine, -sine), sides(self.size, device=self.device))
+        return self._silence.having(torch.complex(cosine, -sine))
 
     def plus(self, other: Deformation) -> Deformation | None:
         """The field with the union of the modes; None for one that is no series."""
@@ -255,16 +264,17 @@ class FourierSeries(Family, Shiftable):
 
     def _polynomials(self, order: int) -> TrigonometricBatch:
         """The derivative of the given order as a flat batch, each different component once, in double precision."""
-        omega = self.frequencies
-        cosine, sine = (self._rows(name).detach().to(torch.float64) for name in ("cosine", "sine"))
-        z = torch.complex(cosine, -sine)  # (n, M, d)
+        waves = self._waves
+        z, omega = waves.coefficients, waves.omega  # (n, M, d), (M, d)
         if order == 0:
             mean = self._rows("mean").detach().to(torch.float64)[:, None]
-            z = torch.cat([z, torch.complex(mean, torch.zeros_like(mean))], dim=1)
-            omega = torch.cat([omega, omega.new_zeros(1, self.d)])
+            if bool(mean.any()):
+                z = torch.cat([z, torch.complex(mean, torch.zeros_like(mean))], dim=1)
+                omega = torch.cat([omega, omega.new_zeros(1, self.d)])
+                return TrigonometricBatch(omega, z, waves.sides).pruned()
         elif order == 1:
             z = (z[..., None] * (1j * omega[:, None])).flatten(2)
         else:
             first, second = torch.tensor(_PAIRS[self.d], device=self.device).T
             z = (z[..., None] * -(omega[:, first] * omega[:, second])[:, None]).flatten(2)
-        return TrigonometricBatch(omega, z, sides(self.size, device=self.device)).pruned()
+        return waves.having(z).pruned()

@@ -1,7 +1,7 @@
 """What control of two norms at once needs of a family: a knob for the ratio, and a constant part."""
 
 import abc
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -10,6 +10,9 @@ from stability.deformations.base import Deformation
 
 if TYPE_CHECKING:
     from stability.deformations.ratios import Ratios
+
+_EXCHANGES = 30
+_ROUND_OFF = 1e-8
 
 
 class Tiltable(Deformation, abc.ABC):
@@ -42,14 +45,9 @@ class Tiltable(Deformation, abc.ABC):
     def places(self) -> tuple[Tensor, Tensor]:
         """Points where |tau| and ||grad tau||_2 are largest, ``(*batch_shape, d)`` each, in pixels."""
 
-    def farthest(self, *, sure: bool) -> Tensor:
-        """A point where |tau| is largest, ``(*batch_shape, d)`` in pixels; not ``sure``: a quick search may err."""
+    def farthest(self) -> Tensor:
+        """A point where |tau| is largest, ``(*batch_shape, d)`` in pixels."""
         return self.places()[0]
-
-    def quick_ratio(self) -> Tensor:
-        """sup ||grad tau||_2 / sup |tau| in 1 / pixel, ``batch_shape``; a quick search may err once in a while."""
-        n = self.norms()
-        return n.jacobian.lower / n.displacement.lower
 
 
 class Shiftable(Tiltable, abc.ABC):
@@ -59,18 +57,53 @@ class Shiftable(Tiltable, abc.ABC):
     def shifted(self, vector: Tensor) -> Self:
         """tau + vector, a tensor ``(*batch_shape, d)`` in pixels; the norms of the derivatives are those of tau."""
 
-    def filling(self, direction: Tensor, bound: Tensor) -> Tensor:
-        """From above the least s >= 0 with sup |tau + s e| = a, ``batch_shape``; a search by exchange starts here.
+    def filled(self, direction: Tensor, bound: Tensor) -> "Filled":
+        """tau + s e with the least of the s_u >= 0 for which |tau(u) + s_u e| = a: sup |tau + s e| = a.
 
         Args:
             direction: e, a unit vector ``(d,)``.
-            bound: a >= sup |tau| in pixels, ``batch_shape``.
+            bound: a in pixels, ``batch_shape``; not below sup |tau|, otherwise only ``Filled.alone`` has a meaning.
         """
-        return 2 * bound
+        return exchanged(self, direction, bound, 2 * bound)
 
-    def surely_within(self, bound: Tensor) -> Tensor:
-        """Where sup |tau| <= a, ``batch_shape`` bool; False also where finding out costs more than a glance."""
-        return torch.zeros(self.batch_shape, dtype=torch.bool, device=self.device)
+
+class Filled(NamedTuple):
+    """A field whose constant fills up a bound.
+
+    Args:
+        field: tau + s e.
+        s: its constant, in pixels, ``batch_shape``.
+        place: a point where |tau + s e| is largest, ``(*batch_shape, d)`` in pixels.
+        alone: sup |tau| in pixels or somewhat more, ``batch_shape``.
+    """
+
+    field: Shiftable
+    s: Tensor
+    place: Tensor
+    alone: Tensor
+
+
+def exchanged(field: Shiftable, direction: Tensor, bound: Tensor, s: Tensor) -> Filled:
+    """``Shiftable.filled`` by exchange: the farthest point of tau + s e gives the next s, from an upper value on."""
+    with torch.no_grad():
+        alone = field.norms().displacement.lower
+        if bool((alone > bound * (1 + _ROUND_OFF)).any()):
+            return Filled(field, torch.zeros_like(bound), field.farthest(), alone)
+        for _ in range(_EXCHANGES):
+            shifted = field.shifted((s[..., None] * direction).to(field.dtype))
+            far = shifted.farthest()
+            new = torch.minimum(s, length_of_shift(field.displacement(far, each=True), direction, bound))
+            if bool(((s - new) <= 1e-14 * bound).all()):
+                return Filled(shifted, s, far, alone)
+            s = new
+        return Filled(field.shifted((s[..., None] * direction).to(field.dtype)), s, far, alone)
+
+
+def length_of_shift(tau: Tensor, e: Tensor, a: Tensor) -> Tensor:
+    """The least s >= 0 with |tau + s e| = a, for values tau ``(*batch_shape, d)`` with |tau| <= a."""
+    along = (tau * e).sum(-1)
+    across = tau.square().sum(-1) - along.square()
+    return ((a.square() - across).clamp_min(0).sqrt() - along).clamp_min(0)
 
 
 class Steerable(Deformation, abc.ABC):

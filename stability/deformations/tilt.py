@@ -23,8 +23,14 @@ _FLAT = 1e-3
 _STRIDE = 0.2
 """Of the first look for a sign change, in s."""
 
+_LOOKS = 3
+"""Most further looks inside the interval: what is left over then is a matter of few requests."""
+
 _TOLERANCE = 1e-9
 """Of ln r in the end."""
+
+_ALMOST = 1e-7
+"""Of ln r where a secant's slope is known to a hundredth or better: one more step is right to 1e-8."""
 
 _CLOSE = 1e-8
 """Of ln r by the norms of the outcome, whose coefficients are rounded to a few parts in 1e16 or 1e7."""
@@ -111,7 +117,7 @@ class Tilt:
             found = place[left] if way is None else way(owner[left], goal[left], place[left], slope[left])
             left, found = left[torch.isfinite(found)], found[torch.isfinite(found)]
             solved = self._fields[owner[left]].tilted(theta(found))
-            met[left] = (solved.quick_ratio().log() - goal[left]).abs() <= self._close
+            met[left] = (ratio(solved).log() - goal[left]).abs() <= self._close
             place[left] = found
             if len(left) == len(goal) and bool(met.all()):
                 return Solution(solved, theta(place), met)
@@ -169,8 +175,14 @@ class Tilt:
 
         if len(known):
             at, value = ends[:, known], values[:, known]
-            tolerance = self._ratios.tolerance
-            place[known] = bracketed_roots(residual, (at[0], at[1]), (value[0], value[1]), tolerance=tolerance)
+            exact = self._ratios.tolerance <= _TOLERANCE
+            place[known] = bracketed_roots(
+                residual,
+                (at[0], at[1]),
+                (value[0], value[1]),
+                tolerance=self._ratios.tolerance,
+                iterations=60 if exact else _LOOKS,
+            )
         return place, slope
 
     def _by_secants(self, owner: Tensor, goal: Tensor, place: Tensor, slope: Tensor) -> Tensor:
@@ -180,6 +192,7 @@ class Tilt:
         the interval between the latest values of either sign is replaced by its middle.
         """
         ratios = self._ratios.follow(owner, theta(place), 1)
+        ratios(torch.arange(len(goal), device=goal.device), theta(place))  # the first step of the maxima is the largest
         solved, left = torch.full_like(place, torch.nan), torch.arange(len(goal), device=goal.device)
         place, slope = place.clone(), slope.clone()
         below, above = torch.full_like(place, torch.nan), torch.full_like(place, torch.nan)
@@ -189,11 +202,11 @@ class Tilt:
             secant = (value - before) / step
             slope = torch.where(secant.isfinite() & (secant != 0), secant, slope)
             below, above = torch.where(value < 0, place, below), torch.where(value < 0, above, place)
-            there = value.abs() <= _TOLERANCE
-            solved[left[there]] = place[there]
             move = place + (-value / slope).clamp(-_LONGEST, _LONGEST)
             outside = (move - below) * (move - above) >= 0  # False where one of them is not known
             move = torch.where(outside, (below + above) / 2, move).clamp(-1.0, 1.0)
+            there = value.abs() <= torch.where(before.isnan(), _TOLERANCE, _ALMOST)
+            solved[left[there]] = move[there]
             on = (~there).nonzero()[:, 0]
             if not len(on):
                 break

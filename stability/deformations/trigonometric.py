@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy
 import torch
@@ -11,6 +12,9 @@ from torch import Tensor
 
 _CHUNK = 2**18
 """Numbers in the largest intermediate tensor: it stays in the cache, and the memory does not depend on the batch."""
+
+_GRID_CHUNK = 2**20
+"""Numbers of a grid's values at a time: where they are few, calls cost more than memory."""
 
 _LARGE = 2**22
 """Numbers in a result from which on its memory is large."""
@@ -29,7 +33,7 @@ class TrigonometricBatch:
     omega: Tensor
     coefficients: Tensor
     sides: Tensor
-    _grids: dict[tuple[int, ...], "Grid"] = field(default_factory=dict, repr=False)
+    _tables: "Tables" = field(default_factory=lambda: Tables(), repr=False)
 
     def __len__(self) -> int:
         return int(self.coefficients.shape[0])
@@ -102,7 +106,7 @@ class TrigonometricBatch:
         """
         coefficients = self.coefficients.permute(2, 0, 1).to(dtype or self.coefficients.dtype)  # (C, n, M)
         components, n, _ = coefficients.shape
-        step = max(1, _CHUNK // (math.prod(counts) * components))
+        step = max(1, _GRID_CHUNK // (math.prod(counts) * components))
         grid = self.grid(counts)
         for start in range(0, n, step):
             lines = grid.lines(coefficients[:, start : start + step])  # (C, chunk, 2 K_y, columns)
@@ -132,7 +136,7 @@ class TrigonometricBatch:
         components = self._by_component
         step = max(1, _CHUNK // (components[:1].numel() + 1))
         if len(index) <= step:
-            turned = _unit(points @ self.omega.T)[:, None] * components[index]  # (P, C, M)
+            turned = _unit(points @ self.omega.T)[:, None] * components.index_select(0, index)  # (P, C, M)
             return list((torch.view_as_real(turned).flatten(2) @ table).unbind(1))
         parts = [self.near(*chunk, table) for chunk in zip(index.split(step), points.split(step), strict=True)]
         return [torch.cat(part) for part in zip(*parts, strict=True)]
@@ -147,9 +151,55 @@ class TrigonometricBatch:
 
     def grid(self, counts: tuple[int, ...]) -> "Grid":
         """Tables for the grid of ``on_grid``."""
-        if counts not in self._grids:
-            self._grids[counts] = Grid.make(self.omega, self.sides, counts)
-        return self._grids[counts]
+        return self._tables.grid(self.omega, self.sides, counts)
+
+
+class Tables:
+    """What polynomials with the same frequencies share: each table is made once."""
+
+    def __init__(self) -> None:
+        self._made_for: tuple[Tensor, Tensor] | None = None
+        self._grids: dict[tuple[int, ...], Grid] = {}
+
+    def grid(self, omega: Tensor, sides: Tensor, counts: tuple[int, ...]) -> "Grid":
+        """That of ``counts`` nodes; other frequencies or sides than before begin anew."""
+        with torch.inference_mode(False):  # they outlive the search that asks first
+            if not self._fit(omega, sides):
+                self._made_for, self._grids, self._axes = (omega, sides), {}, Axes.of(omega)
+            if counts not in self._grids:
+                self._grids[counts] = Grid.make(self._axes, sides, counts)
+            return self._grids[counts]
+
+    def _fit(self, omega: Tensor, sides: Tensor) -> bool:
+        pairs = zip(self._made_for or (), (omega, sides), strict=False)
+        same = [old is new or (old.device == new.device and torch.equal(old, new)) for old, new in pairs]
+        return bool(same) and all(same)
+
+    def __reduce__(self) -> tuple[type["Tables"], tuple[()]]:
+        return Tables, ()  # pickled without its tables
+
+
+class Axes(NamedTuple):
+    """Frequencies omega_m = (x_j, y_k) by axes.
+
+    Args:
+        x: the different x_j, ``(K_x,)``.
+        y: the different y_k, ``(K_y,)``; for d = 1 only 0.
+        place: where in a row of the M coefficients, and a zero after them, the frequency (j, k) is, ``(K_y K_x,)``.
+    """
+
+    x: Tensor
+    y: Tensor
+    place: Tensor
+
+    @classmethod
+    def of(cls, omega: Tensor) -> "Axes":
+        """The axes of ``(M, d)`` frequencies."""
+        x, column = torch.unique(omega[:, 0], return_inverse=True)
+        y, row = torch.unique(omega[:, 1:].sum(1), return_inverse=True)
+        place = torch.full((len(y) * len(x),), len(omega), device=omega.device)
+        place[row * len(x) + column] = torch.arange(len(omega), device=omega.device)
+        return cls(x, y, place)
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,7 +208,7 @@ class Grid:
 
     Args:
         counts: nodes per axis in the order of ``size``.
-        place: where in a row of the M coefficients, and a zero after them, the frequency (j, k) is, ``(K_y K_x,)``.
+        place: see ``Axes``.
         along: cos, sin of j x_a as real matrices ``(2 K_x, 2 columns)``: complex rows times it are complex rows.
         across: cos, -sin of k y_b, ``(rows, 2 K_y)``; for d = 1 only (1, 0).
     """
@@ -169,18 +219,14 @@ class Grid:
     across: Tensor
 
     @classmethod
-    def make(cls, omega: Tensor, sides: Tensor, counts: tuple[int, ...]) -> "Grid":
-        """The grid of ``counts`` nodes for frequencies omega."""
-        wave, column = torch.unique(omega[:, 0], return_inverse=True)
-        wave_y, row = torch.unique(omega[:, 1:].sum(1), return_inverse=True)
-        place = torch.full((len(wave_y) * len(wave),), len(omega), device=omega.device)
-        place[row * len(wave) + column] = torch.arange(len(omega), device=omega.device)
-        phase = wave[:, None] * _nodes(sides[0], counts[-1])
+    def make(cls, axes: Axes, sides: Tensor, counts: tuple[int, ...]) -> "Grid":
+        """The grid of ``counts`` nodes for frequencies by axes."""
+        phase = axes.x[:, None] * _nodes(sides[0], counts[-1])
         cosine, sine = phase.cos(), phase.sin()
         along = torch.stack([torch.cat([cosine, sine], dim=1), torch.cat([-sine, cosine], dim=1)], dim=1).flatten(0, 1)
-        phase = _nodes(sides[-1], counts[0] if len(counts) == 2 else 1)[:, None] * wave_y
+        phase = _nodes(sides[-1], counts[0] if len(counts) == 2 else 1)[:, None] * axes.y
         across = torch.stack([phase.cos(), -phase.sin()], dim=-1).flatten(1)
-        return cls(counts, place, along, across)
+        return cls(counts, axes.place, along, across)
 
     @cached_property
     def neighbours(self) -> Tensor:
@@ -203,13 +249,13 @@ class Grid:
 
     def columns(self, lines: Tensor) -> Tensor:
         """Sums over k at all y_b: ``(n, 2 K_y, N)`` to ``(n, rows, N)``."""
-        across = self.across.to(lines.dtype).expand(len(lines), -1, -1)
+        across = self.across.to(lines.dtype)
         shape = (len(lines), len(self.across), lines.shape[2])
         if lines.device.type != "cpu" or lines.requires_grad or math.prod(shape) < _LARGE:
-            return torch.bmm(across, lines)
+            return across @ lines
         # numpy asks for huge pages: the first touch of large memory costs more than the product
         out = torch.from_numpy(numpy.empty(shape, numpy.float64 if lines.dtype == torch.float64 else numpy.float32))
-        return torch.bmm(across, lines, out=out)
+        return torch.bmm(across.expand(len(lines), -1, -1), lines, out=out)
 
 
 def _nodes(side: Tensor, count: int) -> Tensor:
