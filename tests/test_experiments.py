@@ -10,6 +10,7 @@ import pandas as pd
 import patch_size
 import pooling_scale
 import pytest
+import warps
 import yaml
 
 import stability as st
@@ -84,6 +85,50 @@ def test_reports_hold_what_the_committed_spec_asks_for(module):
     record = json.loads((ROOT / "reports" / name / "run.json").read_text())
     assert record["hash"] == read_spec(str(ROOT / "experiments" / f"{name}.yaml")).hash
     assert (ROOT / "reports" / name / f"{name}.png").is_file()
+
+
+# --- one figure for every warp ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory) -> pd.DataFrame:
+    """The experiment ``warps`` in its fast configuration."""
+    fast = [*common.FAST, ("deformations.0.displacement_norm", "[0.05, 0.2, 0.45, 2]")]
+    return warps.run(tmp_path_factory.mktemp("warps"), settings=fast, jobs=1)
+
+
+def test_no_warp_moves_a_distance_by_more_than_its_error(measured):
+    """Phi does not expand after A_0: |d_W - d| <= ||A_0 (W x - L x)|| + the same of the exact warp."""
+    keys = ["image", "field_seed", warps.SIZE]
+    exact = measured[measured.measured_with == warps.EXACT].set_index(keys)
+    for name in warps.WARPS:
+        rows = measured[measured.measured_with == name].set_index(keys)
+        gap = (rows[warps.DISTANCE] - exact[warps.DISTANCE]).abs()
+        assert (gap <= rows[warps.ERROR] + exact[warps.ERROR] + rows.floor + exact.floor).all()
+
+
+def test_warps_stand_in_the_order_of_their_errors_and_only_bilinear_and_nearest_spoil_small_distances(measured):
+    found = warps.table(measured).set_index([warps.SIZE, "measured_with"])
+    for size in found.index.unique(warps.SIZE):
+        errors = found.loc[size, warps.ERROR][list(warps.WARPS)]
+        assert errors.is_monotonic_increasing
+    small = found.loc[0.05]
+    assert (small.off[["quintic", "cubic"]] < 0.05).all()
+    assert small.off["bilinear"] > 0.2
+    assert small.off["index"] == pytest.approx(1, abs=1e-3)
+
+
+def test_the_figure_of_the_warps_is_drawn_and_the_committed_one_is_what_its_specification_asks_for(measured, tmp_path):
+    written = warps.write(measured, tmp_path)
+    assert all(path.stat().st_size > 0 for path in written)
+    report = ROOT / "reports" / "warps"
+    assert {path.name for path in report.iterdir()} == {path.name for path in written}
+    file = ROOT / "experiments" / "warps.yaml"
+    assert len(file.read_text().splitlines()) <= 25
+    table = pd.read_csv(report / "table.csv")
+    (deformation,) = read_spec(str(file)).deformations
+    assert set(table[warps.SIZE]) == set(deformation.displacement_norm)
+    assert set(table.measured_with) == set(warps.WARPS)
 
 
 # --- the seven knobs ------------------------------------------------------------------------------------------------

@@ -70,8 +70,8 @@ def build_warp(spec: SweepSpec) -> Warp:
     """The warp of a spec, with the boundary of its domain."""
     boundary: Boundary = Periodic() if torus(spec) else Reflect()
     match spec.warp:
-        case SplineWarpSpec():
-            return SplineWarp(boundary=boundary)
+        case SplineWarpSpec(degree=degree):
+            return SplineWarp(boundary=boundary, degree=degree)
         case BilinearWarpSpec():
             return BilinearWarp(boundary=boundary)
         case IndexWarpSpec():

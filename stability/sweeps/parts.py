@@ -98,9 +98,10 @@ class BandLimitedWarpSpec(Spec):
 
 
 class SplineWarpSpec(Spec):
-    """``SplineWarp()``: cubic, twice differentiable."""
+    """``SplineWarp(degree=degree)``: cubic or quintic, twice or four times differentiable."""
 
     kind: Literal["spline"] = "spline"
+    degree: Literal[3, 5] = 3
 
 
 class BilinearWarpSpec(Spec):
