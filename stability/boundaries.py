@@ -23,7 +23,7 @@ class Reflect:
 class Zero:
     """x is 0 at every pixel beyond the window.
 
-    Convention: ``mode="grid-constant"`` of ``scipy.ndimage``, ``mode="constant"`` of ``numpy.pad``: (0 0 | a b c d | 0).
+    Convention: ``mode="grid-constant"`` of ``scipy.ndimage``, ``mode="constant"`` of ``numpy.pad``.
     """
 
 

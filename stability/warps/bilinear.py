@@ -9,6 +9,9 @@ from torch.nn.functional import grid_sample, pad
 from stability.boundaries import Boundary, Periodic, Reflect, check_boundary
 from stability.warps.base import Warp, one_to_one
 
+CHUNK_POINTS = 2**17
+"""Points looked up at a time: their coordinates stay in the cache, and in memory that is used again."""
+
 
 @dataclass(frozen=True)
 class BilinearWarp(Warp):
@@ -38,9 +41,24 @@ class BilinearWarp(Warp):
 
     def sample(self, images: Tensor, points: Tensor) -> Tensor:
         """Bilinear values, ``(..., C, *size)``."""
+        size = tuple(images.shape[-points.shape[-1] :])
+        images, points, lead = one_to_one(images, points)
+        step = max(1, CHUNK_POINTS // max(1, points.shape[1]))
+        if step >= len(points):
+            warped = self._sample(images, points)
+        elif torch.is_grad_enabled() and (images.requires_grad or points.requires_grad):
+            parts = zip(images.split(step), points.split(step), strict=True)
+            warped = torch.cat([self._sample(part, where) for part, where in parts])
+        else:
+            warped = torch.empty_like(images, memory_format=torch.contiguous_format)
+            for part, where, out in zip(images.split(step), points.split(step), warped.split(step), strict=True):
+                out.copy_(self._sample(part, where))
+        return warped.reshape(*lead, warped.shape[1], *size)
+
+    def _sample(self, images: Tensor, points: Tensor) -> Tensor:
+        """``(B, C, *size)`` at ``(B, P, d)``; returns ``(B, C, [1,] *size)``."""
         d, torus = points.shape[-1], isinstance(self.boundary, Periodic)
         size = tuple(images.shape[-d:])
-        images, points, lead = one_to_one(images, points)
         part = points.to(images.dtype) * _per_axis([2 / n for n in reversed(size)], images)
         if torus:  # from -1 at pixel 0 to 1 at its copy at N
             images = pad(images, (0, 1) * d, mode="circular")
@@ -51,8 +69,8 @@ class BilinearWarp(Warp):
             images, places = images.unsqueeze(-2), torch.cat([places, torch.zeros_like(places)], -1)
         beyond = "border" if torus else "reflection" if isinstance(self.boundary, Reflect) else "zeros"
         grid = places.unflatten(1, size if d == 2 else (1, *size))
-        warped = grid_sample(images, grid, mode="bilinear", padding_mode=beyond, align_corners=torus)
-        return warped.reshape(*lead, warped.shape[1], *size)
+        values: Tensor = grid_sample(images, grid, mode="bilinear", padding_mode=beyond, align_corners=torus)
+        return values if d == 2 else values.squeeze(-2)
 
 
 def _per_axis(values: list[float], like: Tensor) -> Tensor | float:

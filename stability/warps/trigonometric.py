@@ -100,11 +100,17 @@ class Trigonometric(Interpolant):
         size = tuple(table.shape[2:])
         rows = transform(table, grid_bases(size, 1, self.boundary, table.device)).flatten(1, -2)  # (B, C [My], Mx)
         values = table.new_empty(*table.shape[:2], points.shape[1])
+        memory = table.new_empty(0)  # kept from part to part: fresh pages cost as much as the products
         for image, near, bases in self._parts(points, size, orders, rows.shape[1]):
-            inner = rows[image] @ bases[0]
-            if len(size) == 2:
-                inner = inner.view(-1, *bases[1].shape).mul_(bases[1]).sum(1)
-            values[image, :, near] = inner
+            value, count = values[image, :, near], bases[0].shape[1]
+            if len(size) == 1:
+                torch.mm(rows[image], bases[0], out=value)
+                continue
+            if memory.numel() < rows.shape[1] * count:
+                memory = table.new_empty(rows.shape[1] * count)
+            inner = memory[: rows.shape[1] * count].view(-1, count)
+            torch.mm(rows[image], bases[0], out=inner)
+            torch.sum(inner.view(len(value), -1, count).mul_(bases[1]), 1, out=value)
         return values
 
     def spread(self, values: Tensor, points: Tensor, orders: Orders, shape: tuple[int, ...]) -> Tensor:
