@@ -17,6 +17,16 @@ ALL = [
     kernels.ArcCosine(1),
     kernels.ArcCosine(0),
     kernels.Linear(),
+    kernels.LeakyReLU(0.2),
+    kernels.LeakyReLU(1.0),
+    kernels.Erf(),
+    kernels.Erf(3.0),
+    kernels.GELU(),
+    kernels.Cosine(1.5),
+    kernels.Cosine(1.5, random_phase=False),
+    kernels.Sign(),
+    kernels.FromActivation(torch.tanh),
+    kernels.FromActivation(torch.nn.functional.elu),
 ]
 
 
@@ -27,7 +37,7 @@ def test_kappa_is_one_at_one_and_the_argument_survives(kernel):
     value = kernel(u)
     assert torch.equal(u, before)
     assert value[-1].item() == pytest.approx(1.0, abs=1e-15)
-    assert (value.diff() >= -1e-15).all() or isinstance(kernel, kernels.Polynomial)
+    assert (value.diff() >= -1e-15).all() or isinstance(kernel, kernels.Polynomial | kernels.Cosine)
     assert torch.equal(kernel.evaluate_(u), value)
     assert torch.equal(u, value)  # in place
 
@@ -84,6 +94,16 @@ def test_arc_cosine_kernels_are_expectations_over_random_features(generator):
         lambda: kernels.Polynomial(0),
         lambda: kernels.Polynomial(2, -1.0),
         lambda: kernels.ArcCosine(2),
+        lambda: kernels.LeakyReLU(math.inf),
+        lambda: kernels.Erf(0.0),
+        lambda: kernels.Cosine(-1.0),
+        lambda: kernels.Cosine(1.0, random_phase=1),
+        lambda: kernels.FromActivation("tanh"),
+        lambda: kernels.FromActivation(torch.tanh, kinks=0.0),
+        lambda: kernels.FromActivation(torch.tanh, degree=0),
+        lambda: kernels.FromActivation(torch.zeros_like).lipschitz,
+        lambda: kernels.FromActivation(torch.log).lipschitz,
+        lambda: kernels.FromActivation(torch.sum).lipschitz,
     ],
 )
 def test_parameters_out_of_range_are_told(make):
@@ -103,6 +123,7 @@ def test_equal_kernels_hash_equally():
         (lambda u: u**9, 2.0, "derivative_at_one of Own"),
         (lambda u: u / 0.0, 1.0, "finite"),
         (lambda u: u**9, 9.0, None),
+        (lambda u: u**9, 8.9, "derivative_at_one of Own"),
     ],
 )
 def test_a_users_kernel_that_breaks_the_theorems_hypotheses_is_refused(value, slope, message):

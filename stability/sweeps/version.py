@@ -11,7 +11,7 @@ from stability import plugins
 
 PACKAGE = Path(__file__).resolve().parents[1]
 COUNTS = (
-    "grid.py", "kernels.py", "activations.py", "front_ends.py", "boundaries.py", "architecture.py", "allowances.py",
+    "grid.py", "kernels", "activations.py", "front_ends.py", "boundaries.py", "architecture.py", "allowances.py",
     "ladders.py", "training.py", "images", "deformations", "operators", "warps", "representations", "bounds",
     "sweeps/build.py", "sweeps/cells.py", "sweeps/columns.py", "sweeps/fitting.py",
 )  # fmt: skip
