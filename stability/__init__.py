@@ -66,6 +66,7 @@ _EXPORTS = {
     "Representation": "stability.representations.base",
     "ExplicitRepresentation": "stability.representations.explicit",
     "GramCKN": "stability.representations.gram",
+    "GramNTK": "stability.representations.ntk",
     "LinearGram": "stability.representations.linear",
     "CKN": "stability.representations.ckn",
     "cnn": "stability.representations.cnn",
@@ -78,6 +79,11 @@ _EXPORTS = {
     "ladder": "stability.ladders",
     "Ladder": "stability.ladders",
     "Rung": "stability.bounds.rung",
+    # predictors of the kernel's Hilbert space
+    "Predictor": "stability.rkhs.predictor",
+    "KernelRidge": "stability.rkhs.methods",
+    "SupportVectorMachine": "stability.rkhs.methods",
+    "cross_validate": "stability.rkhs.validation",
     # sweeps
     "SweepSpec": "stability.sweeps.spec",
     "ImagesSpec": "stability.sweeps.spec",
@@ -85,6 +91,7 @@ _EXPORTS = {
     "TranslationSpec": "stability.sweeps.spec",
     "GramSpec": "stability.sweeps.spec",
     "LinearSpec": "stability.sweeps.spec",
+    "NTKSpec": "stability.sweeps.spec",
     "CKNSpec": "stability.sweeps.spec",
     "CNNSpec": "stability.sweeps.spec",
     "LeNetSpec": "stability.sweeps.spec",
@@ -192,6 +199,11 @@ if TYPE_CHECKING:
     from stability.representations.linear import LinearGram as LinearGram
     from stability.representations.matrix import kernel_matrix as kernel_matrix
     from stability.representations.module import ModuleRepresentation as ModuleRepresentation
+    from stability.representations.ntk import GramNTK as GramNTK
+    from stability.rkhs.methods import KernelRidge as KernelRidge
+    from stability.rkhs.methods import SupportVectorMachine as SupportVectorMachine
+    from stability.rkhs.predictor import Predictor as Predictor
+    from stability.rkhs.validation import cross_validate as cross_validate
     from stability.sweeps.run import run as run
     from stability.sweeps.run import sweep as sweep
     from stability.sweeps.spec import AffineSpec as AffineSpec
@@ -215,6 +227,7 @@ if TYPE_CHECKING:
     from stability.sweeps.spec import MaxEntropySpec as MaxEntropySpec
     from stability.sweeps.spec import MixedSpec as MixedSpec
     from stability.sweeps.spec import ModuleSpec as ModuleSpec
+    from stability.sweeps.spec import NTKSpec as NTKSpec
     from stability.sweeps.spec import PiecewiseLinearSpec as PiecewiseLinearSpec
     from stability.sweeps.spec import SaturatedSpec as SaturatedSpec
     from stability.sweeps.spec import SplineFieldSpec as SplineFieldSpec

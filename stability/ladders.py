@@ -163,6 +163,12 @@ def ladder(
     architecture = representation.architecture
     if architecture is None:
         raise ValueError("representation must have an architecture for bounds, got None; measure its distance instead")
+    lipschitz = own_lipschitz(representation)
+    if lipschitz is not None and math.inf in lipschitz:
+        raise ValueError(
+            f"representation must be Lipschitz for bounds, got {type(representation).__name__}, which is not; measure "
+            "its distance instead"
+        )
     check_images(images, deformation.d)
     if images.ndim != deformation.d + 2:
         raise ValueError(f"images must have shape (B, C, *size), got {tuple(images.shape)}; add the batch axis")
@@ -174,7 +180,6 @@ def ladder(
     norm_warped = warped.flatten(1).norm(dim=1)
     reference = representation.reference(images)
     observed = reference.distance(warped)
-    lipschitz = own_lipschitz(representation)
     forms = closed_forms(architecture, deformation, rows, lipschitz)
     gains = sampling_gains(architecture, deformation.size)
     error = interpolation_error(images, deformation, warp, antialiasing=architecture.antialiasing, warped=warped)

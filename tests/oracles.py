@@ -68,6 +68,34 @@ def layer_gram(gram: dict[str, Tensor], architecture: Architecture, k: int, size
     return out
 
 
+def tangent_kernel(architecture: Architecture, x: Tensor, y: Tensor, slope) -> dict[str, float]:
+    """The NTK of three pairs: Theta_k = Sigma_k + kappa'(cos) P(pooled Theta_{k-1}); ``slope``: kappa'."""
+    full = size = tuple(x.shape[1:])
+    sigma, spacing = first_gram(architecture, x, y), 1
+    theta = sigma
+    for k, layer in enumerate(architecture.layers):
+        index = shifts(size, layer.patch_size)
+        inner = {pair: sum(g[i][:, i] for i in index) / len(index) for pair, g in sigma.items()}
+        below = {pair: sum(g[i][:, i] for i in index) / len(index) for pair, g in theta.items()}
+        norms = {name: inner[name * 2].diagonal().clamp_min(0).sqrt() for name in "xy"}
+        sigma = layer_gram(sigma, architecture, k, size)
+        theta = {}
+        for pair, g in inner.items():
+            cosine = (g / (norms[pair[0]][:, None] * norms[pair[1]])).clamp(-1, 1)
+            if pair[0] == pair[1]:
+                cosine.fill_diagonal_(1.0)
+            theta[pair] = sigma[pair] + slope(cosine) * below[pair]
+        keep = [
+            i for i, u in enumerate(itertools.product(*map(range, size))) if all(c % layer.subsampling == 0 for c in u)
+        ]
+        a = pooling(layer.pooling_scale / spacing, size)[keep]
+        sigma, theta = ({pair: a @ g @ a.T for pair, g in grams.items()} for grams in (sigma, theta))
+        size = tuple(math.ceil(n / layer.subsampling) for n in size)
+        spacing *= layer.subsampling
+    area = math.prod(full) / math.prod(size)
+    return {pair: float(g.trace()) * area for pair, g in theta.items()}
+
+
 def first_gram(architecture: Architecture, x: Tensor, y: Tensor) -> dict[str, Tensor]:
     """Gram matrices of A_0 F x over all pairs of positions; x, y ``(C, *size)``."""
     size = tuple(x.shape[1:])

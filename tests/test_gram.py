@@ -6,7 +6,8 @@ from oracles import KERNELS, brute_force
 
 import stability as st
 from stability import kernels
-from stability.representations import pair_program
+from stability.representations import pair_plan, pair_program
+from stability.representations.pairs import PrecisionNote
 from stability.warps.band_limited import refine
 
 ROUND_OFF = 1e-12
@@ -51,7 +52,7 @@ def test_streaming_in_small_blocks_changes_nothing(generator, monkeypatch):
     x, y = pair(generator, (8, 8))
     whole = st.GramCKN(arch).distance(x, y)
     monkeypatch.setattr(pair_program, "BLOCK_ENTRIES", 2 * 8 * 64)  # two rows at a time
-    monkeypatch.setattr(pair_program, "DENSE_WEIGHT_ENTRIES", 0)  # separable weights of the trace
+    monkeypatch.setattr(pair_plan, "DENSE_WEIGHT_ENTRIES", 0)  # separable weights of the trace
     for depth in (1, 2):
         arch = network(kernels.ArcCosine(1), depth, 1)
         truth = brute_force(arch, x[0], y[0])
@@ -166,7 +167,8 @@ def test_zero_images_and_zero_patches_are_finite(generator):
 def test_integer_and_single_precision_inputs_are_told_or_promoted(generator):
     gram = st.GramCKN(network(kernels.Exponential(), 1, 1))
     x, y = pair(generator, (8, 8))
-    assert gram.distance(x.float(), y.float()).dtype == torch.float64
+    with pytest.warns(PrecisionNote, match="float64"):
+        assert gram.distance(x.float(), y.float()).dtype == torch.float64
     with pytest.raises(ValueError, match="floating point"):
         gram.norm((255 * x).byte())
 

@@ -177,6 +177,7 @@ def test_a_representation_that_vanishes_is_undefined(monkeypatch):
     frame = st.sweep(spec(deformations=[st.TranslationSpec(displacement_norm=1, angles=1)]))
     removed = frame[frame.front_end == "mean_removal"]
     assert set(removed.floor) == {"undefined"}
+    assert set(removed.resolution) == {"undefined"}
     assert removed.distance_over_representation_norm.isna().all()
     assert frame[frame.front_end == "none"].distance_over_representation_norm.notna().all()
 
@@ -232,3 +233,18 @@ def test_zero_image_is_undefined_and_comes_back_so(tmp_path, monkeypatch):
     assert set(frame.floor) == {"undefined"}
     assert frame.distance_over_input_norm.isna().all()
     assert set(read_rows(tmp_path / "run").floor) == {"undefined"}
+
+
+def test_a_row_says_where_its_distance_is_round_off(tmp_path):
+    """Far below the floor, and far above it; in the frame and in the file."""
+    asked = st.SweepSpec(
+        images=st.ImagesSpec(name="fashion", count=1, size=(16, 16)),
+        architecture=st.Architecture.dyadic(depth=1),
+        representations=[st.GramSpec()],
+        deformations=[st.FourierSpec(cutoff=2, displacement_norm=[1e-11, 0.5])],
+        fields=1,
+    )
+    frame = st.sweep(asked, out=tmp_path / "run")
+    for rows in (frame, read_rows(tmp_path / "run")):
+        assert rows.sort_values("asked_displacement_norm").resolution.tolist() == ["below floor", "resolved"]
+    assert frame.distance.notna().all()

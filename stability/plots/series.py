@@ -10,10 +10,17 @@ import pandas as pd
 KIND, SERIES, SETTING, DEFORMATION = "representation_kind", "series", "setting", "deformation"
 ASKED, SIZE, ABSCISSA = "asked", "size", "abscissa"
 EXACT, CONTROL, FINITE, NETWORK = "gram", "linear", "ckn", "cnn"
-KINDS = (EXACT, CONTROL, FINITE, NETWORK, "module", "custom")
+KINDS = (EXACT, "ntk", CONTROL, FINITE, NETWORK, "module", "custom")
 THEORY = (EXACT, FINITE, CONTROL)
 """Kinds whose distance over ||x|| the theorem bounds, the one that stands for the others first."""
-WORDS = {EXACT: "exact CKN", CONTROL: "linear kernel (control)", FINITE: "finite CKN", NETWORK: "CNN", "lenet": "LeNet"}
+WORDS = {
+    EXACT: "exact CKN",
+    "ntk": "NTK",
+    CONTROL: "linear kernel (control)",
+    FINITE: "finite CKN",
+    NETWORK: "CNN",
+    "lenet": "LeNet",
+}
 FIELD = {
     "original": "original",
     "translation": "translation",

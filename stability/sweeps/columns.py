@@ -267,6 +267,8 @@ def _warp_error(deformed: Deformed, representation: Representation, norm_x: Tens
     error = deformed.error(architecture.antialiasing)
     size = deformed.warped.flatten(2).norm(dim=2) + error
     rho = own_lipschitz(representation)
+    if rho is not None and math.inf in rho:
+        return torch.full(error.shape, math.inf, dtype=torch.float64)
     gains = sampling_gains(architecture, deformed.images.shape[2:])
     return _over(_pushed(architecture, gains, error, size, rho), norm_x)
 
@@ -291,6 +293,8 @@ def theorem(
     if architecture is None:
         return None
     rho = own_lipschitz(representation)
+    if rho is not None and math.inf in rho:
+        return None
     if (architecture, rho) not in memo:
         memo[architecture, rho] = [
             form

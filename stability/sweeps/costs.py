@@ -7,7 +7,7 @@ much is lost when a run is killed, never what is computed.
 import math
 
 from stability.architecture import Architecture
-from stability.sweeps.models import CKNSpec, CNNSpec, GramSpec, LeNetSpec, LinearSpec, RepresentationSpec
+from stability.sweeps.models import CKNSpec, CNNSpec, GramSpec, LeNetSpec, LinearSpec, NTKSpec, RepresentationSpec
 from stability.sweeps.spec import SweepSpec
 
 EVALUATION = 4e-10
@@ -39,8 +39,8 @@ def distance_cost(chosen: RepresentationSpec, architecture: Architecture, spec: 
     pixels, d = math.prod(spec.images.size), len(spec.images.size)
     positions = [pixels / s**d for s in architecture.spacings]
     seconds = OVERHEAD
-    if isinstance(chosen, GramSpec):
-        seconds += PAIR * sum(n * n for n in positions[:-1])
+    if isinstance(chosen, GramSpec | NTKSpec):
+        seconds += PAIR * (3 if isinstance(chosen, NTKSpec) else 1) * sum(n * n for n in positions[:-1])
     elif isinstance(chosen, LinearSpec):
         seconds += MULTIPLICATION * pixels * sum(spec.images.size) * 4
     elif isinstance(chosen, CKNSpec | CNNSpec):

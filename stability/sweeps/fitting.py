@@ -18,9 +18,10 @@ from stability.representations.gram import GramCKN
 from stability.representations.lenet import LeNet
 from stability.representations.linear import LinearGram
 from stability.representations.module import ModuleRepresentation
+from stability.representations.ntk import GramNTK
 from stability.sweeps.build import load_images
 from stability.sweeps.chunks import Model
-from stability.sweeps.models import CKNSpec, CNNSpec, GramSpec, LeNetSpec, LinearSpec, ModuleSpec, TrainingSpec
+from stability.sweeps.models import CKNSpec, CNNSpec, GramSpec, LeNetSpec, LinearSpec, ModuleSpec, NTKSpec, TrainingSpec
 from stability.sweeps.spec import SweepSpec
 
 State = dict[str, Tensor]
@@ -42,6 +43,8 @@ def build(model: Model, spec: SweepSpec, state: Mapping[str, Tensor] | None = No
     match chosen:
         case GramSpec():
             return GramCKN(architecture)
+        case NTKSpec():
+            return GramNTK(architecture)
         case LinearSpec():
             return LinearGram(architecture)
         case CKNSpec():

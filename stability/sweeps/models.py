@@ -31,6 +31,12 @@ class GramSpec(_Named):
     kind: Literal["gram"] = "gram"
 
 
+class NTKSpec(_Named):
+    """The neural tangent kernel, ``GramNTK(architecture)``, for kernels ``arc_cosine`` of degree 1 (ReLU)."""
+
+    kind: Literal["ntk"] = "ntk"
+
+
 class LinearSpec(_Named):
     """The linear kernel of the same architecture, ``LinearGram(architecture)``: the control."""
 
@@ -142,7 +148,7 @@ class ModuleSpec(_Named):
         return self.name or self.class_path.rpartition(".")[2]
 
 
-KINDS = ("gram", "linear", "ckn", "cnn", "lenet", "module")
+KINDS = ("gram", "ntk", "linear", "ckn", "cnn", "lenet", "module")
 MODULES = ("lenet", "module")
 """Kinds without an architecture of the theory: ordinary networks on ordinary pictures."""
 _SETTINGS = tuple(name for name in ModuleSpec.model_fields if name not in ("kind", *plugins.CLASS_KEYS))
@@ -154,6 +160,8 @@ def _own(data: Any) -> Any:
 
 
 RepresentationSpec = Annotated[
-    Annotated[GramSpec | LinearSpec | CKNSpec | CNNSpec | LeNetSpec | ModuleSpec, Field(discriminator="kind")],
+    Annotated[
+        GramSpec | NTKSpec | LinearSpec | CKNSpec | CNNSpec | LeNetSpec | ModuleSpec, Field(discriminator="kind")
+    ],
     BeforeValidator(_own),
 ]

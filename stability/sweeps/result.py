@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ROWS, RUN, STRIP = "rows.parquet", "run.json", "strip.npz"
-UNDEFINED = "undefined"
+UNDEFINED, BELOW, RESOLVED = "undefined", "below floor", "resolved"
 PACKAGES = ("torch", "numpy", "kornia", "pandas", "pyarrow")
 
 
@@ -39,12 +39,14 @@ def read_rows(folder: str | Path) -> "pd.DataFrame":
             f"{ROWS} of {str(folder)!r} must be a whole parquet file, got a torn one ({reason}); run `stability run` "
             "again: it writes the table from its parts"
         ) from None
-    return undefined(frame)
+    return told(frame)
 
 
-def undefined(frame: "pd.DataFrame") -> "pd.DataFrame":
-    """Where a distance has no floor, because Phi(x) = 0, the column ``floor`` says so."""
+def told(frame: "pd.DataFrame") -> "pd.DataFrame":
+    """What the floor says of each distance: the column ``resolution``; "undefined" in ``floor`` too if Phi(x) = 0."""
     zero = frame["floor"].isna() & frame["distance"].notna()
+    below = frame["distance_over_input_norm"] <= frame["floor"]
+    frame["resolution"] = below.map({True: BELOW, False: RESOLVED}).mask(zero, UNDEFINED).mask(frame["distance"].isna())
     if zero.any():
         frame["floor"] = frame["floor"].astype(object).mask(zero, UNDEFINED)
     return frame

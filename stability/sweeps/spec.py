@@ -45,6 +45,7 @@ from stability.sweeps.models import (
     LeNetSpec,
     LinearSpec,
     ModuleSpec,
+    NTKSpec,
     RepresentationSpec,
     TrainingSpec,
 )
@@ -66,7 +67,7 @@ __all__ = [
     "AffineSpec", "BandLimitedWarpSpec", "BilinearWarpSpec", "BumpSpec", "CKNSpec", "CNNSpec", "CompactSpec",
     "DivergenceFreeSpec", "FlowSpec", "FourierSpec", "GaussianSpec", "GradientSpec", "GramSpec", "ImagesSpec",
     "IndexWarpSpec", "LeNetSpec", "LinearSpec", "LocalAffineSpec", "MaxEntropySpec", "MixedSpec", "ModuleSpec",
-    "PiecewiseLinearSpec", "SaturatedSpec", "SplineFieldSpec", "SplineWarpSpec", "SweepSpec", "TangentSpec",
+    "NTKSpec", "PiecewiseLinearSpec", "SaturatedSpec", "SplineFieldSpec", "SplineWarpSpec", "SweepSpec", "TangentSpec",
     "ThinPlateSpec", "TrainingSpec", "TranslationSpec",
 ]  # fmt: skip
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 
 from stability.sweeps.chunks import ORDER, PAIR, Cut
-from stability.sweeps.result import ROWS, RUN, provenance, undefined
+from stability.sweeps.result import ROWS, RUN, provenance, told
 from stability.sweeps.store import Store, file_digest
 
 PAIRS = "distance_over_pairs"
@@ -44,7 +44,7 @@ def assemble(cut: Cut, tables: Mapping[str, pa.Table]) -> pd.DataFrame:
     for name in whole:
         if frame[name].notna().all():
             frame[name] = frame[name].astype(np.int64)
-    return undefined(frame)
+    return told(frame)
 
 
 def numeric(frame: pd.DataFrame) -> pd.DataFrame:

@@ -1,0 +1,140 @@
+r"""K(x, y) with derivatives in y: the same recursion out of place, recomputed block by block in the backward pass.
+
+Of a pair only the pooled Grams and, while a block of rows or a layer is differentiated, that block are held.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from stability.representations.pair_plan import SMALLEST_NORM, ImageState, LayerPlan, PairPlan
+
+BLOCK_ENTRIES = 2**20
+"""Pair entries of layer 1 that are differentiated at a time."""
+
+
+@dataclass(frozen=True)
+class Differentiable:
+    """One image of a pair: unit patches of layer 1 ``(N, p)`` and patch norms of the layers known so far ``(N_k,)``."""
+
+    patches: Tensor
+    norms: list[Tensor]
+
+
+def squared_distance(plan: PairPlan, state: ImageState, image: Tensor, tangent: bool) -> Tensor:
+    """K(x, x) + K(y, y) - 2 K(x, y), a number that can be differentiated in y.
+
+    Args:
+        plan: the layers.
+        state: x, completed.
+        image: y, ``(C, *size)``, float64.
+        tangent: the neural tangent kernel.
+    """
+    patches = plan.patches(image[None])[0]
+    norms = _root(patches.square().sum(-1))
+    other = Differentiable(patches / norms.clamp_min(SMALLEST_NORM)[:, None], [norms])
+    itself = _kernel(plan, other, other, tangent)  # fills in the norms of the upper layers
+    cross = _kernel(plan, Differentiable(state.patches, state.norms), other, tangent)
+    return state.squared_norm + itself - 2.0 * cross
+
+
+def safe_root(values: Tensor) -> Tensor:
+    """sqrt(max(v, 0)) with derivative 0 at and below 0, where a distance has none."""
+    return _root(values.clamp_min(0.0))
+
+
+def _root(squares: Tensor) -> Tensor:
+    alive = squares > 0
+    return torch.where(alive, torch.where(alive, squares, 1.0).sqrt(), 0.0)
+
+
+def _kernel(plan: PairPlan, left: Differentiable, right: Differentiable, tangent: bool) -> Tensor:
+    layer, is_self = plan.layers[0], left is right
+    (h, w), n = layer.size, len(left.patches)
+    step = max(1, BLOCK_ENTRIES // (w * n))
+    grams: list[Tensor] | None = None
+    for start in range(0, h, step):
+        part = slice(start * w, min(start + step, h) * w)
+
+        def block(
+            p: Tensor, q: Tensor, of_p: Tensor, of_q: Tensor, start: int = start, part: slice = part
+        ) -> tuple[Tensor, ...]:
+            cosine = q @ p.T
+            found = _layer(layer, cosine, cosine, of_q, of_p, tangent, part.start if is_self else None)
+            return _reduced(plan, layer, found, start)
+
+        arguments = (left.patches, right.patches[part], left.norms[0], right.norms[0][part])
+        found = checkpoint(block, *arguments, use_reentrant=False)
+        grams = list(found) if grams is None else [a + b for a, b in zip(grams, found, strict=True)]
+    assert grams is not None
+    if not layer.is_last:
+        grams = [_pooled(layer, gram.T).T for gram in grams]  # (N', N) with the rows pooled: now the columns
+    for k, upper in enumerate(plan.layers[1:], start=1):
+        grams = [_sum_over_patch(upper, gram) for gram in grams]
+        if is_self:
+            left.norms.append(_root(grams[0].diagonal().clamp_min(0.0)))
+
+        def whole(of_p: Tensor, of_q: Tensor, *inner: Tensor, upper: LayerPlan = upper) -> tuple[Tensor, ...]:
+            sizes = of_q.clamp_min(SMALLEST_NORM)[:, None] * of_p.clamp_min(SMALLEST_NORM)
+            alive = (of_q > SMALLEST_NORM)[:, None] & (of_p > SMALLEST_NORM)
+            cosine = torch.where(alive, inner[0] / sizes, 0.0)
+            tangents = torch.where(alive, inner[-1] / sizes, 0.0)
+            found = _layer(upper, cosine, tangents, of_q, of_p, tangent, 0 if is_self else None)
+            return _reduced(plan, upper, found, 0)
+
+        grams = list(checkpoint(whole, left.norms[k], right.norms[k], *grams, use_reentrant=False))
+        if not upper.is_last:
+            grams = [_pooled(upper, gram.T).T for gram in grams]
+    return grams[-1] * plan.cell_area
+
+
+def _layer(
+    layer: LayerPlan,
+    cosine: Tensor,
+    tangents: Tensor,
+    rows: Tensor,
+    columns: Tensor,
+    tangent: bool,
+    diagonal: int | None,
+) -> list[Tensor]:
+    """[S] or [S, T] from cosines, tangent products over |z| |z'|, and norms; ``diagonal``: where row 0 meets itself."""
+    if diagonal is not None:  # the cosine of a patch with itself, whatever the patch
+        ones = cosine.new_ones(min(cosine.shape[0], cosine.shape[1] - diagonal))
+        cosine = cosine.diagonal_scatter(ones, diagonal)
+    value = layer.kernel(cosine)
+    sizes = rows[:, None] * columns
+    if not tangent:
+        return [value * sizes]
+    return [value * sizes, (value + layer.kernel.derivative(cosine) * tangents) * sizes]
+
+
+def _reduced(plan: PairPlan, layer: LayerPlan, grams: Sequence[Tensor], start: int) -> tuple[Tensor, ...]:
+    """The rows pooled, or, behind the last layer, the trace; of a block of rows from image row ``start`` on."""
+    if not layer.is_last:
+        return tuple(_pooled(layer, gram, start) for gram in grams)
+    (h, w), (rows, columns) = layer.size, plan.trace_weights
+    count = grams[-1].shape[0] // w
+    along_x = (grams[-1].view(count, w, h, w) * columns[:, None, :]).sum((1, 3))  # (count, h)
+    return ((along_x * rows[start : start + count]).sum(),)
+
+
+def _pooled(layer: LayerPlan, block: Tensor, start: int = 0) -> Tensor:
+    """A[:, block] K[block, :], ``(N', n)``."""
+    (_, w), (rows, columns) = layer.size, layer.pooling
+    count, n = block.shape[0] // w, block.shape[1]
+    along_x = torch.matmul(columns, block.reshape(count, w, n))  # (count, w', n)
+    return (rows[:, start : start + count] @ along_x.reshape(count, -1)).view(layer.pooled_count, n)
+
+
+def _sum_over_patch(layer: LayerPlan, gram: Tensor) -> Tensor:
+    """The mean of G(u + c, v + c) over the patch, ``(N, N)``."""
+    h, w = layer.size
+    gram = gram.view(h, w, h, w)
+    for axes, offsets in zip(((0, 2), (1, 3)), layer.offsets, strict=True):
+        if len(offsets) > 1:
+            gram = torch.stack([gram.roll((-c, -c), axes) for c in offsets]).sum(0)
+    return gram.view(h * w, h * w) / math.prod(map(len, layer.offsets))

@@ -1,0 +1,170 @@
+"""``PairRepresentation``: what exact kernels have in common, K(x, y) evaluated pair by pair."""
+
+import abc
+import math
+import warnings
+from dataclasses import replace
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from stability.architecture import Architecture
+from stability.grid import check_images, spatial_size
+from stability.operators.kernel_map import check_kernel
+from stability.representations.base import KernelRepresentation, Reference, as_float64, paired
+from stability.representations.pair_gradient import safe_root, squared_distance
+from stability.representations.pair_plan import ImageState, PairPlan
+from stability.representations.pair_program import PairProgram
+
+FLOOR = 4.0
+"""The floor in units of the distance that round-off puts between an image and itself."""
+LEAST_FLOOR = 10.0 * math.sqrt(torch.finfo(torch.float64).eps)
+"""The least floor over ||Phi(x)||: K(x, x) + K(y, y) - 2 K(x, y) cancels, and its round-off is up to 50 eps K."""
+STEP_FLOOR = math.sqrt(2.0 / math.pi * math.sqrt(16.0 * torch.finfo(torch.float64).eps))
+"""The floor over ||Phi(x)|| where kappa' or kappa is the kernel of a step, 1 - angle / pi: cosines within 8 units in
+the last place of 1 count as 1, which hides angles up to (16 eps)^(1/2)."""
+
+
+class PrecisionNote(UserWarning):
+    """Images of single precision were taken to float64, in which kernels are evaluated."""
+
+
+class PairReference(Reference):
+    """Phi(x) held fixed: patches, patch norms of every layer and ||Phi(x)||^2 of each image."""
+
+    def __init__(self, program: PairProgram, images: Tensor) -> None:
+        self._program, self._images = program, images
+        self._states = [program.complete(state) for state in program.plan.prepare(images)]
+        self.squared_norm = images.new_tensor([state.squared_norm for state in self._states])
+        self.norm = self.squared_norm.clamp_min(0.0).sqrt()
+        self.floor = self._measured_floor()
+
+    def _measured_floor(self) -> Tensor:
+        """4 times the distance that round-off puts between x and x, at least 10 sqrt(eps) ||Phi(x)||, ``(B,)``.
+
+        K(x, x) is evaluated once as that of one image and once as that of two. ``STEP_FLOOR`` ||Phi(x)|| at least where
+        small angles count like their square root.
+        """
+        twins = (replace(state, norms=list(state.norms)) for state in self._states)
+        cross = [self._program.kernel(state, twin) for state, twin in zip(self._states, twins, strict=True)]
+        apart = (2.0 * (self.squared_norm - self.squared_norm.new_tensor(cross))).abs().sqrt()
+        steps = self._program.tangent or any(math.isinf(layer.kernel.lipschitz) for layer in self._program.layers)
+        least = STEP_FLOOR if steps else LEAST_FLOOR
+        return torch.maximum(FLOOR * apart, least * self.norm)
+
+    def distance(self, others: Tensor) -> Tensor:
+        """sqrt(K(x, x) + K(y, y) - 2 K(x, y)), ``(B,)`` or ``(B, ...)``.
+
+        Differentiable in the others, which costs a few times as much; the derivative is 0 where the distance is 0.
+        """
+        check_images(others, self._program.plan.d)
+        extra = paired(self._images, others, self._program.plan.d)
+        flat = others.flatten(1, len(extra)) if extra else others[:, None]
+        if torch.is_grad_enabled() and others.requires_grad:
+            flat, plan, tangent = flat.double(), self._program.plan, self._program.tangent
+            squares = [
+                torch.stack([squared_distance(plan, state, y, tangent) for y in row])
+                for state, row in zip(self._states, flat, strict=True)
+            ]
+            return safe_root(torch.stack(squares)).view(len(self._states), *extra)
+        flat = as_float64(flat)
+        values = flat.new_empty(flat.shape[:2])
+        for i, state in enumerate(self._states):
+            for j in range(flat.shape[1]):  # one pair at a time stays in the cache; a batch does not
+                (other,) = self._program.plan.prepare(flat[i, j : j + 1])
+                self._program.complete(other)
+                cross = self._program.kernel(state, other)
+                values[i, j] = state.squared_norm + other.squared_norm - 2.0 * cross
+        return values.clamp_min_(0.0).sqrt_().view(len(self._states), *extra)
+
+
+class PairRepresentation(KernelRepresentation, abc.ABC):
+    """An infinite-dimensional representation of an architecture.
+
+    Args:
+        architecture: kernels, patches, scales and strides.
+        refinement: evaluate on grids r times as fine (the images must be given on such a grid), with scales and
+            patch spacings in the same INPUT pixels.
+    """
+
+    architecture: Architecture
+    _tangent = False
+
+    def __init__(self, architecture: Architecture, refinement: int = 1) -> None:
+        super().__init__()
+        if refinement < 1 or int(refinement) != refinement:
+            raise ValueError(f"refinement must be an integer >= 1, got {refinement!r}; use 2 to check the grid")
+        for layer in architecture.layers:
+            check_kernel(layer.kernel)
+        self.architecture, self.refinement = architecture, int(refinement)
+        self._programs: dict[tuple[tuple[int, ...], torch.device], PairProgram] = {}
+
+    def refined(self, factor: int) -> Self:
+        """The same network on grids ``factor`` times as fine."""
+        return type(self)(self.architecture, self.refinement * factor)
+
+    def reference(self, images: Tensor) -> PairReference:
+        """Patches and norms of every layer, computed once.
+
+        Args:
+            images: ``(B, C, H, W)`` or ``(B, C, N)``, finite floating point.
+        """
+        return PairReference(self._program(images), as_float64(images))
+
+    def norm(self, images: Tensor) -> Tensor:
+        """||Phi(x)||, ``(B,)``, float64."""
+        squares = [state.squared_norm for state in self._states(self._program(images), images)]
+        return as_float64(images).new_tensor(squares).clamp_min(0.0).sqrt()
+
+    def kernel(self, images: Tensor, others: Tensor) -> Tensor:
+        """K(x_i, y_i), ``(B,)``, float64.
+
+        Args:
+            images: ``(B, C, *size)``.
+            others: ``(B, C, *size)``.
+        """
+        program = self._program(images)
+        paired(images, check_images(others), program.plan.d)
+        pairs = zip(self._states(program, images), self._states(program, others), strict=True)
+        return as_float64(images).new_tensor([program.kernel(x, y) for x, y in pairs])
+
+    def kernel_matrix(self, images: Tensor, others: Tensor | None = None) -> Tensor:
+        """K(x_i, y_j) for all pairs, ``(Bx, By)``; with ``others=None`` the symmetric matrix of the images."""
+        program = self._program(images)
+        left = self._states(program, images)
+        right = left if others is None else self._states(program, check_images(others))
+        matrix = as_float64(images).new_empty(len(left), len(right))
+        for i, x in enumerate(left):
+            for j, y in enumerate(right):
+                if others is None and j <= i:
+                    matrix[i, j] = x.squared_norm if i == j else matrix[j, i]
+                else:
+                    matrix[i, j] = program.kernel(x, y)
+        return matrix
+
+    @staticmethod
+    def _states(program: PairProgram, images: Tensor) -> list[ImageState]:
+        return [program.complete(state) for state in program.plan.prepare(as_float64(images))]
+
+    def _program(self, images: Tensor) -> PairProgram:
+        check_images(images)
+        if images.ndim not in (3, 4):
+            raise ValueError(
+                f"images must have shape (B, C, H, W) or (B, C, N), got {tuple(images.shape)}; add the batch axis"
+            )
+        if images.dtype != torch.float64:
+            warnings.warn(
+                f"images of type {images.dtype} are taken to float64: small distances vanish otherwise",
+                PrecisionNote,
+                stacklevel=3,
+            )
+        size = spatial_size(images)
+        key = size, images.device
+        if key not in self._programs:
+            if any(n % self.refinement for n in size):
+                raise ValueError(f"the grid must be a multiple of refinement={self.refinement}, got {size}; refine x")
+            self.architecture.check_size(tuple(n // self.refinement for n in size))
+            plan = PairPlan(self.architecture, size, self.refinement, images.device)
+            self._programs[key] = PairProgram(plan, self._tangent)
+        return self._programs[key]
