@@ -5,6 +5,7 @@ from pathlib import Path
 import anchors
 import common
 import distance_versus_deformation
+import ntk
 import numpy as np
 import pandas as pd
 import patch_size
@@ -211,3 +212,34 @@ def test_nystroem_distances_of_one_layer_never_exceed_the_exact_ones():
     assert (finite.distance.to_numpy() <= reference * (1 + 1e-7)).all()
     most = finite[finite.filters == "600"]
     assert np.allclose(most.distance.to_numpy(), exact.reindex(most.index).to_numpy(), rtol=1e-2)
+
+
+# --- the neural tangent kernel beside the CKN -----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def kernels_measured(tmp_path_factory) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The experiment ``ntk`` in its fast configuration."""
+    sizes = [(f"deformations.{i}.jacobian_norm", "[0.003, 0.01, 0.1]") for i in (0, 1)]
+    return ntk.run(tmp_path_factory.mktemp("ntk"), settings=[*common.FAST, *sizes], jobs=1)
+
+
+def test_the_ntk_grows_more_slowly_than_linearly_and_the_ckn_does_not(kernels_measured):
+    found = ntk.slopes(kernels_measured[0]).set_index(["panel", "representation_kind"])["slope"]
+    assert (found.xs("gram", level=1) > 0.9).all()
+    assert (found.xs("ntk", level=1) < 0.8).all()
+
+
+def test_the_figure_of_the_ntk_is_drawn_and_the_committed_one_is_what_its_specification_asks_for(
+    kernels_measured, tmp_path
+):
+    written = ntk.write(*kernels_measured, tmp_path)
+    assert all(path.stat().st_size > 0 for path in written)
+    report = ROOT / "reports" / "ntk"
+    assert {path.name for path in report.iterdir()} == {path.name for path in written}
+    file = ROOT / "experiments" / "ntk.yaml"
+    assert len(file.read_text().splitlines()) <= 25
+    spec = read_spec(str(file))
+    assert spec.images.count >= 20
+    table = pd.read_csv(report / "table.csv")
+    assert set(table[ntk.SIZE].dropna()) == set(spec.deformations[0].jacobian_norm)
