@@ -113,10 +113,21 @@ def sides(
 def nyquist_share(images: Tensor, d: int | None = None) -> Tensor:
     """Share of the norm at the Nyquist frequency, ||x - band_limit(x)|| / ||x||. Returns ``images.shape[:-d-1]``."""
     size = spatial_size(images, d)
-    axes = tuple(range(-len(size) - 1, 0))
-    norm = images.square().sum(axes).sqrt()
-    outside = (images - band_limit(images, d)).square().sum(axes).sqrt()
+    norm = torch.linalg.vector_norm(images, dim=tuple(range(-len(size) - 1, 0)))
+    alternating = [_alternating(n, images) for n in size]
+    along_x = images @ alternating[-1]  # (..., C[, H]): coefficients of (-1)^m / sqrt(n) along x
+    energy = along_x.square().sum(tuple(range(-len(size), 0)))
+    if len(size) == 2:  # |P_x x|^2 + |P_y x|^2 - |P_y P_x x|^2
+        energy = energy + (alternating[0] @ images).square().sum((-1, -2))
+        energy = energy - (along_x @ alternating[0]).square().sum(-1)
+    outside = energy.clamp_min(0).sqrt()
     return torch.where(norm > 0, outside / norm.clamp_min(torch.finfo(images.dtype).tiny), torch.zeros_like(norm))
+
+
+def _alternating(n: int, like: Tensor) -> Tensor:
+    """The unit vector of the Nyquist mode, (-1)^m / sqrt(n), or 0 for an odd side, ``(n,)``."""
+    signs = 1.0 - 2.0 * (torch.arange(n, dtype=like.dtype, device=like.device) % 2)
+    return signs / math.sqrt(n) if n % 2 == 0 else 0 * signs
 
 
 def band_limit(images: Tensor, d: int | None = None) -> Tensor:

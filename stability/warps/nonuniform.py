@@ -78,9 +78,8 @@ class FastTrigonometric(Interpolant):
         images = unfold(table, d, self.boundary)
         axes, size = tuple(range(-d, 0)), tuple(images.shape[-d:])
         spectra = torch.fft.fftn(_packed(images), dim=axes, norm="forward") * _multiplier(size, orders, table.device)
-        values = []
+        plan, values = self._plan(2, size, spectra.shape[1]), []
         for spectrum, where in zip(spectra.cpu().numpy(), _angles(points, size), strict=True):
-            plan = self._plan(2, size, len(spectrum))
             plan.setpts(*where)
             values.append(torch.from_numpy(plan.execute(spectrum)).view(len(spectrum), -1))
         return _unpacked(torch.stack(values).to(table.device), count)
@@ -89,10 +88,9 @@ class FastTrigonometric(Interpolant):
         """The transpose of ``look``: ``(B, C, P)`` to ``(B, C, *shape)``."""
         d, count = len(orders), values.shape[1]
         size = tuple(2 * n for n in shape) if isinstance(self.boundary, Reflect) else shape
-        spectra = []
         packed = _packed(values).cpu()
+        plan, spectra = self._plan(1, size, packed.shape[1]), []
         for strengths, where in zip(packed.numpy(), _angles(points, size), strict=True):
-            plan = self._plan(1, size, len(strengths))
             plan.setpts(*where)
             spectra.append(torch.from_numpy(plan.execute(strengths)).view(len(strengths), *size))
         axes = tuple(range(-d, 0))
