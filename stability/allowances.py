@@ -7,7 +7,6 @@ bound of the grid's error: ``refined_distance`` shows it by evaluating the same 
 import math
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from stability.architecture import Architecture
@@ -29,28 +28,6 @@ AFFORDABLE_FIRST_PAIRS = 2**28
 def is_projection(warp: Warp) -> bool:
     """Whether W x is the L2 projection of the exact L_tau x: then ||W x|| <= ||L_tau x||."""
     return isinstance(warp, BandLimitedWarp) and warp.oversample > 1
-
-
-def sampling_gains(architecture: Architecture, size: tuple[int, ...]) -> tuple[float, ...]:
-    """Norm of every layer's "pool, then subsample" in area-weighted norms, at least 1.
-
-    Args:
-        architecture: scales and strides.
-        size: the image's sides in pixels.
-
-    Returns:
-        One number per layer: 1 without a stride, and to 1e-16 where the scale is at least the new spacing.
-    """
-    gains = []
-    for layer, spacing in zip(architecture.layers, architecture.spacings, strict=False):
-        gain = 1.0
-        if layer.subsampling > 1:
-            grid = [n // spacing for n in size]
-            for matrix in pooling_matrices(grid, layer.pooling_scale / spacing, layer.subsampling):
-                cell = matrix.shape[1] / matrix.shape[0]
-                gain *= max(1.0, float(torch.linalg.matrix_norm(matrix, ord=2)) * math.sqrt(cell))
-        gains.append(gain)
-    return tuple(gains)
 
 
 def pushed(

@@ -23,7 +23,6 @@ from stability.allowances import (
     pushed,
     refined_distance,
     refinement_fits,
-    sampling_gains,
 )
 from stability.architecture import Architecture
 from stability.boundaries import Periodic
@@ -32,6 +31,7 @@ from stability.bounds.rung import Rung, Scope, Status, Term
 from stability.deformations.base import Deformation
 from stability.deformations.domains import Window
 from stability.grid import band_limit, check_images
+from stability.operators.pooling import sampling_gains
 from stability.representations.base import Representation, own_lipschitz
 from stability.warps.band_limited import BandLimitedWarp, check_band_limited
 from stability.warps.base import Warp

@@ -186,3 +186,40 @@ def test_a_ridge_is_kept_and_costs_energy(generator):
     assert energy[0] > energy[1] > energy[2]
     with pytest.raises(ValueError, match="ridge must be"):
         st.CKN(arch, list(ckn.anchors), ridge=-1.0)
+
+
+@pytest.mark.parametrize("filters", [(4, 8), (16, 32), (40, 64)], ids=str)
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("kernel", [kernels.Exponential(1.0), kernels.Exponential(4.0), kernels.ArcCosine(1)], ids=repr)
+def test_distances_are_off_the_exact_ones_by_at_most_the_error_that_is_proved(kernel, stride, filters):
+    """Over natural images and their deformations; and the error is no empty word: it is below the norm."""
+    arch = st.Architecture((st.Layer(3, 1.5, stride, kernel), st.Layer(3, 3.0, 1, kernel)), 0.8)
+    x = st.images.load("fashion", count=6, size=(16, 16))
+    rng = torch.Generator().manual_seed(0)
+    ckn = st.CKN.fit(arch, x, filters=filters, generator=rng)
+    tau = st.control(st.FourierField.sample((16, 16), cutoff=2, batch_shape=(6,), generator=rng), jacobian_norm=0.3)
+    for y in (st.BandLimitedWarp()(x, tau), x.flip(0)):
+        gap = (ckn.distance(x, y) - st.GramCKN(arch).distance(x, y)).abs()
+        allowed = ckn.approximation_error(x) + ckn.approximation_error(y)
+        assert (gap <= allowed).all()
+        assert (gap > 1e-4 * allowed).any()
+    assert (ckn.approximation_error(x) < 4 * x.flatten(1).norm(dim=1)).all()
+
+
+def test_an_error_that_forgets_a_layer_is_caught():
+    """One layer: the representation's own error is sqrt(||Phi||^2 - ||Phi^||^2) at most; half of it is too little."""
+    arch = st.Architecture((st.Layer(3, 0.0, 1, kernels.Exponential(4.0)),), None)
+    x = st.images.load("fashion", count=4, size=(12, 12))
+    ckn = st.CKN.fit(arch, x, filters=(6,), generator=torch.Generator().manual_seed(0))
+    apart = (st.GramCKN(arch).norm(x).square() - ckn.reference(x).norm.square()).clamp_min(0).sqrt()
+    error = ckn.approximation_error(x)
+    assert torch.allclose(error, apart, rtol=1e-6)
+    assert (apart > 0.5 * error).all()
+
+
+def test_a_ridge_has_no_proved_error():
+    x = st.images.load("fashion", count=2, size=(12, 12))
+    arch = st.Architecture.dyadic(depth=1)
+    ckn = st.CKN.fit(arch, x, filters=(4,), generator=torch.Generator().manual_seed(0), ridge=0.1)
+    with pytest.raises(ValueError, match="ridge must be 0"):
+        ckn.approximation_error(x)

@@ -11,9 +11,9 @@ from oracles import LIPSCHITZ, first_gram, layer_gram, pooling, shifts
 
 import stability as st
 from stability import kernels
-from stability.allowances import sampling_gains
 from stability.bounds import translation
 from stability.ladders import closed_forms
+from stability.operators.pooling import sampling_gains
 
 ROUND_OFF = 1e-9
 

@@ -4,11 +4,13 @@ The symbol is separable, so A_sigma is one dense circulant matrix per axis, exac
 every s-th row of it.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from stability.architecture import Architecture
 from stability.grid import frequencies
 
 
@@ -55,3 +57,26 @@ def pooling_matrices(
 ) -> tuple[Tensor, ...]:
     """``pooling_matrix`` of every axis of a grid."""
     return tuple(pooling_matrix(n, sigma, stride, device=device) for n in size)
+
+
+def sampling_gains(architecture: Architecture, size: tuple[int, ...], refinement: int = 1) -> tuple[float, ...]:
+    """Norm of every layer's "pool, then subsample" in area-weighted norms, at least 1.
+
+    Args:
+        architecture: scales and strides.
+        size: sides of the image's grid.
+        refinement: that grid is so many times as fine as the architecture's pixels.
+
+    Returns:
+        One number per layer: 1 without a stride, and to 1e-16 where the scale is at least the new spacing.
+    """
+    gains = []
+    for layer, spacing in zip(architecture.layers, architecture.spacings, strict=False):
+        gain = 1.0
+        if layer.subsampling > 1:
+            grid = [n // spacing for n in size]
+            for matrix in pooling_matrices(grid, layer.pooling_scale * refinement / spacing, layer.subsampling):
+                cell = matrix.shape[1] / matrix.shape[0]
+                gain *= max(1.0, float(torch.linalg.matrix_norm(matrix, ord=2)) * math.sqrt(cell))
+        gains.append(gain)
+    return tuple(gains)

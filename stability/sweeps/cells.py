@@ -89,6 +89,7 @@ class Measured:
         refinement: change of the distance on a grid twice as fine, ``(L, I, F)``; NaN where it was not asked for, and
             for several layers at once.
         captured_energy: of a finite CKN, ``(I,)``; NaN for others.
+        approximation: the most that a finite CKN's distance is off the exact one, ``(I, F)``; NaN for others.
         seconds: of one distance.
     """
 
@@ -97,6 +98,7 @@ class Measured:
     floor: Tensor
     refinement: Tensor
     captured_energy: Tensor
+    approximation: Tensor
     seconds: float
 
 
@@ -147,7 +149,11 @@ def measure(representation: Representation, deformed: Deformed, *, refinement: b
     energy = torch.full((len(images),), float("nan"), dtype=torch.float64)
     if isinstance(representation, CKN):
         energy = representation.captured_energy(images).double().prod(dim=1)
-    return Measured(distance, reference.norms, reference.floors, change, energy, seconds)
+    off = torch.full(warped.shape[:2], float("nan"), dtype=torch.float64)
+    if isinstance(representation, CKN) and not representation.ridge and warped.shape[1]:
+        of_warped = representation.approximation_error(warped.flatten(0, 1)).view(warped.shape[:2])
+        off = representation.approximation_error(images)[:, None] + of_warped
+    return Measured(distance, reference.norms, reference.floors, change, energy, off, seconds)
 
 
 def _refinement(representation: Representation, deformed: Deformed, i: int, distance: Tensor) -> Tensor:

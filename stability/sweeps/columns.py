@@ -10,11 +10,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from stability.allowances import divides, is_projection, pushed, sampling_gains
+from stability.allowances import divides, is_projection, pushed
 from stability.architecture import Architecture
 from stability.bounds.closed_form import ClosedForm
 from stability.bounds.rung import Status
 from stability.ladders import closed_forms
+from stability.operators.pooling import sampling_gains
 from stability.plain_data import describe
 from stability.representations.base import Representation, own_lipschitz
 from stability.representations.cnn import CNN
@@ -89,6 +90,7 @@ def columns(
     found["clipped"] = spread(deformed.clipped)
     energy = measured.captured_energy[:, None].expand(images, len(present))
     found["captured_energy"] = spread(energy)
+    found["approximation_error"] = spread(_over(measured.approximation, norm_x))
     vanishes = measured.norm <= ZERO * norm_x[:, 0]  # (L, I): a constant image without its mean, for example
     floor = torch.where(vanishes, math.nan, _over(measured.floor[..., None], norm_x)[..., 0])
     found["floor"] = spread(floor[..., None].expand(layers, images, len(present)))
