@@ -84,8 +84,8 @@ def test_wrong_architectures_are_told(make, message):
 
 ORDER = [
     "names", "boundaries", "kernels", "activations", "front_ends", "plugins", "plain_data", "architecture", "grid",
-    "images", "deformations", "operators", "warps", "augmentation", "representations", "bounds", "allowances",
-    "ladders", "training", "sweeps", "quickstart", "plots", "report", "cli",
+    "images", "deformations", "operators", "warps", "augmentation", "representations", "bounds", "rkhs",
+    "allowances", "ladders", "training", "sweeps", "quickstart", "plots", "report", "cli",
 ]  # fmt: skip
 PURE = [
     "names", "boundaries", "kernels", "activations", "front_ends", "plugins", "plain_data", "architecture", "bounds",
@@ -93,7 +93,7 @@ PURE = [
 ]  # fmt: skip
 OPTIONAL = {
     "skimage": {"images/photographs.py"}, "altair": {"report/chart.py"}, "vl_convert": {"report/chart.py"},
-    "finufft": {"warps/nonuniform.py"},
+    "finufft": {"warps/nonuniform.py"}, "sklearn": {"rkhs/methods.py"},
 }  # fmt: skip
 """Packages of an extra, and the one file that may import each, inside a function."""
 
