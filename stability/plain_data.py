@@ -22,7 +22,11 @@ KERNELS: dict[str, type[kernels.Kernel]] = {
     "sign": kernels.Sign,
     "from_activation": kernels.FromActivation,
 }
-FRONT_ENDS: dict[str, type[front_ends.FrontEnd]] = {"mean_removal": front_ends.MeanRemoval}
+FRONT_ENDS: dict[str, type[front_ends.FrontEnd]] = {
+    "mean_removal": front_ends.MeanRemoval,
+    "gradient": front_ends.Gradient,
+    "whitening": front_ends.Whitening,
+}
 
 
 def plain(value: Any) -> dict[str, Any]:

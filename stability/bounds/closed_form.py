@@ -150,6 +150,13 @@ def closed_form(
         note = f"jacobian_norm = {b:g} >= 1: id - tau need not be a diffeomorphism; scale the field down"
         constants = {"a": norms.displacement, "b": b, "d": d}
         return ClosedForm(math.inf, "none", Status.NOT_COVERED, math.inf, constants=constants, notes=(note,))
+    if architecture.front_end is not None and not architecture.front_end.in_closed_form:
+        note = (
+            f"front end {type(architecture.front_end).__name__}: a filter before A_0; [P_1 F A_0, L] has no closed form"
+        )
+        trivial = (1 + norms.warp) * math.prod(given or ())
+        constants = {"a": norms.displacement, "b": b, "d": d}
+        return ClosedForm(math.inf, "none", Status.NOT_COVERED, trivial, constants=constants, notes=(note,))
     if given is not None:
         return _scaled(_combine(architecture.replace("layers.*.kernel", Linear()), norms), given)
     return _combine(architecture, norms)

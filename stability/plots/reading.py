@@ -17,7 +17,12 @@ Array: TypeAlias = npt.NDArray[np.float64]
 STRIP = "strip.npz"
 CKN, LINEAR = EXACT, CONTROL
 DISTANCE, PAIRS = "distance_over_input_norm", "distance_over_pairs"
-INPUTS = {"none": "raw images", "mean_removal": "mean-removed images"}
+INPUTS = {
+    "none": "raw images",
+    "mean_removal": "mean-removed images",
+    "gradient": "gradient maps",
+    "whitening": "whitened images",
+}
 
 
 @dataclass(frozen=True, eq=False)

@@ -70,7 +70,7 @@ class LinearGram(KernelRepresentation):
         """
         d = self.spatial_axes(images)
         if self.architecture.front_end is not None:
-            images = self.architecture.front_end.apply(images, d)
+            images = self.architecture.front_end.apply(images, d, self.refinement)
         device, fine = images.device, self.refinement
         sigma = (self.architecture.antialiasing or 0.0) * fine
         maps = pool(images, pooling_matrices(images.shape[-d:], sigma, device=device))

@@ -16,7 +16,7 @@ def low_passed(architecture: Architecture, images: Tensor, refinement: int = 1) 
     """
     d = len(spatial_size(images))
     if architecture.front_end is not None:
-        images = architecture.front_end.apply(images, d)
+        images = architecture.front_end.apply(images, d, refinement)
     sigma = (architecture.antialiasing or 0.0) * refinement
     matrices = pooling_matrices(images.shape[-d:], sigma, device=images.device)
     return pool(images, [matrix.to(images.dtype) for matrix in matrices])

@@ -111,7 +111,7 @@ class PairPlan:
             images: ``(B, C, *size)``, float64.
         """
         if self.architecture.front_end is not None:
-            images = self.architecture.front_end.apply(images, self.d)
+            images = self.architecture.front_end.apply(images, self.d, self.refinement)
         if self.d == 1:
             images = images.unsqueeze(-2)  # (B, C, 1, N)
         images = pool(images, self.antialiasing)
