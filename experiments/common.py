@@ -8,9 +8,10 @@ from pathlib import Path
 import pandas as pd
 
 from stability import plots
+from stability.files import replacing
 from stability.sweeps.files import read_spec
 from stability.sweeps.knobs import moved
-from stability.sweeps.result import RUN, read_rows, replacing
+from stability.sweeps.result import RUN, read_rows
 from stability.sweeps.run import run as run_sweep
 
 HERE = Path(__file__).resolve().parent

@@ -14,12 +14,13 @@ import pandas as pd
 from common import HERE, Settings
 from matplotlib.figure import Figure
 
+from stability.files import replacing
 from stability.plots.drawing import PAPER, SCREEN, Mark, band, legend_below, panels, plain_log_ticks, triangle
 from stability.representations.gram import GramCKN
 from stability.representations.ntk import GramNTK
 from stability.sweeps.build import load_images
 from stability.sweeps.files import read_spec
-from stability.sweeps.result import read_rows, replacing
+from stability.sweeps.result import read_rows
 from stability.sweeps.run import run as run_sweep
 from stability.sweeps.spec import SweepSpec
 

@@ -11,6 +11,7 @@ import pandas as pd
 from common import HERE, Settings
 from matplotlib.figure import Figure
 
+from stability.files import replacing
 from stability.plots.drawing import (
     DISPLACEMENT,
     PAPER,
@@ -23,7 +24,7 @@ from stability.plots.drawing import (
     triangle,
 )
 from stability.sweeps.files import read_spec
-from stability.sweeps.result import read_rows, replacing
+from stability.sweeps.result import read_rows
 from stability.sweeps.run import run as run_sweep
 
 WARPS = {

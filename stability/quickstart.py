@@ -18,8 +18,9 @@ import pandas as pd
 
 from stability import images as image_sets
 from stability.architecture import Architecture, Layer
+from stability.files import replacing
 from stability.front_ends import MeanRemoval
-from stability.sweeps.result import ROWS, RUN, check_writable, image_digest, provenance, replacing
+from stability.sweeps.result import ROWS, RUN, check_writable, image_digest, provenance
 from stability.sweeps.run import sweep
 from stability.sweeps.spec import FourierSpec, GramSpec, ImagesSpec, SweepSpec, TranslationSpec
 from stability.sweeps.strip import strip

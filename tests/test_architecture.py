@@ -83,13 +83,13 @@ def test_wrong_architectures_are_told(make, message):
 # --- the house --------------------------------------------------------------------------------------------------
 
 ORDER = [
-    "names", "boundaries", "kernels", "activations", "front_ends", "plugins", "plain_data", "architecture", "grid",
-    "images", "deformations", "operators", "warps", "augmentation", "representations", "bounds", "rkhs",
-    "allowances", "ladders", "training", "sweeps", "quickstart", "plots", "report", "cli",
+    "files", "names", "boundaries", "kernels", "activations", "front_ends", "plugins", "plain_data", "architecture",
+    "grid", "workers", "images", "deformations", "operators", "warps", "augmentation", "representations", "bounds",
+    "rkhs", "allowances", "ladders", "training", "sweeps", "quickstart", "plots", "report", "cli",
 ]  # fmt: skip
 PURE = [
-    "names", "boundaries", "kernels", "activations", "front_ends", "plugins", "plain_data", "architecture", "bounds",
-    "plots", "report", "cli",
+    "files", "names", "boundaries", "kernels", "activations", "front_ends", "plugins", "plain_data", "architecture",
+    "bounds", "plots", "report", "cli",
 ]  # fmt: skip
 OPTIONAL = {
     "skimage": {"images/photographs.py"}, "altair": {"report/chart.py"}, "vl_convert": {"report/chart.py"},

@@ -14,9 +14,10 @@ from torch import nn
 
 import stability as st
 from stability import kernels
+from stability.files import HOST
 from stability.representations import matrix as tiles
 from stability.representations.base import KernelRepresentation
-from stability.representations.matrix_store import HOST, representation_digest
+from stability.representations.matrix_store import representation_digest
 
 ARCH = st.Architecture((st.Layer(2, 1.0, 2, kernels.Exponential()), st.Layer(2, 1.5, 1, kernels.ArcCosine(1))), 0.7)
 

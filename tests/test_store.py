@@ -193,7 +193,7 @@ def test_a_folder_with_other_files_or_changed_images_is_refused(tmp_path, monkey
 
 
 def test_temporary_files_of_dead_processes_are_swept_away_and_others_are_not(whole, tmp_path):
-    from stability.sweeps.store import HOST
+    from stability.files import HOST
 
     folder = copy(whole, tmp_path / "store")
     dead = subprocess.Popen([sys.executable, "-c", ""])

@@ -55,7 +55,7 @@ def _train(options: Namespace) -> int:
 
     from stability import images as image_sets
     from stability import training
-    from stability.sweeps.cells import one_thread
+    from stability.workers import one_thread
 
     labels = image_sets.dataset(options.images, root=options.root).labels
     count = len(labels) if options.count is None else options.count

@@ -8,11 +8,11 @@ from typing import Any, Literal
 import matplotlib as mpl
 import matplotlib.style
 
+from stability.files import replacing
 from stability.names import resolve, unknown
 from stability.plots import anchors, distance, knobs, plane, strip
 from stability.plots.drawing import PAPER, SCREEN, Drawn
 from stability.plots.reading import Run, read
-from stability.sweeps.result import replacing
 
 FIGURES: Mapping[str, Callable[[Run], Drawn]] = {
     "strip": strip.strip,

@@ -3,12 +3,12 @@
 from pathlib import Path
 from string import Template
 
+from stability.files import replacing
 from stability.plots import Run, read
 from stability.report import parts
 from stability.report.chart import INSTALL, interactive, records, words
 from stability.report.lines import headline, summary
 from stability.report.markup import escape, lines, prose
-from stability.sweeps.result import replacing
 
 TEMPLATE = Path(__file__).with_name("page.html")
 PAGE = "index.html"

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from stability.grid import check_images
 from stability.representations.base import KernelRepresentation
 from stability.representations.matrix_store import SCHEMA, MatrixStore, representation_digest, tensor_digest
-from stability.representations.workers import one_thread, worker_count
+from stability.workers import one_thread, worker_count
 
 BLOCK = 64
 """Images along a side of a tile: what belongs to one image alone is computed anew for every tile, 3 % of its pairs."""

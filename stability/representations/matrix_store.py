@@ -7,12 +7,9 @@ A tile appears under a temporary name and is then moved into place, so that no h
 a whole one. Several processes may fill one store. Nothing that is there is written again.
 """
 
-import contextlib
 import hashlib
 import json
-import os
-import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +18,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from stability.files import replacing, sweep_away
 from stability.representations.base import Representation
 
 SCHEMA = 1
 HEADER, TILES, SUFFIX = "matrix.json", "tiles", ".safetensors"
-HOST = socket.gethostname().replace(".", "-")
 ADVICE = {
     "schema": "the store was written by another version of this package",
     "representation": "the store holds another representation's matrix",
@@ -117,9 +114,9 @@ class MatrixStore:
         self.key = hashlib.sha256(text.encode()).hexdigest()
         try:
             self.tiles.mkdir(parents=True, exist_ok=True)
-            self._sweep_away()
+            sweep_away(self.folder, self.tiles)
             if not there:
-                with self._replacing(self.folder / HEADER) as temporary:
+                with replacing(self.folder / HEADER) as temporary:
                     temporary.write_text(text)
         except OSError as error:
             raise ValueError(
@@ -135,7 +132,7 @@ class MatrixStore:
         if tile in self:
             return
         own = {"key": self.key, "sha256": tensor_digest(values)}
-        with self._replacing(self._path(tile)) as temporary:
+        with replacing(self._path(tile)) as temporary:
             save_file({"values": values.cpu().contiguous()}, temporary, metadata=own)
 
     def read(self, tile: tuple[int, int]) -> Tensor:
@@ -157,23 +154,6 @@ class MatrixStore:
     def _path(self, tile: tuple[int, int]) -> Path:
         return self.tiles / f"{tile[0]:05d}-{tile[1]:05d}{SUFFIX}"
 
-    @contextlib.contextmanager
-    def _replacing(self, path: Path) -> Iterator[Path]:
-        """A temporary path that takes the place of ``path`` if the block succeeds."""
-        temporary = path.with_name(f".{path.name}.{HOST}.{os.getpid()}")
-        try:
-            yield temporary
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-    def _sweep_away(self) -> None:
-        """Remove temporary files of this machine's processes that are no more."""
-        for path in [*self.folder.glob(f".*.{HOST}.*"), *self.tiles.glob(f".*.{HOST}.*")]:
-            process = path.name.rsplit(".", 1)[1]
-            if process.isdigit() and not _alive(int(process)):
-                path.unlink(missing_ok=True)
-
 
 def _hidden(path: Path) -> bool:
     return path.name.startswith(".")
@@ -182,13 +162,3 @@ def _hidden(path: Path) -> bool:
 def _shown(value: object) -> str:
     """An entry in an error message; a digest by its beginning."""
     return value[:12] if isinstance(value, str) else repr(value)
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -4,9 +4,7 @@ Runs in a worker process with one thread: on two cores two processes are faster 
 load does not make the threads wait for each other.
 """
 
-import contextlib
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -100,17 +98,6 @@ class Measured:
     captured_energy: Tensor
     approximation: Tensor
     seconds: float
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """One thread inside, the caller's number afterwards."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def deform(images: Tensor, deformations: tuple[Deformation, ...], warp: Warp) -> Deformed:

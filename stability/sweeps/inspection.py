@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stability.files import replacing
 from stability.names import unknown
 from stability.sweeps.chunks import Chunk, Cut, needs_fit
-from stability.sweeps.result import ROWS, read_rows, read_run, replacing
+from stability.sweeps.result import ROWS, read_rows, read_run
 from stability.sweeps.store import Store, TornPartError
 
 if TYPE_CHECKING:

@@ -11,13 +11,13 @@ from tqdm.auto import tqdm
 
 from stability.representations.base import Representation
 from stability.sweeps.build import build_fields, check_reach, check_sizes, labels, load_images
-from stability.sweeps.cells import one_thread
 from stability.sweeps.chunks import Chunk, Cut, needs_fit
 from stability.sweeps.fitting import State, build, check_fit
 from stability.sweeps.models import LeNetSpec, ModuleSpec
 from stability.sweeps.spec import SweepSpec, is_plain_module
 from stability.sweeps.store import Store
 from stability.sweeps.tasks import Outcome, Task, learn, remembered, work
+from stability.workers import one_thread
 
 TASKS_PER_WORKER = 4
 """With fewer tasks than that the models of a block are shared out among the workers."""
@@ -173,10 +173,3 @@ class Job:
 
 def _learnt(model: Any, spec: SweepSpec, address: str, store: Store | None) -> tuple[int, State]:
     return model.index, learn(model, spec, address, store)
-
-
-def worker_count(jobs: int) -> int:
-    """The number of processes; -1: one per core."""
-    if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs == 0 or jobs < -1:
-        raise ValueError(f"jobs must be a positive integer, or -1 for one per core, got {jobs!r}; use jobs=1")
-    return joblib.cpu_count() if jobs == -1 else jobs

@@ -4,13 +4,13 @@ import math
 
 from stability import images as image_sets
 from stability.sweeps.build import check_reach
-from stability.sweeps.cells import one_thread
 from stability.sweeps.chunks import Cut, total_seconds
 from stability.sweeps.costs import chunk_memory, fit_cost
 from stability.sweeps.inspection import duration
 from stability.sweeps.job import Job
 from stability.sweeps.spec import SweepSpec
 from stability.sweeps.store import Store
+from stability.workers import one_thread
 
 PROCESS = 4e8
 """Bytes of a worker process before it does anything."""

@@ -1,9 +1,7 @@
 """A run on disk: ``rows.parquet`` with the rows, ``run.json`` with everything needed to repeat them."""
 
-import contextlib
 import hashlib
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -16,8 +14,6 @@ from stability import __version__
 from stability.sweeps.spec import SweepSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import pandas as pd
     from torch import Tensor
 
@@ -89,17 +85,6 @@ def commit() -> str | None:
 def image_digest(images: "Tensor") -> str:
     """SHA-256 of the prepared images' values rounded to 1e-9: the same on every machine."""
     return hashlib.sha256((images.cpu() * 1e9).round().long().numpy().tobytes()).hexdigest()
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> "Iterator[Path]":
-    """A temporary path beside ``path`` that takes its place if the block succeeds and vanishes if it does not."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def check_writable(folder: Path) -> None:

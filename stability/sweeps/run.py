@@ -11,14 +11,14 @@ import pandas as pd
 import pyarrow as pa
 from torch import Tensor
 
-from stability.sweeps.cells import one_thread
 from stability.sweeps.chunks import Chunk, Cut
-from stability.sweeps.job import Job, worker_count
+from stability.sweeps.job import Job
 from stability.sweeps.result import STRIP, image_digest, read_rows
 from stability.sweeps.spec import SweepSpec
 from stability.sweeps.store import Store, TornPartError
 from stability.sweeps.strip import SHOWN_IMAGES, strip
 from stability.sweeps.table import assemble, finish
+from stability.workers import one_thread, worker_count
 
 
 @dataclass(frozen=True)

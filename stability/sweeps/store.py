@@ -12,13 +12,11 @@ a whole one. Several processes, on several machines, may write into one store. N
 import contextlib
 import hashlib
 import json
-import os
-import socket
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stability.files import replacing, sweep_away
 from stability.sweeps.chunks import Chunk, Cut
 from stability.sweeps.result import ROWS, RUN, check_writable
 from stability.sweeps.spec import SweepSpec
@@ -29,9 +27,6 @@ if TYPE_CHECKING:
 
 SPEC, PARTS = "spec.json", "parts"
 PART, STATE = ".parquet", ".safetensors"
-HOST = socket.gethostname().replace(".", "-")
-STALE = 24 * 3600
-"""Seconds after which a temporary file of another machine counts as left behind."""
 
 
 def file_digest(path: Path) -> str:
@@ -83,10 +78,10 @@ class Store:
                     "image set have changed; choose another folder"
                 )
         self.parts.mkdir(parents=True, exist_ok=True)
-        self._sweep_away()
+        sweep_away(self.folder, self.parts)
         if not there:
             entries = {"hash": spec.hash, "spec": json.loads(spec.to_json()), **extra}
-            with self._replacing(self.folder / SPEC) as temporary:
+            with replacing(self.folder / SPEC) as temporary:
                 temporary.write_text(json.dumps(entries, indent=2) + "\n")
 
     def check(self, spec: SweepSpec) -> None:
@@ -141,7 +136,7 @@ class Store:
 
         own = {"address": chunk.address, "cells": str(chunk.cells)}
         table = table.replace_schema_metadata({**(table.schema.metadata or {}), **own})
-        with self._replacing(self._path(chunk)) as temporary:
+        with replacing(self._path(chunk)) as temporary:
             pq.write_table(table, temporary, write_page_checksum=True, write_statistics=False)
 
     def read(self, chunk: Chunk) -> "pa.Table":
@@ -203,13 +198,13 @@ class Store:
     @contextlib.contextmanager
     def replacing_state(self, address: str) -> Iterator[Path]:
         """A temporary path that takes the place of a learnt model if the block succeeds."""
-        with self._replacing(self.state(address)) as temporary:
+        with replacing(self.state(address)) as temporary:
             yield temporary
 
     @contextlib.contextmanager
     def replacing(self, name: str) -> Iterator[Path]:
         """A temporary path beside the file ``name`` that takes its place if the block succeeds."""
-        with self._replacing(self.folder / name) as temporary:
+        with replacing(self.folder / name) as temporary:
             yield temporary
 
     @property
@@ -230,38 +225,3 @@ class Store:
             return dict(json.loads((self.folder / SPEC).read_text()))
         except (OSError, ValueError, TypeError):
             return {"hash": "unreadable"}
-
-    @contextlib.contextmanager
-    def _replacing(self, path: Path) -> Iterator[Path]:
-        temporary = path.with_name(f".{path.name}.{HOST}.{os.getpid()}")
-        try:
-            yield temporary
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-    def _sweep_away(self) -> None:
-        """Temporary files of processes that are no more."""
-        for folder in (self.folder, self.parts):
-            for path in folder.glob(".*.*.*"):
-                *_, host, process = path.name.rsplit(".", 2)
-                if not process.isdigit():
-                    continue
-                with contextlib.suppress(FileNotFoundError):
-                    dead = not _alive(int(process)) if host == HOST else _age(path) > STALE
-                    if dead:
-                        path.unlink(missing_ok=True)
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _age(path: Path) -> float:
-    return time.time() - path.stat().st_mtime

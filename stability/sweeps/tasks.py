@@ -16,12 +16,13 @@ from stability.architecture import Architecture
 from stability.bounds.closed_form import ClosedForm
 from stability.representations.base import Representation
 from stability.sweeps.build import build_fields, build_warp
-from stability.sweeps.cells import deform, measure, one_thread, pair_distances
+from stability.sweeps.cells import deform, measure, pair_distances
 from stability.sweeps.chunks import ORDER, PAIR, Chunk, Draw, Model
 from stability.sweeps.columns import Place, columns, theorem
 from stability.sweeps.fitting import State, fit
 from stability.sweeps.spec import SweepSpec
 from stability.sweeps.store import Store, state_digest
+from stability.workers import one_thread
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,183 @@
+"""Exact kernels: time and memory of a warp in a sweep, beside the least that the arithmetic can cost and a peer.
+
+    python benchmarks/kernels.py [--peer PYTHON] [--large] [--out FILE]
+
+Two layers, patches 3, float64, one thread. A warp in a sweep: x is cached, K(x, y) and K(y, y) are evaluated. A pair:
+K(x, x), K(x, y) and K(y, y). The floor, measured in the same run on the same thread: one exponential per pair of
+positions that a distance cannot do without (cross and half of the symmetric self kernel, every layer) and the GEMM of
+the first layer's patches. Memory: the highest over that of the process before, in a process of its own.
+
+``--peer`` names the Python of an environment with neural-tangents (jax and jaxlib 0.4.34, tf2jax 0.3.6). It evaluates
+the nearest architecture that it has: averages over boxes instead of Gaussian pooling, no A_0, float64, jit, both
+self-kernels included, since it keeps nothing of x.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+import stability as st
+from stability import kernels
+
+CASES = {
+    "28x28x1 (2,5)": ((28, 28), 1, (2, 5)),
+    "28x28x1 (1,1)": ((28, 28), 1, (1, 1)),
+    "32x32x3 (1,1)": ((32, 32), 3, (1, 1)),
+    "64x64x3 (2,4)": ((64, 64), 3, (2, 4)),
+    "64x64x3 (1,1)": ((64, 64), 3, (1, 1)),
+}
+LARGE = {"224x224x3 (4,2)": ((224, 224), 3, (4, 2))}
+CLAIMS = {  # ms a warp, MB
+    "28x28x1 (2,5)": (8.0, 100.0),
+    "28x28x1 (1,1)": (40.0, None),
+    "32x32x3 (1,1)": (80.0, None),
+    "64x64x3 (2,4)": (150.0, 100.0),
+    "64x64x3 (1,1)": (3000.0, 600.0),
+    "224x224x3 (4,2)": (60_000.0, 1000.0),
+}
+KINDS = {
+    "exponential": (st.GramCKN, kernels.Exponential()),
+    "arc-cosine 1": (st.GramCKN, kernels.ArcCosine(1)),
+    "inverse polynomial": (st.GramCKN, kernels.InversePolynomial()),
+    "NTK (ReLU)": (st.GramNTK, kernels.ArcCosine(1)),
+}
+
+
+def median(run: Callable[[], object], seconds: float = 2.0) -> float:
+    """Median wall-clock seconds of the runs that fit into a budget, after one to warm up."""
+    run()
+    times: list[float] = []
+    while not times or (sum(times) < seconds and len(times) < 25):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def images(size: tuple[int, int], channels: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two images of noise."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.rand(2, 1, channels, *size, generator=generator, dtype=torch.float64)
+    return x, y
+
+
+def architecture(kernel: kernels.Kernel, strides: tuple[int, int]) -> st.Architecture:
+    """Two layers of patches 3."""
+    return st.Architecture(
+        (
+            st.Layer(3, 1.0 * strides[0], strides[0], kernel),
+            st.Layer(3, 1.0 * strides[0] * strides[1], strides[1], kernel),
+        )
+    )
+
+
+def floor(size: tuple[int, int], channels: int, strides: tuple[int, int]) -> float:
+    """Exponentials and first-layer GEMMs of 1.5 kernels (cross, and half of self), in seconds."""
+    n = size[0] * size[1]
+    pairs, upper = n**2, (n // strides[0] ** 2) ** 2
+    rows = min(n, 2**20 // n + 1)
+    patches = torch.randn(n, 9 * channels + 2, dtype=torch.float64) * 0.1
+    block = torch.empty(rows, n, dtype=torch.float64)
+    gemm = median(lambda: torch.mm(patches[:rows], patches.T, out=block), 0.5) * n / rows
+    entries = torch.randn(2**20, dtype=torch.float64).abs().neg()
+    target = torch.empty_like(entries)
+    exponential = median(lambda: torch.exp(entries, out=target), 0.5) / len(entries)
+    return 1.5 * (gemm + exponential * (pairs + upper))
+
+
+def memory(case: str) -> float:
+    """MB that a warp needs over the process before it, measured in a process of its own."""
+    here = str(Path(__file__).parent)
+    code = f"import sys; sys.path.insert(0, {here!r}); import kernels; kernels.print_memory({case!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return float(done.stdout.split()[-1])
+
+
+def print_memory(case: str) -> None:
+    """The body of ``memory``."""
+    torch.set_num_threads(1)
+    size, channels, strides = (CASES | LARGE)[case]
+    x, y = images(size, channels)
+    small = st.GramCKN(architecture(kernels.Exponential(), (2, 2)))
+    small.distance(*images((8, 8), channels))  # everything is loaded
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    st.GramCKN(architecture(kernels.Exponential(), strides)).reference(x).distance(y)
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+
+
+class Peer:
+    """neural-tangents in another environment, asked case by case, so that its turns and ours alternate."""
+
+    def __init__(self, python: str) -> None:
+        worker = Path(__file__).with_name("neural_tangents_worker.py")
+        self.process = subprocess.Popen(
+            [python, str(worker)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+
+    def seconds(self, case: tuple[tuple[int, int], int, tuple[int, int]], kind: str) -> float:
+        """Median seconds of one pair, compiled before."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps({"case": case, "kind": kind}) + "\n")
+        self.process.stdin.flush()
+        return float(self.process.stdout.readline())
+
+
+def table(cases: dict[str, tuple[tuple[int, int], int, tuple[int, int]]], peer: Peer | None) -> list[str]:
+    """One row a case and kernel."""
+    lines = [
+        f"one thread, torch {torch.__version__}, two layers, patches 3, float64; times in ms",
+        "",
+        f"{'image (strides)':>16} {'kernel':>19} {'a warp':>9} {'a pair':>9} {'x exponential':>14} {'floor':>8}"
+        f" {'x floor':>8} {'MB':>6} {'peer, a pair':>13} {'peer / ours, a warp':>20}",
+    ]
+    for case, (size, channels, strides) in cases.items():
+        least, first = floor(size, channels, strides), None
+        for kind, (representation, kernel) in KINDS.items():
+            if size[0] >= 64 and strides == (1, 1) and kind != "exponential":
+                continue
+            x, y = images(size, channels)
+            phi = representation(architecture(kernel, strides))
+            reference = phi.reference(x)
+            warp = median(lambda reference=reference, y=y: reference.distance(y))
+            pair = median(lambda phi=phi, x=x, y=y: phi.distance(x, y)) if size[0] < 224 else float("nan")
+            theirs = float("nan")
+            if peer is not None and size[0] <= 32 and strides != (1, 1) and kind in ("exponential", "NTK (ReLU)"):
+                theirs = peer.seconds((size, channels, strides), kind)
+            first = warp if first is None else first
+            held = memory(case) if kind == "exponential" else float("nan")
+            lines.append(
+                f"{case:>16} {kind:>19} {1e3 * warp:9.1f} {1e3 * pair:9.1f} {warp / first:14.2f} {1e3 * least:8.1f} "
+                f"{warp / least:8.2f} {held:6.0f} {1e3 * theirs:13.1f} {theirs / warp:20.1f}".replace("nan", "  -")
+            )
+            if kind == "exponential":
+                claimed, most = CLAIMS[case]
+                verdict = f"claimed: at most {claimed:g} ms" + (f", {most:g} MB" if most else "")
+                lines.append(f"{'':>16} {verdict}")
+    return lines
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peer", help="Python of an environment with neural-tangents")
+    parser.add_argument("--large", action="store_true", help="a pair of 224 x 224 RGB images as well (a minute or two)")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    lines = table(CASES | LARGE if options.large else CASES, Peer(options.peer) if options.peer else None)
+    print("\n".join(lines))
+    if options.out:
+        options.out.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""The other side of ``benchmarks/kernels.py --peer``: reads cases from standard input, answers with median seconds."""
+
+import json
+import os
+import statistics
+import sys
+import time
+from typing import Any
+
+os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+os.environ["JAX_PLATFORMS"] = "cpu"
+
+import jax
+import numpy as np
+from neural_tangents import stax
+
+jax.config.update("jax_enable_x64", True)
+
+
+def network(strides: list[int], kind: str) -> tuple[Any, Any, Any]:
+    """Two layers Conv(3 x 3), kernel, average pooling over the stride; trace at the end."""
+    layers = []
+    for stride in strides:
+        if kind == "exponential":
+            layers += [stax.Conv(1, (3, 3), padding="CIRCULAR"), stax.ExpNormalized(gamma=1.0, shift=-1.0)]
+        else:
+            layers += [stax.Conv(1, (3, 3), padding="CIRCULAR", W_std=2**0.5), stax.Relu()]
+        layers.append(stax.AvgPool((stride, stride), strides=(stride, stride), padding="VALID"))
+    layers.append(stax.Flatten())
+    return stax.serial(*(layers if kind == "exponential" else [*layers, stax.Dense(1)]))
+
+
+for line in sys.stdin:
+    asked = json.loads(line)
+    (height, width), channels, strides = asked["case"]
+    kind = "nngp" if asked["kind"] == "exponential" else "ntk"
+    evaluate = jax.jit(network(strides, asked["kind"])[2], static_argnames="get")
+    rng = np.random.default_rng(0)
+    x, y = rng.random((2, 1, height, width, channels))
+    evaluate(x, y, get=kind).block_until_ready()
+    times = []
+    while sum(times) < 3 and len(times) < 25:
+        start = time.perf_counter()
+        evaluate(x, y, get=kind).block_until_ready()
+        times.append(time.perf_counter() - start)
+    print(statistics.median(times), flush=True)
