@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -250,10 +251,22 @@ class Deformation(abc.ABC):
 
 def own_state(field: Deformation) -> dict[str, object]:
     """What a field was made of: its attributes without cached properties."""
-    import functools
-
-    cached = {
-        name for cls in type(field).__mro__ for name, value in vars(cls).items()
-        if isinstance(value, functools.cached_property)
-    }  # fmt: skip
+    cached = _cached_properties(type(field))
     return {name: value for name, value in vars(field).items() if name not in cached}
+
+
+@functools.cache
+def _cached_properties(kind: type) -> frozenset[str]:
+    """Names of the class's cached properties."""
+    classes = (vars(cls) for cls in kind.__mro__)
+    return frozenset(
+        name for own in classes for name, value in own.items() if isinstance(value, functools.cached_property)
+    )
+
+
+def common_shape(*shapes: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape that all broadcast to; ``torch.broadcast_shapes`` takes as long as a product of small matrices."""
+    different = {tuple(shape) for shape in shapes} - {()}
+    if len(different) > 1:
+        return tuple(torch.broadcast_shapes(*different))
+    return different.pop() if different else ()

@@ -115,10 +115,11 @@ def summits(values: Tensor, neighbours: Tensor) -> Tensor:
 
 def _above(values: Tensor, least: Tensor) -> tuple[Tensor, Tensor]:
     """Rows and columns of the entries of ``(n, N)`` values that are above ``least[row]``."""
-    if values.device.type == "cpu":  # five times as fast as torch's nonzero
-        place = torch.from_numpy(numpy.flatnonzero(values.numpy() > least.numpy()[:, None]))
-    else:
-        place = (values > least[:, None]).flatten().nonzero()[:, 0]
+    high = (values > least[:, None]).flatten()
+    try:  # five times as fast as torch's nonzero
+        place = torch.from_numpy(numpy.flatnonzero(high.numpy()))
+    except (RuntimeError, TypeError):  # on another device, or inside a transformation of torch.func
+        place = high.nonzero()[:, 0]
     row = torch.div(place, values.shape[1], rounding_mode="floor")
     return row, place - row * values.shape[1]
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from stability.deformations.attached import differentiates, followed, lengths_at_places, with_derivative_of
-from stability.deformations.base import Deformation, Scalar
+from stability.deformations.base import Deformation, Scalar, common_shape
 from stability.deformations.spectral import Shiftable, Steerable, Tiltable, length_of_shift
 from stability.deformations.tilt import Tilt
 
@@ -155,7 +155,7 @@ def _rescaled(field: Field, a: Tensor | None, b: Tensor | None) -> Field:
 
 
 def _tilted(field: Tiltable, a: Tensor, b: Tensor) -> Tiltable:
-    shape = torch.broadcast_shapes(field.batch_shape, a.shape, b.shape)
+    shape = common_shape(field.batch_shape, a.shape, b.shape)
     owner = (
         torch.arange(field.batch_shape.numel(), device=field.device).reshape(field.batch_shape).expand(shape).flatten()
     )
@@ -197,7 +197,7 @@ def _shifted(field: Tiltable, a: Tensor, b: Tensor, shift: Sequence[float] | Ten
     if direction.shape != (field.d,) or not bool(torch.isfinite(direction).all()) or not bool(direction.any()):
         raise ValueError(f"shift must be a direction of {field.d} numbers, not all 0, got {shift!r}; use (1.0, 0.0)")
     e = (direction / direction.norm()).to(field.dtype)
-    shape = torch.broadcast_shapes(field.batch_shape, a.shape, b.shape)
+    shape = common_shape(field.batch_shape, a.shape, b.shape)
     a, b = a.expand(shape), b.expand(shape)
     scaled = _rescaled(field, None, b)
     bound = a * (1 - MARGIN)

@@ -7,7 +7,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from stability.deformations.base import Deformation, Scalar, own_state
+from stability.deformations.base import Deformation, Scalar, common_shape, own_state
 from stability.deformations.norms import Index, Norms
 from stability.grid import check_size
 
@@ -91,7 +91,7 @@ class Family(Deformation, abc.ABC):
     def scaled(self, factor: Scalar) -> Self:
         """factor * tau; the norms are |factor| times those of tau, at no cost."""
         value = torch.as_tensor(factor, dtype=self.dtype, device=self.device)
-        shape = torch.broadcast_shapes(value.shape, self.batch_shape)
+        shape = common_shape(value.shape, self.batch_shape)
         changed = {
             name: tensor * value[(..., *(None,) * self.AXES[name])] if name in self.LINEAR
             else tensor.expand((*shape, *tensor.shape[tensor.ndim - self.AXES[name] :]))
@@ -105,6 +105,8 @@ class Family(Deformation, abc.ABC):
 
     def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Self:
         """The same field with another floating-point type or on another device; its norms are kept."""
+        if dtype in (None, self.dtype) and (device is None or torch.device(device) == self.device):
+            return self
         moved = {name: tensor.to(dtype=dtype, device=device) for name, tensor in self._tensors.items()}
         where = next(iter(moved.values())).device
         result = self._with(moved, self.norms().map(lambda interval: interval.map(lambda value: value.to(where))))
@@ -140,5 +142,5 @@ class Family(Deformation, abc.ABC):
         """Every tensor with the common batch."""
         own = {name: tensors[name].shape[tensors[name].ndim - axes :] for name, axes in self.AXES.items()}
         batches = (tensors[name].shape[: tensors[name].ndim - axes] for name, axes in self.AXES.items())
-        shape = torch.broadcast_shapes(*batches)
+        shape = common_shape(*batches)
         return {name: tensors[name].expand((*shape, *inner)) for name, inner in own.items()}

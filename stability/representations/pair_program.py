@@ -125,9 +125,15 @@ class PairProgram:
         return self._pool_columns(layer, pooled, which)
 
     def _pool_rows(self, layer: LayerPlan, block: Tensor, pooled: Tensor, start: int = 0, first: int = 0) -> None:
-        """pooled += A[:, block] K[block, first:], the x axis first; a transposed block costs no copy."""
-        (_, w), (rows, columns) = layer.size, layer.pooling
+        """pooled += A[:, block] K[block, first:]; a transposed block costs no copy."""
+        (h, w), (rows, columns) = layer.size, layer.pooling
         count, n = block.shape[0] // w, pooled.shape[1]
+        if count == h and first == 0 and block.is_contiguous():  # y first: one fat product, and fewer small ones
+            along_y = self._buffer("along_y", (rows.shape[0], w * n))
+            torch.mm(rows, block.view(h, w * n), out=along_y)
+            out = pooled.view(rows.shape[0], columns.shape[0], n)
+            torch.bmm(columns.expand(rows.shape[0], -1, -1), along_y.view(-1, w, n), out=out)
+            return
         along_x = self._buffer("along_x", (count, columns.shape[0], n))
         along_x[:, :, :first].zero_()
         torch.bmm(columns.expand(count, -1, -1), block.unflatten(0, (count, w)), out=along_x[:, :, first:])

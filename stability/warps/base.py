@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from stability.boundaries import Boundary, Periodic, Reflect
-from stability.deformations.base import Deformation
+from stability.deformations.base import Deformation, common_shape
 from stability.grid import check_images, coordinates, sides
 
 
@@ -190,7 +190,7 @@ def one_to_one(images: Tensor, points: Tensor) -> tuple[Tensor, Tensor, torch.Si
         Images ``(B, C, *size)``, points ``(B, P, d)`` and the broadcast leading shape, of B elements.
     """
     d = points.shape[-1]
-    lead = torch.broadcast_shapes(images.shape[: -d - 1], points.shape[:-2])
+    lead = torch.Size(common_shape(images.shape[: -d - 1], points.shape[:-2]))
     images = images.expand(*lead, *images.shape[-d - 1 :]).reshape(-1, *images.shape[-d - 1 :])
     return images, points.expand(*lead, *points.shape[-2:]).reshape(-1, *points.shape[-2:]), lead
 

@@ -59,12 +59,12 @@ class BilinearWarp(Warp):
         """``(B, C, *size)`` at ``(B, P, d)``; returns ``(B, C, [1,] *size)``."""
         d, torus = points.shape[-1], isinstance(self.boundary, Periodic)
         size = tuple(images.shape[-d:])
-        part = points.to(images.dtype) * _per_axis([2 / n for n in reversed(size)], images)
+        part = points.to(images.dtype) * _per_axis([1 / n for n in reversed(size)], images)
         if torus:  # from -1 at pixel 0 to 1 at its copy at N
             images = pad(images, (0, 1) * d, mode="circular")
-            places = (part / 2).floor_().mul_(-2).add_(part).sub_(1)
+            places = torch.add(_per_axis([-1.0], images), part - torch.floor(part), alpha=2)
         else:  # from border to border
-            places = part + _per_axis([1 / n - 1 for n in reversed(size)], images)
+            places = torch.add(_per_axis([1 / n - 1 for n in reversed(size)], images), part, alpha=2)
         if d == 1:
             images, places = images.unsqueeze(-2), torch.cat([places, torch.zeros_like(places)], -1)
         beyond = "border" if torus else "reflection" if isinstance(self.boundary, Reflect) else "zeros"
@@ -73,6 +73,6 @@ class BilinearWarp(Warp):
         return values if d == 2 else values.squeeze(-2)
 
 
-def _per_axis(values: list[float], like: Tensor) -> Tensor | float:
-    """One number per coordinate; a plain one where they agree, which is several times as fast."""
-    return values[0] if len(set(values)) == 1 else like.new_tensor(values)
+def _per_axis(values: list[float], like: Tensor) -> Tensor:
+    """One number per coordinate; a single one where they agree, which is several times as fast."""
+    return like.new_tensor(values[0] if len(set(values)) == 1 else values)
