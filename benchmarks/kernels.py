@@ -140,9 +140,10 @@ def table(cases: dict[str, tuple[tuple[int, int], int, tuple[int, int]]], peer: 
         f" {'x floor':>8} {'MB':>6} {'peer, a pair':>13} {'peer / ours, a warp':>20}",
     ]
     for case, (size, channels, strides) in cases.items():
+        print(case, flush=True)
         least, first = floor(size, channels, strides), None
         for kind, (representation, kernel) in KINDS.items():
-            if size[0] >= 64 and strides == (1, 1) and kind != "exponential":
+            if (size[0] > 64 or (size[0] == 64 and strides == (1, 1))) and kind != "exponential":
                 continue
             x, y = images(size, channels)
             phi = representation(architecture(kernel, strides))
