@@ -59,12 +59,14 @@ class BilinearWarp(Warp):
         """``(B, C, *size)`` at ``(B, P, d)``; returns ``(B, C, [1,] *size)``."""
         d, torus = points.shape[-1], isinstance(self.boundary, Periodic)
         size = tuple(images.shape[-d:])
-        part = points.to(images.dtype) * _per_axis([1 / n for n in reversed(size)], images)
+        own = points.to(images.dtype)  # in place where it is a copy: fresh memory costs more than the arithmetic
+        sides = _per_axis([1.0 / n for n in reversed(size)], images)
+        part = own * sides if own is points else own.mul_(sides)
         if torus:  # from -1 at pixel 0 to 1 at its copy at N
             images = pad(images, (0, 1) * d, mode="circular")
-            places = torch.add(_per_axis([-1.0], images), part - torch.floor(part), alpha=2)
+            places = part.sub_(torch.floor(part)).mul_(2).sub_(1)
         else:  # from border to border
-            places = torch.add(_per_axis([1 / n - 1 for n in reversed(size)], images), part, alpha=2)
+            places = part.mul_(2).add_(_per_axis([1 / n - 1 for n in reversed(size)], images))
         if d == 1:
             images, places = images.unsqueeze(-2), torch.cat([places, torch.zeros_like(places)], -1)
         beyond = "border" if torus else "reflection" if isinstance(self.boundary, Reflect) else "zeros"
