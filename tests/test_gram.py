@@ -207,3 +207,19 @@ def test_threads_may_share_one_representation(generator):
     with ThreadPoolExecutor(4) as pool:
         shared = pool.map(lambda i: gram.distance(x[i : i + 1], x[i + 1 : i + 2]), list(range(11)) * 3)
         assert torch.equal(torch.cat(list(shared)), torch.cat(alone * 3))
+
+
+@pytest.mark.parametrize("size", [(12, 16), (12,), (8, 8)], ids=str)
+@pytest.mark.parametrize("tangent", [False, True])
+def test_large_images_are_pooled_on_both_sides_at_once_to_the_same_numbers(size, tangent, generator, monkeypatch):
+    kernel = kernels.ArcCosine(1) if tangent else kernels.Exponential(2.0)
+    arch = network(kernel, 2, 2)
+    phi = st.GramNTK(arch) if tangent else st.GramCKN(arch)
+    x, y = pair(generator, size)
+    values = phi.kernel(x, y), phi.norm(x)
+    monkeypatch.setattr(pair_program, "ROW_ENTRIES", 0)
+    monkeypatch.setattr(pair_program, "GROUP_ENTRIES", 3 * 8 * 48)  # a few image rows wait
+    monkeypatch.setattr(pair_program, "BLOCK_ENTRIES", 3 * 200)
+    lean = type(phi)(arch)
+    assert torch.allclose(lean.kernel(x, y), values[0], rtol=1e-12, atol=0)
+    assert torch.allclose(lean.norm(x), values[1], rtol=1e-12, atol=0)

@@ -10,6 +10,7 @@ pooling and patches (of layer 1: the inner products themselves), and ends in its
 
 import math
 import threading
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -22,6 +23,10 @@ BLOCK_ENTRIES = 2**20
 """Pair entries of layer 1 held at a time: 8 MB in float64, about a core's share of cache."""
 COPIED_ENTRIES = 2**17
 """Up to this many pairs a shifted copy costs less than the calls that avoid it."""
+ROW_ENTRIES = 2**24
+"""Up to this many entries (128 MB) the first layer's Gram is held with pooled rows; beyond, both sides are pooled."""
+GROUP_ENTRIES = 2**22
+"""Entries of rows that wait to be pooled, when both sides are pooled at once: 32 MB."""
 SELF_BLOCKS = 4
 """K(x, x) is symmetric: in b blocks of rows only (1 + 1 / b) / 2 of it is computed."""
 
@@ -67,11 +72,11 @@ class PairProgram:
         is_self, tangent = left is right, self.tangent
         fused = layer.kernel.exponent is not None and not tangent
         a, b = self._factors(layer.kernel, right, left) if fused else (right.patches, left.patches)
-        entries = BLOCK_ENTRIES // (1 + tangent)
-        rows = max(1, min(-(-h // SELF_BLOCKS) if is_self else h, entries // (w * n)))
-        pooled = None
+        rows = max(1, min(-(-h // SELF_BLOCKS) if is_self else h, BLOCK_ENTRIES // (1 + tangent) // (w * n)))
+        pooled: list[_Pooled] = []
         if not layer.is_last:
-            pooled = [self._buffer(f"rows{i}", (layer.pooled_count, n)) for i in range(1 + tangent)]
+            kind = _Rows if layer.pooled_count * n <= ROW_ENTRIES else _Both
+            pooled = [kind(self, layer, n, i) for i in range(1 + tangent)]
         total = a.new_zeros(())
         for start in range(0, h, rows):
             stop = min(start + rows, h)
@@ -95,14 +100,13 @@ class PairProgram:
             for one in blocks:
                 if is_self:
                     one[:, : one.shape[0]].mul_(0.5)  # K = S + S^T with half of the diagonal blocks in S
-            if pooled is None:
+            if not pooled:
                 total += self._trace(blocks[-1], start, first)
-            else:
-                for one, rows_of_one in zip(blocks, pooled, strict=True):
-                    self._pool_rows(layer, one, rows_of_one, start, first)
-        if pooled is None:
+            for one, sums in zip(blocks, pooled, strict=False):
+                sums.add(one, start, first)
+        if not pooled:
             return [2.0 * total if is_self else total]
-        grams = [self._pool_columns(layer, one, i) for i, one in enumerate(pooled)]
+        grams = [sums.result() for sums in pooled]
         return [gram.add_(gram.T.clone()) for gram in grams] if is_self else grams
 
     @staticmethod
@@ -212,6 +216,64 @@ class PairProgram:
     def __getstate__(self) -> dict[str, object]:
         """Pickled without the memory that it works in."""
         return {**vars(self), "_memory": {}}
+
+
+class _Pooled(Protocol):
+    """A S A^T of a Gram matrix that comes in blocks of rows."""
+
+    def add(self, block: Tensor, start: int, first: int) -> None:
+        """Rows from image row ``start``, columns from ``first`` on."""
+
+    def result(self) -> Tensor:
+        """G(u', v'), ``(N', N')``."""
+
+
+class _Rows:
+    """The rows pooled as they come, then the columns: fast, and holds N' x N entries."""
+
+    def __init__(self, program: PairProgram, layer: LayerPlan, n: int, which: int) -> None:
+        self._program, self._layer, self._which = program, layer, which
+        self._rows = program._buffer(f"rows{which}", (layer.pooled_count, n))
+
+    def add(self, block: Tensor, start: int, first: int) -> None:
+        self._program._pool_rows(self._layer, block, self._rows, start, first)
+
+    def result(self) -> Tensor:
+        return self._program._pool_columns(self._layer, self._rows, self._which)
+
+
+class _Both:
+    """The columns of every block pooled at once, its rows a few image rows later: holds N' x N' entries."""
+
+    def __init__(self, program: PairProgram, layer: LayerPlan, n: int, which: int) -> None:
+        self._program, self._layer = program, layer
+        rows, columns = layer.pooling
+        self._sum = program._buffer(f"pooled{which}", (rows.shape[0], columns.shape[0] * layer.pooled_count)).zero_()
+        self._group = max(1, GROUP_ENTRIES // (columns.shape[0] * layer.pooled_count))
+        shape = (self._group, columns.shape[0], layer.pooled_count)
+        self._waiting, self._from, self._count = program._buffer(f"waiting{which}", shape), 0, 0
+
+    def add(self, block: Tensor, start: int, first: int) -> None:
+        (h, w), (rows, columns) = self._layer.size, self._layer.pooling
+        skipped, width = first // w, columns.shape[0]
+        for one in block.split(w):  # (w, n - first): an image row
+            along_y = torch.matmul(rows[:, skipped:], one.reshape(w, h - skipped, w))  # (w, h', w)
+            along_x = (along_y.view(-1, w) @ columns.T).view(w, -1)  # (w, N')
+            torch.mm(columns, along_x, out=self._waiting[self._count].view(width, -1))
+            self._count += 1
+            if self._count == self._group:
+                self._flush()
+
+    def _flush(self) -> None:
+        if self._count:
+            rows = self._layer.pooling[0][:, self._from : self._from + self._count]
+            self._sum.addmm_(rows, self._waiting[: self._count].flatten(1))
+            self._from, self._count = self._from + self._count, 0
+
+    def result(self) -> Tensor:
+        self._flush()
+        count = self._layer.pooled_count
+        return self._sum.view(count, count).T.contiguous()  # rows of v so far: G(u', v')
 
 
 def _add_shifted(total: Tensor, source: Tensor, c: int, axes: tuple[int, int], overwrite: bool) -> None:
