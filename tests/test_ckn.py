@@ -206,15 +206,26 @@ def test_distances_are_off_the_exact_ones_by_at_most_the_error_that_is_proved(ke
     assert (ckn.approximation_error(x) < 4 * x.flatten(1).norm(dim=1)).all()
 
 
-def test_an_error_that_forgets_a_layer_is_caught():
-    """One layer: the representation's own error is sqrt(||Phi||^2 - ||Phi^||^2) at most; half of it is too little."""
+def test_the_proved_error_of_one_layer_is_what_its_projection_loses():
+    """Without pooling ||Phi - Phi^||^2 = ||Phi||^2 - ||Phi^||^2, from the exact kernel."""
     arch = st.Architecture((st.Layer(3, 0.0, 1, kernels.Exponential(4.0)),), None)
     x = st.images.load("fashion", count=4, size=(12, 12))
     ckn = st.CKN.fit(arch, x, filters=(6,), generator=torch.Generator().manual_seed(0))
     apart = (st.GramCKN(arch).norm(x).square() - ckn.reference(x).norm.square()).clamp_min(0).sqrt()
-    error = ckn.approximation_error(x)
-    assert torch.allclose(error, apart, rtol=1e-6)
-    assert (apart > 0.5 * error).all()
+    assert torch.allclose(ckn.approximation_error(x), apart, rtol=1e-6)
+
+
+def test_the_proved_error_carries_what_earlier_layers_lost():
+    """Few anchors in layer 1, as many as patches in layer 2: the distance is off by layer 1's loss alone."""
+    kernel = kernels.Exponential(4.0)
+    arch = st.Architecture((st.Layer(3, 0.5, 1, kernel), st.Layer(3, 0.5, 1, kernel)), None)
+    x = st.images.load("fashion", count=2, size=(12, 12))
+    ckn = st.CKN.fit(arch, x, filters=(2, 250), generator=torch.Generator().manual_seed(0))
+    first = st.CKN(st.Architecture(arch.layers[:1], None), list(ckn.anchors)[:1])
+    last = ckn.approximation_error(x) - kernel.lipschitz * first.approximation_error(x)  # the loss of layer 2
+    gap = (ckn.distance(x[:1], x[1:]) - st.GramCKN(arch).distance(x[:1], x[1:])).abs()
+    assert (last > 0).all()
+    assert last.sum() < gap.item() < ckn.approximation_error(x).sum()
 
 
 def test_a_ridge_has_no_proved_error():
