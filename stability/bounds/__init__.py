@@ -20,7 +20,7 @@ from stability.bounds.patches import (
     patch_shift,
     patch_symmetric,
 )
-from stability.bounds.rung import Rung, Scope, Status, Term
+from stability.bounds.rung import Rung, Scope, Status, Term, certifying
 from stability.bounds.sampling import aliasing, interpolation_gain, sampling_gain
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "c1",
     "c2",
     "c_p",
+    "certifying",
     "commutator",
     "commutator_divergence",
     "commutator_hessian",

@@ -1,7 +1,8 @@
 """What a bound says of itself: its status, its scope, its terms."""
 
 import enum
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ class Rung:
         status: proof, enclosure, estimate ... the weakest among the rows.
         scope: which images and fields it speaks of.
         terms: the addends, one per layer and one for the last pooling.
+        allowances: what sampling and round-off may add to the observed distance beside this bound, by name, ``(B,)``
+            each in the same unit; the theorem on the torus knows nothing of them.
     """
 
     name: str
@@ -66,3 +69,30 @@ class Rung:
     status: Status
     scope: Scope
     terms: tuple[Term, ...] = ()
+    allowances: "Mapping[str, Tensor]" = field(default_factory=dict)
+
+
+def certifying(rung: Rung) -> Rung:
+    """The rung, if it may certify a label or a radius: a proof, for every field with the given norms.
+
+    Raises:
+        ValueError: if it speaks of one field only, or is no proof.
+
+    >>> import torch
+    >>> one = Rung("x_specific", torch.ones(1), Status.NUMERICAL, Scope(every_image=False, every_field=False))
+    >>> certifying(one)
+    Traceback (most recent call last):
+    ValueError: a certificate must hold for every field with these norms, got the rung 'x_specific' (this image, \
+this field); use closed_form or energy
+    """
+    if not rung.scope.every_field:
+        raise ValueError(
+            f"a certificate must hold for every field with these norms, got the rung {rung.name!r} ({rung.scope}); "
+            "use closed_form or energy"
+        )
+    if rung.status not in (Status.PROOF, Status.NUMERICAL):
+        raise ValueError(
+            f"a certificate must be a proof, got the rung {rung.name!r} with the status {str(rung.status)!r}; use a "
+            "field and an architecture that the theorem covers"
+        )
+    return rung

@@ -5,11 +5,15 @@ sum over output positions and channels.
 """
 
 import abc
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from stability.architecture import Architecture
+
+if TYPE_CHECKING:
+    from stability.representations.stages import Stages
 
 
 class Reference(abc.ABC):
@@ -75,6 +79,10 @@ class Representation(nn.Module, abc.ABC):
     @abc.abstractmethod
     def refined(self, factor: int) -> "Representation":
         """The same representation on grids ``factor`` times as fine: scales and patches keep their extent."""
+
+    def stages(self, image: Tensor) -> "Stages | None":
+        """z_0, ..., z_n of one image ``(C, *size)``; None where the theory says nothing about the layers."""
+        return None
 
     def norm(self, images: Tensor) -> Tensor:
         """||Phi(x)||, ``(B,)``, float64."""

@@ -2,18 +2,21 @@ r"""``CKN``: the finite-dimensional convolutional kernel network of any ``Archit
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from stability.architecture import Architecture
+from stability.architecture import Architecture, Layer
 from stability.grid import check_images, spatial_size
+from stability.kernels import Kernel
 from stability.operators.kernel_map import check_kernel, inverse_root, kernel_map
 from stability.operators.patches import extract_patches
 from stability.operators.pooling import sampling_gains
 from stability.operators.spherical_kmeans import spherical_kmeans
 from stability.representations.explicit import BATCH, ExplicitRepresentation
 from stability.representations.maps import low_passed, pooled
+from stability.representations.stages import ExplicitStages
 
 ROUND_OFF = 1e-12
 """Of |P y|^2: what arithmetic may hide of the energy that a projection loses."""
@@ -125,6 +128,11 @@ class CKN(ExplicitRepresentation):
         """The same network on grids ``factor`` times as fine."""
         return CKN(self.architecture, list(self.anchors), self.refinement * factor, self.ridge)
 
+    def stages(self, image: Tensor) -> ExplicitStages:
+        """z_0, ..., z_n of one image, in float64."""
+        maps = [partial(_projection, layer.kernel, z, self.ridge) for layer, z in self._layers()]
+        return ExplicitStages(self.architecture, self.refinement, image, maps)
+
     def layers(self, images: Tensor) -> list[Tensor]:
         """The pooled maps A_k z_k of every layer, ``(B, m_k, *size_k)``."""
         size = spatial_size(check_images(images))
@@ -134,6 +142,9 @@ class CKN(ExplicitRepresentation):
             root = self.get_buffer(f"root_{k}")
             maps.append(_layer(self.architecture, k, z, root, maps[-1], len(size), self.refinement))
         return maps[1:]
+
+    def _layers(self) -> list[tuple[Layer, Tensor]]:
+        return list(zip(self.architecture.layers, self.anchors, strict=True))
 
     def forward(self, images: Tensor) -> Tensor:
         """A_n z_n, ``(B, m_n, *size')`` for images ``(B, C, *size)``."""
@@ -190,6 +201,12 @@ class CKN(ExplicitRepresentation):
                 y = pooled(self.architecture, k, mapped, len(size), self.refinement)
             parts.append(total)
         return torch.cat(parts)
+
+
+def _projection(kernel: Kernel, anchors: Tensor, ridge: float, patches: Tensor) -> Tensor:
+    """psi of patches ``(p, N)``, in their dtype."""
+    units = anchors.detach().to(patches.dtype)
+    return kernel_map(kernel, units, inverse_root(kernel, units, ridge), patches[None])[0]
 
 
 def _layer(

@@ -2,6 +2,7 @@ r"""``cnn``, ``CNN``: the convolutional network of an ``Architecture``, M_k z = 
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from stability.grid import check_images, spatial_size
 from stability.operators.convolution import filtered
 from stability.representations.explicit import ExplicitRepresentation
 from stability.representations.maps import low_passed, pooled
+from stability.representations.stages import ExplicitStages
 
 RELU = ReLU()
 
@@ -97,6 +99,11 @@ class CNN(ExplicitRepresentation):
         """The same network, with the same parameters, on grids ``factor`` times as fine."""
         return CNN(self.architecture, list(self.weights), self.activation, self.refinement * factor)
 
+    def stages(self, image: Tensor) -> ExplicitStages:
+        """z_0, ..., z_n of one image, in float64."""
+        maps = [partial(_layer_map, w.detach().double(), self.activation) for w in self.weights]
+        return ExplicitStages(self.architecture, self.refinement, image, maps)
+
     def layers(self, images: Tensor) -> list[Tensor]:
         """The pooled maps A_k z_k of every layer, ``(B, m_k, *size_k)``, differentiable."""
         size = spatial_size(check_images(images))
@@ -116,6 +123,11 @@ class CNN(ExplicitRepresentation):
     def forward(self, images: Tensor) -> Tensor:
         """A_n z_n, ``(B, m_n, *size')`` for images ``(B, C, *size)`` in the network's dtype."""
         return self.layers(images)[-1]
+
+
+def _layer_map(weight: Tensor, activation: Activation, patches: Tensor) -> Tensor:
+    """s(W z) of patches ``(p, N)``."""
+    return activation(weight @ patches)
 
 
 def cnn(

@@ -11,6 +11,7 @@ from stability.kernels import Linear
 from stability.operators.patches import extract_patches
 from stability.operators.pooling import pool, pooling_matrices
 from stability.representations.base import KernelRepresentation, Reference, as_float64, paired
+from stability.representations.stages import PairStages
 
 BATCH = 8
 """Images whose features are held at once: with strides there are e^(d depth) channels."""
@@ -85,6 +86,10 @@ class LinearGram(KernelRepresentation):
     def refined(self, factor: int) -> "LinearGram":
         """The same filters on grids ``factor`` times as fine."""
         return LinearGram(self.architecture, self.refinement * factor)
+
+    def stages(self, image: Tensor) -> PairStages:
+        """z_0, ..., z_n in coordinates."""
+        return PairStages(self.architecture, self.refinement, image)
 
     def reference(self, images: Tensor) -> LinearReference:
         """The images themselves and ||Phi(x)||."""

@@ -16,6 +16,7 @@ from stability.representations.base import KernelRepresentation, Reference, as_f
 from stability.representations.pair_gradient import safe_root, squared_distance
 from stability.representations.pair_plan import ImageState, PairPlan
 from stability.representations.pair_program import PairProgram
+from stability.representations.stages import PairStages
 
 FLOOR = 4.0
 """The floor in units of the distance that round-off puts between an image and itself."""
@@ -111,6 +112,10 @@ class PairRepresentation(KernelRepresentation, abc.ABC):
             images: ``(B, C, H, W)`` or ``(B, C, N)``, finite floating point.
         """
         return PairReference(self._program(images), as_float64(images))
+
+    def stages(self, image: Tensor) -> PairStages | None:
+        """z_0, ..., z_n in coordinates, ``O(N^3)``; None for the tangent kernel, whose layers are no pointwise maps."""
+        return None if self._tangent else PairStages(self.architecture, self.refinement, image)
 
     def norm(self, images: Tensor) -> Tensor:
         """||Phi(x)||, ``(B,)``, float64."""

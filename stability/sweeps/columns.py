@@ -14,7 +14,7 @@ from stability.allowances import divides, is_projection, pushed
 from stability.architecture import Architecture
 from stability.bounds.closed_form import ClosedForm
 from stability.bounds.rung import Status
-from stability.ladders import closed_forms
+from stability.ladders.closed import closed_forms
 from stability.operators.pooling import sampling_gains
 from stability.plain_data import describe
 from stability.representations.base import Representation, own_lipschitz

@@ -1,0 +1,166 @@
+r"""``ladder``: for each image and field, what is observed and every bound that stands above it.
+
+    observed <= rung + its allowances,    all in units of ||x||.
+
+The rungs of the discrete theorem (``x_specific``, ``early_stop``) hold for the network as it is sampled; their one
+allowance is computed. The others speak of functions on the torus and of the exact L_tau; what the grid and the warp
+add is computed and printed. On a grid twice as fine the exact warp loses next to nothing, so that the change from one
+grid to the other holds what the projection does to the distance, and only what is lost on the finer grid remains.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from stability.allowances import (
+    REFINEMENT,
+    divides,
+    is_projection,
+    low_pass_difference,
+    pushed,
+    refined_distance,
+    refinement_fits,
+)
+from stability.boundaries import Periodic
+from stability.bounds.rung import Rung, Status
+from stability.deformations.base import Deformation
+from stability.grid import band_limit, check_images
+from stability.ladders.closed import THIS, aliasing_part, closed_form_rung, closed_forms, trivial_norms
+from stability.ladders.layerwise import layerwise, maps_fit
+from stability.ladders.result import Ladder
+from stability.operators.pooling import sampling_gains
+from stability.representations.base import Representation, own_lipschitz
+from stability.warps.band_limited import BandLimitedWarp, check_band_limited
+from stability.warps.base import Warp
+from stability.warps.error import interpolation_error
+
+
+def ladder(
+    representation: Representation,
+    images: Tensor,
+    deformation: Deformation,
+    *,
+    warp: Warp | None = None,
+    refinement: bool | None = None,
+    maps: bool | None = None,
+) -> Ladder:
+    """Observed distance and every bound above it, for image i and field i.
+
+    Args:
+        representation: one with an ``architecture`` (``GramCKN``, ``LinearGram``, ``CKN``, ``CNN``).
+        images: ``(B, C, *size)``, band-limited.
+        deformation: batch shape ``()``, ``(1,)`` or ``(B,)``; or any ``(F,)`` for a single image.
+        warp: how the images are deformed; by default ``BandLimitedWarp()``.
+        refinement: evaluate the distance on a grid twice as fine as well (16 times the work in 2-D). By default
+            where it takes seconds and at most 0.8 GB. Without it ``refinement`` is NaN and the closed form of an
+            inexact warp is an estimate.
+        maps: evaluate the rungs that look at the network's maps of x as well: ``x_specific``, ``early_stop`` and
+            ``energy``. By default where it takes seconds.
+
+    Returns:
+        A ``Ladder`` with the rungs ``x_specific``, ``early_stop``, ``trivial`` (this image, this field), ``energy``
+        (this image, every field with these norms), ``closed_form`` and ``trivial_norms`` (every image, every field
+        with these norms).
+
+    Raises:
+        ValueError: for images that are not finite or do not fit the field, or a representation without architecture.
+
+    Reference: docs/theory.md; Bietti & Mairal 2019, theorem 7.
+    """
+    warp = warp if warp is not None else BandLimitedWarp()
+    if not isinstance(representation, Representation):
+        raise ValueError(
+            f"representation must be a Representation, got {type(representation).__name__}; use GramCKN(architecture)"
+        )
+    if not warp.deforms:
+        raise ValueError(f"warp must deform the images for bounds on deformations, got {warp!r}; use BandLimitedWarp()")
+    if not isinstance(warp.boundary, Periodic):
+        raise ValueError(
+            f"warp must be periodic for bounds on the torus, got {warp.boundary!r}; "
+            "a field that vanishes at the border needs no other one"
+        )
+    architecture = representation.architecture
+    if architecture is None:
+        raise ValueError("representation must have an architecture for bounds, got None; measure its distance instead")
+    lipschitz = own_lipschitz(representation)
+    if lipschitz is not None and math.inf in lipschitz:
+        raise ValueError(
+            f"representation must be Lipschitz for bounds, got {type(representation).__name__}, which is not; measure "
+            "its distance instead"
+        )
+    check_images(images, deformation.d)
+    if images.ndim != deformation.d + 2:
+        raise ValueError(f"images must have shape (B, C, *size), got {tuple(images.shape)}; add the batch axis")
+    check_band_limited(images, deformation.d)
+    images, deformation = _paired(band_limit(images.double(), deformation.d), deformation)
+    rows, exact = len(images), is_projection(warp)
+    norm_x = images.flatten(1).norm(dim=1)
+    warped = warp(images, deformation)
+    norm_warped = warped.flatten(1).norm(dim=1)
+    reference = representation.reference(images)
+    observed = reference.distance(warped)
+    forms = closed_forms(architecture, deformation, rows, lipschitz)
+    gains = sampling_gains(architecture, deformation.size)
+    error = interpolation_error(images, deformation, warp, antialiasing=architecture.antialiasing, warped=warped)
+    change, remaining = torch.full_like(observed, math.nan), error
+    if refinement_fits(architecture, deformation.size) if refinement is None else refinement:
+        fine, fine_images, fine_warped = refined_distance(representation, images, deformation)
+        coarse = observed if exact else reference.distance(BandLimitedWarp()(images, deformation))
+        change = (fine - coarse).abs()
+        fine_error = interpolation_error(
+            fine_images,
+            deformation.refined(REFINEMENT),
+            BandLimitedWarp(),
+            antialiasing=(architecture.antialiasing or 0.0) * REFINEMENT,
+            warped=fine_warped,
+        ).div(REFINEMENT ** (deformation.d / 2))
+        remaining = fine_error if exact else error + fine_error
+    difference = low_pass_difference(architecture, images, warped)
+    trivial = pushed(architecture, gains, difference, (norm_x * norm_warped).sqrt(), lipschitz)
+    status = Status.weakest(*(form.status for form in forms))
+    if not (exact or change.isfinite().all()) or not divides(architecture, deformation.size):
+        status = Status.weakest(status, Status.ESTIMATE)
+
+    def allowance(errors: Tensor) -> Tensor:
+        return pushed(architecture, gains, errors, norm_warped + errors, lipschitz) / norm_x
+
+    floor, defect = reference.floor / norm_x, allowance(remaining)
+    round_off = {"floor": floor}
+    sampling = {"floor": floor, "defect": defect, "refinement": change / norm_x}
+    rungs = [Rung("trivial", trivial / norm_x, Status.PROOF, THIS, allowances=round_off)]
+    commutation = torch.full_like(observed, math.nan)
+    if maps_fit(architecture, representation, deformation.size) if maps is None else maps:
+        own = lipschitz or architecture.lipschitz
+        found = layerwise(representation, images, warped, deformation, warp, forms, own, gains)
+        if found is not None:
+            lower, commutation, energy = found.in_units_of(norm_x, floor)
+            rungs = [*lower, *rungs, energy(status, sampling)]
+    rungs += [
+        closed_form_rung(forms, norm_x, status, sampling),
+        trivial_norms(forms, math.prod(gains), math.prod(lipschitz or ()), norm_warped / norm_x, exact, sampling),
+    ]
+    return Ladder(
+        observed=observed / norm_x,
+        rungs=tuple(rungs),
+        interpolation_error=allowance(error),
+        commutation_defect=commutation,
+        defect=defect,
+        refinement=change / norm_x,
+        aliasing=norm_x.new_tensor([aliasing_part(form) for form in forms]),
+        floor=floor,
+        norm_x=norm_x,
+        norm_phi=reference.norm,
+    )
+
+
+def _paired(images: Tensor, deformation: Deformation) -> tuple[Tensor, Deformation]:
+    shape, count = tuple(deformation.batch_shape), len(images)
+    if len(shape) > 1 or (len(shape) == 1 and shape[0] not in (1, count) and count != 1):
+        raise ValueError(
+            f"the batch of fields must be (), (1,) or ({count},) for {count} images, got {shape}; pair image i with "
+            "field i, or loop over the images"
+        )
+    if len(shape) == 1 and count == 1 and shape[0] > 1:
+        images = images.expand(shape[0], *images.shape[1:])
+    return images, deformation

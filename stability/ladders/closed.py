@@ -1,0 +1,90 @@
+"""The theorem in closed form for every row of a ladder, from the certified norms of its field."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from stability.architecture import Architecture
+from stability.bounds.closed_form import EVERY, ClosedForm, closed_form
+from stability.bounds.rung import Rung, Scope, Status, Term
+from stability.deformations.base import Deformation
+from stability.deformations.domains import Window
+
+THIS = Scope(every_image=False, every_field=False)
+
+
+def closed_form_rung(
+    forms: Sequence[ClosedForm], norm_x: Tensor, status: Status, allowances: Mapping[str, Tensor]
+) -> Rung:
+    """The closed forms of all rows as one rung."""
+    value = norm_x.new_tensor([form.value for form in forms])
+    return Rung("closed_form", value, status, EVERY, _terms(forms, norm_x), allowances)
+
+
+def closed_forms(
+    architecture: Architecture, deformation: Deformation, rows: int, lipschitz: Sequence[float] | None = None
+) -> list[ClosedForm]:
+    """The theorem in closed form for each field, from its certified norms; one entry per row; rho_k if given.
+
+    A field of a window that does not vanish at the border jumps at the torus' seam: not covered.
+    """
+    domain = deformation.domain
+    if isinstance(domain, Window) and not domain.vanishing:
+        note = "the field lives on a window and does not vanish at its border: on the torus it jumps"
+        return [ClosedForm(math.inf, "none", Status.NOT_COVERED, math.inf, notes=(note,))] * rows
+    norms = deformation.norms()
+    residual = deformation.without_mean().norms().displacement.upper
+    columns = torch.broadcast_tensors(
+        norms.displacement.upper,
+        norms.jacobian.upper,
+        norms.hessian.upper,
+        norms.divergence.upper,
+        deformation.mean.norm(dim=-1),
+        residual,
+    )
+    values = torch.stack(columns, dim=-1).reshape(-1, 6).tolist()
+    forms = [
+        closed_form(
+            architecture,
+            displacement_norm=a,
+            jacobian_norm=b,
+            hessian_norm=h if math.isfinite(h) else None,
+            divergence_norm=divergence,
+            mean_displacement=mean,
+            residual_displacement=rest,
+            d=deformation.d,
+            lipschitz=lipschitz,
+        )
+        for a, b, h, divergence, mean, rest in values
+    ]
+    return forms if len(forms) == rows else forms * rows
+
+
+def trivial_norms(
+    forms: Sequence[ClosedForm], gain: float, rho: float, ratio: Tensor, exact: bool, allowances: Mapping[str, Tensor]
+) -> Rung:
+    """gain (1 + (1-b)^(-d/2)): both representations are at most as long as their images (gain: what strides add).
+
+    Kernel maps preserve norms, so that prod rho does not enter (rho = 1); of other layers it does (``trivial_norms``
+    has it already). Beyond b = 1, and for a warp that is no projection of L_tau x, the measured ||W x|| / ||x|| stands
+    for (1-b)^(-d/2), for this image and this field.
+    """
+    by_norms = ratio.new_tensor([form.trivial_norms for form in forms])
+    if exact and bool(by_norms.isfinite().all()):
+        return Rung("trivial_norms", gain * by_norms, Status.PROOF, EVERY, allowances=allowances)
+    return Rung("trivial_norms", gain * rho * (1.0 + ratio), Status.PROOF, THIS, allowances=allowances)
+
+
+def aliasing_part(form: ClosedForm) -> float:
+    """Sum of a closed form's aliasing terms; NaN where it is not covered."""
+    if not form.terms:
+        return math.nan
+    return math.fsum(float(term.value) for term in form.terms if term.name.startswith("aliasing"))
+
+
+def _terms(forms: Sequence[ClosedForm], like: Tensor) -> tuple[Term, ...]:
+    names = list(dict.fromkeys(term.name for form in forms for term in form.terms))
+    values = [{term.name: float(term.value) for term in form.terms} for form in forms]
+    return tuple(Term(name, like.new_tensor([row.get(name, 0.0) for row in values])) for name in names)

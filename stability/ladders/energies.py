@@ -1,0 +1,85 @@
+r"""What an image keeps and loses on its way through a network: all of x that the rungs for every field need.
+
+    Delta_k = ||z_{k-1}||^2 - ||A_{k-1} z_{k-1}||^2 = sum over frequencies of (1 - exp(-sigma^2 |omega|^2)) P_{k-1},
+
+P_k the power spectrum of the (vector-valued) map z_k. Constants commute with every deformation, so that norms may be
+taken about the mean.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from stability.representations.stages import Stages
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Power of one map over the frequencies of its grid.
+
+    Args:
+        power: ``(M,)``, in the unit of ||x||^2, without the constant.
+        frequencies: ``(M, d)`` in radians per pixel.
+        sigma: scale of the pooling that follows, in pixels.
+    """
+
+    power: Tensor
+    frequencies: Tensor
+    sigma: float
+
+    @cached_property
+    def squares(self) -> Tensor:
+        """|omega|^2, ``(M,)``."""
+        return self.frequencies.square().sum(-1)
+
+    @property
+    def centred(self) -> float:
+        """||z - mean z||."""
+        return math.sqrt(float(self.power.sum()))
+
+    @property
+    def removed(self) -> float:
+        """Delta^(1/2), Delta = ||z||^2 - ||A z||^2."""
+        return math.sqrt(float((self.power * -torch.expm1(-(self.sigma**2) * self.squares)).sum()))
+
+    @cached_property
+    def _tensor(self) -> Tensor:
+        """The integral of grad y grad y^T for y = A z, ``(d, d)``."""
+        weights = self.power * torch.exp(-(self.sigma**2) * self.squares)
+        return (self.frequencies * weights[:, None]).T @ self.frequencies
+
+    @property
+    def gradient(self) -> float:
+        """||grad A z||."""
+        return math.sqrt(float(self._tensor.trace()))
+
+    @property
+    def directional_gradient(self) -> float:
+        """The largest ||e . grad A z|| over unit vectors e: what a translation can see."""
+        return math.sqrt(max(float(torch.linalg.eigvalsh(self._tensor)[-1]), 0.0))
+
+    def translated(self, distance: float) -> float:
+        """The most that ||A z(. - c) - A z|| can be for |c| <= distance: at most |c| ||e . grad|| and 2 ||A z||."""
+        size = math.sqrt(float((self.power * torch.exp(-(self.sigma**2) * self.squares)).sum()))
+        return min(distance * self.directional_gradient, 2.0 * size)
+
+
+def spectra(stages: Stages) -> tuple[Spectrum, ...]:
+    """The spectra of F z_0, z_1, ..., z_n, each with the scale of the pooling that follows it."""
+    found = []
+    for k, maps in enumerate(stages.maps):
+        front_end = stages.architecture.front_end
+        if k == 0 and front_end is not None:
+            maps = front_end.apply(maps[None], stages.d, stages.refinement)[0]
+        size = maps.shape[1:]
+        axes = tuple(range(1, maps.ndim))
+        power = torch.fft.fftn(maps, dim=axes).abs().square().sum(0) * (stages.cell(k) / math.prod(size))
+        step = stages.spacing(k) / stages.refinement  # pixels of the architecture per cell
+        waves = [2 * math.pi / step * torch.fft.fftfreq(n, dtype=power.dtype, device=power.device) for n in size]
+        grid = torch.stack(torch.meshgrid(*waves, indexing="ij")[::-1], dim=-1)  # (*size, d), last axis (x, y)
+        sigma = stages.architecture.scales[k]
+        found.append(Spectrum(power.flatten()[1:], grid.flatten(0, -2)[1:], sigma))
+    return tuple(found)

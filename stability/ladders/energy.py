@@ -1,0 +1,66 @@
+r"""The rung for this image and every field with the given norms: only energies of x enter.
+
+    sum_k R_{k-1} min( g_k Delta_k^(1/2), N_k ||z_{k-1} - mean|| )  +  last,    y = A_n z_n,
+    last = min( N ||z_n - mean||,  g Delta_{n+1}^(1/2) + c_{d/2}(b) r ||grad y|| + |c| sup_e ||e . grad y|| ),
+
+with the constants of the closed form: N_k >= ||[P_k A_{k-1}, L]||, N >= ||A_n L - A_n||, g_k those of the energy forms
+||[P_k A_{k-1}, L] z|| <= g_k (||z||^2 - ||A_{k-1} z||^2)^(1/2), g the same without a patch; tau = c + a rest of sup r.
+"""
+
+import math
+from collections.abc import Sequence
+
+from stability.bounds.closed_form import ClosedForm
+from stability.bounds.constants import c_p
+from stability.bounds.field import FieldNorms
+from stability.bounds.forms import patch_energy
+from stability.ladders.energies import Spectrum
+
+
+def energy_terms(
+    form: ClosedForm, norms: FieldNorms, spectra: Sequence[Spectrum], lipschitz: Sequence[float], norm_x: float
+) -> dict[str, float]:
+    """The addends of the rung in the unit of ||x||: layers, last pooling, mean removal, aliasing.
+
+    Args:
+        form: the closed form of the same field, with its constants.
+        norms: of the field.
+        spectra: of F z_0, z_1, ..., z_n.
+        lipschitz: rho_1, ..., rho_n.
+        norm_x: ||x||, which multiplies what the closed form adds for strides.
+
+    Returns:
+        Terms by name; infinite where the closed form is not covered.
+    """
+    if not form.terms:
+        return {"not covered": math.inf}
+    terms = {}
+    for k, row in enumerate(form.constants["layers"], start=1):
+        before, gain = spectra[k - 1], math.prod(lipschitz[k - 1 :])
+        amount = row["bound"] * before.centred
+        if math.isfinite(row["energy"]):
+            amount = min(amount, row["energy"] * before.removed)
+        terms[f"layer {k}"] = gain * amount if amount else 0.0
+    terms["last pooling"] = _last(form, norms, spectra[-1])
+    gain = math.prod(lipschitz)
+    for term in form.terms:
+        if term.name == "mean removal":  # ||mean(L x_c)|| <= this times ||x_c||
+            terms[term.name] = float(term.value) * spectra[0].centred
+        elif term.name.startswith("aliasing"):
+            terms[term.name] = float(term.value) * norm_x
+    return terms if math.isfinite(gain) else {"not covered": math.inf}
+
+
+def _last(form: ClosedForm, norms: FieldNorms, spectrum: Spectrum) -> float:
+    """The least bound of ||(A_n L - A_n) z_n||."""
+    by_norm = min(value for name, value in form.constants.items() if name in ("last", "last, split"))
+    bounds = [by_norm * spectrum.centred]
+    if spectrum.sigma > 0:
+        disturbed = patch_energy(norms, spectrum.sigma, 0.0).value * spectrum.removed
+        moved = c_p(norms.d / 2, norms.jacobian)
+        bounds.append(disturbed + moved * norms.displacement * spectrum.gradient)
+        if math.isfinite(norms.residual):
+            bounds.append(disturbed + moved * norms.residual * spectrum.gradient + spectrum.translated(norms.mean))
+    if norms.jacobian == 0:
+        bounds.append(spectrum.translated(norms.displacement))
+    return min(bounds)

@@ -1,0 +1,124 @@
+"""The rungs that look at a network's own maps of x: x-specific and early stop for this field, energy for every one."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stability.architecture import Architecture
+from stability.bounds.closed_form import ClosedForm
+from stability.bounds.field import FieldNorms
+from stability.bounds.rung import Rung, Scope, Status, Term
+from stability.deformations.base import Deformation
+from stability.ladders.closed import THIS
+from stability.ladders.energies import spectra
+from stability.ladders.energy import energy_terms
+from stability.ladders.grid_warp import grid_warp
+from stability.ladders.x_specific import Telescope, telescope
+from stability.representations.base import Representation
+from stability.representations.explicit import ExplicitRepresentation
+from stability.warps.base import Warp
+
+EVERY_FIELD = Scope(every_image=False, every_field=True)
+AFFORDABLE_POSITIONS = 40**2
+"""Positions of a grid up to which the maps of an exact kernel are decomposed without being asked."""
+AFFORDABLE_MATRIX = 64**2
+"""Positions up to which a deformation is held as a matrix without being asked."""
+
+
+@dataclass(frozen=True)
+class Layerwise:
+    """What was found row by row, in the unit of ||x||."""
+
+    telescopes: tuple[Telescope, ...]
+    energies: tuple[dict[str, float], ...]
+
+    def in_units_of(
+        self, norm_x: Tensor, floor: Tensor
+    ) -> tuple[list[Rung], Tensor, Callable[[Status, Mapping[str, Tensor]], Rung]]:
+        """The rungs for this field, their commutation defect, and the rung for every field, given its status."""
+
+        def column(values: Sequence[float]) -> Tensor:
+            return norm_x.new_tensor(values) / norm_x
+
+        early = [steps.early for steps in self.telescopes]
+        hidden = column([steps.floor for steps in self.telescopes]) + floor
+        commutation = column([steps.defect for steps in self.telescopes])
+        value = column([steps.value for steps in self.telescopes])
+        status = Status.NUMERICAL if bool(torch.isfinite(value).all()) else Status.NOT_COVERED
+        names = [f"layer {k}" for k in range(1, len(self.telescopes[0].commutators) + 1)] + ["last pooling"]
+        columns = zip(*(steps.terms for steps in self.telescopes), strict=True)
+        terms = tuple(Term(name, column(values)) for name, values in zip(names, columns, strict=True))
+        lower = [
+            Rung("x_specific", value, status, THIS, terms, {"floor": hidden, "commutation defect": commutation}),
+            Rung(
+                "early_stop",
+                column([bound for _, bound, _ in early]),
+                Status.NUMERICAL,
+                THIS,
+                (Term("layers before the stop", norm_x.new_tensor([float(j) for j, _, _ in early])),),
+                {"floor": hidden, "commutation defect": column([defect for _, _, defect in early])},
+            ),
+        ]
+
+        def energy(status: Status, allowances: Mapping[str, Tensor]) -> Rung:
+            names = list(dict.fromkeys(name for row in self.energies for name in row))
+            parts = tuple(Term(name, column([row.get(name, 0.0) for row in self.energies])) for name in names)
+            total = column([math.fsum(row.values()) for row in self.energies])
+            return Rung("energy", total, status, EVERY_FIELD, parts, allowances)
+
+        return lower, commutation, energy
+
+
+def layerwise(
+    representation: Representation,
+    images: Tensor,
+    warped: Tensor,
+    deformation: Deformation,
+    warp: Warp,
+    forms: Sequence[ClosedForm],
+    lipschitz: tuple[float, ...],
+    gains: tuple[float, ...],
+) -> Layerwise | None:
+    """Telescoped sum and energies of every row; None for a representation that does not show its maps."""
+    architecture = representation.architecture
+    assert architecture is not None
+    telescopes, energies, stages, warps = [], [], None, {}
+    several = len(deformation.batch_shape) > 0 and deformation.batch_shape[0] > 1
+    for i, (image, moved) in enumerate(zip(images, warped, strict=True)):
+        if stages is None or not torch.equal(image, images[i - 1]):
+            stages = representation.stages(image)
+            if stages is None:
+                return None
+            powers = spectra(stages)
+        if i == 0 or several:
+            field = deformation[i] if several else deformation[0] if deformation.batch_shape else deformation
+            warps = {spacing: grid_warp(field, warp, spacing) for spacing in set(architecture.spacings[:-1])}
+        telescopes.append(telescope(stages, moved, warps, lipschitz, gains))
+        energies.append(energy_terms(forms[i], _norms(forms[i]), powers, lipschitz, float(image.norm())))
+    return Layerwise(tuple(telescopes), tuple(energies))
+
+
+def maps_fit(architecture: Architecture, representation: Representation, size: tuple[int, ...]) -> bool:
+    """Whether the maps and their deformations take seconds and at most a few hundred megabytes."""
+    explicit = isinstance(representation, ExplicitRepresentation)
+    return math.prod(size) <= (AFFORDABLE_MATRIX if explicit else AFFORDABLE_POSITIONS)
+
+
+def _norms(form: ClosedForm) -> FieldNorms:
+    """The norms that a closed form was given."""
+    given = form.constants
+    if not form.terms:
+        return FieldNorms(math.inf, 0.0)
+    return FieldNorms(
+        displacement=given["a"],
+        jacobian=given["b"],
+        hessian=given["H"],
+        mean=given["mean"],
+        residual=given["residual"],
+        divergence=None if math.isnan(given["divergence"]) else given["divergence"],
+        volume_preserving=given["volume_preserving"],
+        d=given["d"],
+    )
