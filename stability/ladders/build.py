@@ -27,7 +27,7 @@ from stability.bounds.rung import Rung, Status
 from stability.deformations.base import Deformation
 from stability.grid import band_limit, check_images
 from stability.ladders.closed import THIS, aliasing_part, closed_form_rung, closed_forms, trivial_norms
-from stability.ladders.layerwise import layerwise, maps_fit
+from stability.ladders.layerwise import Row, layerwise, maps_fit
 from stability.ladders.result import Ladder
 from stability.operators.pooling import sampling_gains
 from stability.representations.base import Representation, own_lipschitz
@@ -132,7 +132,9 @@ def ladder(
     commutation = torch.full_like(observed, math.nan)
     if maps_fit(architecture, representation, deformation.size) if maps is None else maps:
         own = lipschitz or architecture.lipschitz
-        found = layerwise(representation, images, warped, deformation, warp, forms, own, gains)
+        several = len(deformation.batch_shape) > 0
+        ones = [deformation[i % deformation.batch_shape[0]] for i in range(rows)] if several else [deformation] * rows
+        found = layerwise(representation, map(Row, images, warped, ones, forms), warp, own, gains)
         if found is not None:
             lower, commutation, energy = found.in_units_of(norm_x, floor)
             rungs = [*lower, *rungs, energy(status, sampling)]

@@ -1,7 +1,7 @@
 """The rungs that look at a network's own maps of x: x-specific and early stop for this field, energy for every one."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,7 @@ from stability.bounds.field import FieldNorms
 from stability.bounds.rung import Rung, Scope, Status, Term
 from stability.deformations.base import Deformation
 from stability.ladders.closed import THIS
-from stability.ladders.energies import spectra
+from stability.ladders.energies import Spectrum, spectra
 from stability.ladders.energy import energy_terms
 from stability.ladders.grid_warp import grid_warp
 from stability.ladders.x_specific import Telescope, telescope
@@ -72,32 +72,47 @@ class Layerwise:
         return lower, commutation, energy
 
 
+@dataclass(frozen=True)
+class Row:
+    """One image under one field.
+
+    Args:
+        image: x, ``(C, *size)``; rows of the same image share the tensor's memory.
+        warped: W x as the representation gets it.
+        field: one field, batch shape ``()``.
+        form: the closed form for its norms.
+    """
+
+    image: Tensor
+    warped: Tensor
+    field: Deformation
+    form: ClosedForm
+
+
 def layerwise(
     representation: Representation,
-    images: Tensor,
-    warped: Tensor,
-    deformation: Deformation,
+    rows: Iterable[Row],
     warp: Warp,
-    forms: Sequence[ClosedForm],
     lipschitz: tuple[float, ...],
     gains: tuple[float, ...],
 ) -> Layerwise | None:
-    """Telescoped sum and energies of every row; None for a representation that does not show its maps."""
+    """Telescoped sum and energies of every row; None for a representation that does not show its maps.
+
+    Consecutive rows of one image decompose its maps once.
+    """
     architecture = representation.architecture
     assert architecture is not None
-    telescopes, energies, stages, warps = [], [], None, {}
-    several = len(deformation.batch_shape) > 0 and deformation.batch_shape[0] > 1
-    for i, (image, moved) in enumerate(zip(images, warped, strict=True)):
-        if stages is None or not torch.equal(image, images[i - 1]):
-            stages = representation.stages(image)
+    telescopes, energies, stages, last, norm = [], [], None, None, 0.0
+    powers: tuple[Spectrum, ...] = ()
+    for row in rows:
+        if stages is None or row.image.data_ptr() != last:
+            stages, last = representation.stages(row.image), row.image.data_ptr()
             if stages is None:
                 return None
-            powers = spectra(stages)
-        if i == 0 or several:
-            field = deformation[i] if several else deformation[0] if deformation.batch_shape else deformation
-            warps = {spacing: grid_warp(field, warp, spacing) for spacing in set(architecture.spacings[:-1])}
-        telescopes.append(telescope(stages, moved, warps, lipschitz, gains))
-        energies.append(energy_terms(forms[i], _norms(forms[i]), powers, lipschitz, float(image.norm())))
+            powers, norm = spectra(stages), float(row.image.norm())
+        warps = {spacing: grid_warp(row.field, warp, spacing) for spacing in set(architecture.spacings[:-1])}
+        telescopes.append(telescope(stages, row.warped, warps, lipschitz, gains))
+        energies.append(energy_terms(row.form, field_norms(row.form), powers, lipschitz, norm))
     return Layerwise(tuple(telescopes), tuple(energies))
 
 
@@ -107,7 +122,7 @@ def maps_fit(architecture: Architecture, representation: Representation, size: t
     return math.prod(size) <= (AFFORDABLE_MATRIX if explicit else AFFORDABLE_POSITIONS)
 
 
-def _norms(form: ClosedForm) -> FieldNorms:
+def field_norms(form: ClosedForm) -> FieldNorms:
     """The norms that a closed form was given."""
     given = form.constants
     if not form.terms:

@@ -1,0 +1,192 @@
+"""The claims behind ``ladder``: on the torus with exact warps no observed distance is above any rung by more than allowed.
+
+Random images, fields of every family, scales, patches, strides, depths 1 to 3, d = 1 or 2, and kernels. Of every draw the
+least ratio rung / observed is kept, and for sigma_0 >= 1 the share of the allowances in the observed distance. Run it with
+
+    python benchmarks/ladder_claims.py --draws 2000 --jobs 2 --out ladder_claims.txt
+"""
+
+import argparse
+import math
+import multiprocessing
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import stability as st
+from stability.deformations.base import Deformation
+from stability.files import replacing
+from stability.ladders import Ladder
+
+KERNELS = (
+    st.kernels.Exponential(1.0),
+    st.kernels.Exponential(2.37),
+    st.kernels.InversePolynomial(),
+    st.kernels.Polynomial(3, 2.0),
+    st.kernels.ArcCosine(1),
+    st.kernels.Linear(),
+)
+SIZES = {1: ((24,), (32,), (48,)), 2: ((12, 12), (12, 16), (16, 16))}
+CHEAP = 1e-9
+"""Observed distances below this share of ||x|| are left out of ratios: they are round-off."""
+
+
+def _cutoff(family: type) -> Callable[[tuple[int, ...], torch.Generator], Deformation]:
+    def draw(size: tuple[int, ...], rng: torch.Generator) -> Deformation:
+        field: Deformation = family.sample(size, cutoff=2, generator=rng)  # type: ignore[attr-defined]
+        return field
+
+    return draw
+
+
+def _translation(size: tuple[int, ...], rng: torch.Generator) -> Deformation:
+    return st.Translation(torch.randn(len(size), generator=rng, dtype=torch.float64), size)
+
+
+FAMILIES: dict[str, Callable[[tuple[int, ...], torch.Generator], Deformation]] = {
+    "translation": _translation,
+    "fourier": _cutoff(st.FourierField),
+    "gradient": _cutoff(st.GradientField),
+    "divergence_free": _cutoff(st.DivergenceFreeField),
+    "gaussian": lambda size, rng: st.GaussianField.sample(size, smoothing=2.5, generator=rng),
+    "max_entropy": lambda size, rng: st.MaxEntropyField.sample(
+        size, cutoff=3, typical_displacement=1.0, edge=0.5, generator=rng
+    ),
+    "spline": lambda size, rng: st.SplineField.sample(size, lattice=5, generator=rng),
+    "piecewise_linear": lambda size, rng: st.PiecewiseLinearField.sample(size, cutoff=2, generator=rng),
+    "bump": lambda size, rng: st.BumpField.sample(size, generator=rng),
+    "local_affine": lambda size, rng: st.LocalAffineField.sample(size, generator=rng),
+    "fourier and translation": lambda size, rng: _cutoff(st.FourierField)(size, rng) + _translation(size, rng),
+}
+"""Those of the torus, or that vanish at the border."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One draw: what was drawn, the verdict, rung / observed by name, allowances / observed of the theorems."""
+
+    family: str
+    d: int
+    antialiasing: float
+    verdict: str
+    ratios: dict[str, float]
+    allowed: float
+
+
+def draw(seed: int) -> tuple[str, st.Representation, torch.Tensor, Deformation]:
+    """Family, network, image and field of one draw."""
+    rng = torch.Generator().manual_seed(seed)
+
+    def chosen(options: Sequence[Any]) -> Any:
+        return options[int(torch.randint(len(options), (), generator=rng))]
+
+    def uniform(low: float, high: float) -> float:
+        return low + (high - low) * float(torch.rand((), generator=rng))
+
+    d = chosen((1, 2))
+    size, depth = chosen(SIZES[d]), chosen((1, 2, 3))
+    stride = chosen((1, 1, 2))
+    layers = tuple(
+        st.Layer(
+            chosen((1, 2, 3)), uniform(1.0, 4.0) * (stride if k == 0 else 1), stride if k == 0 else 1, chosen(KERNELS)
+        )
+        for k in range(depth)
+    )
+    front_end = chosen((None, None, st.front_ends.MeanRemoval()))
+    architecture = st.Architecture(layers, uniform(1.0, 3.0), front_end=front_end)
+    family = chosen([name for name in FAMILIES if d == 2 or name != "divergence_free"])
+    field = FAMILIES[family](size, rng)
+    b = 10 ** uniform(-3.0, math.log10(0.9))
+    if family != "translation":
+        own = float(field.norms().jacobian.upper)
+        field = (b / own) * field if own > 0 else field
+    images = st.images.load(chosen(("fashion", "blobs")), count=20, size=size)
+    image = images[int(torch.randint(20, (), generator=rng))][None]
+    kinds: tuple[Callable[[st.Architecture], st.Representation], ...] = (st.GramCKN, st.GramCKN, st.LinearGram)
+    return family, chosen(kinds)(architecture), image, field
+
+
+def outcome(seed: int) -> Outcome:
+    """One draw and its ladder."""
+    family, representation, image, field = draw(seed)
+    ladder = st.ladder(representation, image, field)
+    architecture = representation.architecture
+    assert architecture is not None
+    observed = float(ladder.observed)
+    known = observed > max(CHEAP, float(ladder.floor))
+    ratios = {rung.name: float(rung.value) / observed for rung in ladder.rungs} if known else {}
+    return Outcome(
+        family,
+        len(field.size),
+        architecture.antialiasing or 0.0,
+        str(ladder.violation[0]),
+        ratios,
+        share(ladder) if known else 0.0,
+    )
+
+
+def share(ladder: Ladder) -> float:
+    """(defect + refinement + floor) / observed."""
+    return float(ladder.allowance / ladder.observed)
+
+
+def report(outcomes: Sequence[Outcome], seconds: float) -> str:
+    """Verdicts, ratios and allowances of all draws."""
+    violated = sum("VIOLATED" in o.verdict for o in outcomes)
+    explained = sum(o.verdict.startswith("explained") for o in outcomes)
+    lines = [
+        f"{len(outcomes)} draws, {seconds:.0f} s of one core: {violated} violations, {explained} explained by allowances",
+        "rung / observed                       d = 1: least   median      d = 2: least   median",
+    ]
+    names = list(dict.fromkeys(name for o in outcomes for name in o.ratios))
+    for name in names:
+        cells = []
+        for d in (1, 2):
+            values = sorted(o.ratios[name] for o in outcomes if o.d == d and name in o.ratios)
+            finite = [value for value in values if math.isfinite(value)]
+            cells.append(f"{finite[0]:8.4f} {finite[len(finite) // 2]:8.2f}" if finite else "       -        -")
+        lines.append(f"  {name:<36}      {cells[0]}           {cells[1]}")
+    shares = sorted(o.allowed for o in outcomes)
+    lines.append(
+        f"allowances / observed (sigma_0 >= 1): median {shares[len(shares) // 2]:.1e}, largest {shares[-1]:.1e}, above "
+        f"2 per cent in {sum(s > 0.02 for s in shares)} draws"
+    )
+    return "\n".join(lines)
+
+
+def several(seeds: Sequence[int]) -> tuple[list[Outcome], float]:
+    """The outcomes of some seeds and the processor time they took."""
+    torch.set_num_threads(1)
+    begin = time.process_time()
+    return [outcome(seed) for seed in seeds], time.process_time() - begin
+
+
+def main() -> None:
+    """Run the draws and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--draws", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=1, help="processes, one thread each")
+    parser.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args()
+    seeds = range(given.seed, given.seed + given.draws)
+    parts = [list(seeds[i : i + 20]) for i in range(0, len(seeds), 20)]
+    outcomes, seconds = [], 0.0
+    with ProcessPoolExecutor(given.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for found, took in pool.map(several, parts):
+            outcomes += found
+            seconds += took
+            print(f"{len(outcomes)} of {given.draws}", flush=True)
+    table = report(outcomes, seconds)
+    with replacing(given.out) as part:
+        part.write_text(table + "\n", encoding="utf-8")
+    print(table)
+
+
+if __name__ == "__main__":
+    main()
