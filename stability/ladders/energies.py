@@ -13,6 +13,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from stability.operators.front_end import front_end_output
 from stability.representations.stages import Stages
 
 
@@ -71,9 +72,8 @@ def spectra(stages: Stages) -> tuple[Spectrum, ...]:
     """The spectra of F z_0, z_1, ..., z_n, each with the scale of the pooling that follows it."""
     found = []
     for k, maps in enumerate(stages.maps):
-        front_end = stages.architecture.front_end
-        if k == 0 and front_end is not None:
-            maps = front_end.apply(maps[None], stages.d, stages.refinement)[0]
+        if k == 0:
+            maps = front_end_output(stages.architecture, maps[None], stages.d, stages.refinement)[0]
         size = maps.shape[1:]
         axes = tuple(range(1, maps.ndim))
         power = torch.fft.fftn(maps, dim=axes).abs().square().sum(0) * (stages.cell(k) / math.prod(size))

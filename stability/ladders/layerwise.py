@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from stability.architecture import Architecture
+from stability.boundaries import Periodic
 from stability.bounds.closed_form import ClosedForm
 from stability.bounds.field import FieldNorms
 from stability.bounds.rung import Rung, Scope, Status, Term
@@ -22,6 +23,8 @@ from stability.representations.explicit import ExplicitRepresentation
 from stability.warps.base import Warp
 
 EVERY_FIELD = Scope(every_image=False, every_field=True)
+NOT_COVERED = {"not covered": math.inf}
+"""The energy rung is one of the torus: with zeros beyond the border a spectrum is none of the pooled map."""
 AFFORDABLE_POSITIONS = 40**2
 """Positions of a grid up to which the maps of an exact kernel are decomposed without being asked."""
 AFFORDABLE_MATRIX = 64**2
@@ -67,7 +70,8 @@ class Layerwise:
             names = list(dict.fromkeys(name for row in self.energies for name in row))
             parts = tuple(Term(name, column([row.get(name, 0.0) for row in self.energies])) for name in names)
             total = column([math.fsum(row.values()) for row in self.energies])
-            return Rung("energy", total, status, EVERY_FIELD, parts, allowances)
+            known = status if bool(torch.isfinite(total).any()) else Status.NOT_COVERED
+            return Rung("energy", total, known, EVERY_FIELD, parts, allowances)
 
         return lower, commutation, energy
 
@@ -109,10 +113,12 @@ def layerwise(
             stages, last = representation.stages(row.image), row.image.data_ptr()
             if stages is None:
                 return None
-            powers, norm = spectra(stages), float(row.image.norm())
+            norm = float(row.image.norm())
+            powers = spectra(stages) if isinstance(architecture.boundary, Periodic) else ()
         warps = {spacing: grid_warp(row.field, warp, spacing) for spacing in set(architecture.spacings[:-1])}
         telescopes.append(telescope(stages, row.warped, warps, lipschitz, gains))
-        energies.append(energy_terms(row.form, field_norms(row.form), powers, lipschitz, norm))
+        known = energy_terms(row.form, field_norms(row.form), powers, lipschitz, norm) if powers else NOT_COVERED
+        energies.append(known)
     return Layerwise(tuple(telescopes), tuple(energies))
 
 
