@@ -283,3 +283,20 @@ def test_networks_without_maps_have_a_ladder_without_them(generator):
     short = st.ladder(phi, x, tau, maps=False)
     assert [rung.name for rung in short.rungs] == ["trivial", "closed_form", "trivial_norms"]
     assert short.commutation_defect.isnan().all()
+
+
+@pytest.mark.parametrize("kernel", [kernels.Exponential(2.0), kernels.ArcCosine(1)], ids=repr)
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_discrete_theorem_holds_with_zeros_beyond_the_border(kernel, stride, generator):
+    layers = (st.Layer(3, 1.5, stride, kernel), st.Layer(2, 3.0, 1, kernel))
+    arch = st.Architecture(layers, boundary=st.Zero())
+    x = st.grid.band_limit(torch.randn(2, 1, 12, 12, generator=generator, dtype=torch.float64))
+    for phi in (st.GramCKN(arch), st.CKN.fit(arch, x, filters=(5, 5), generator=generator)):
+        for warp in (st.BandLimitedWarp(), st.IndexWarp()):
+            ladder = st.ladder(phi, x, fields((12, 12), 0.5, generator, count=2), warp=warp, refinement=False)
+            rung = ladder["x_specific"]
+            assert (ladder.observed <= rung.value + sum(rung.allowances.values())).all()
+            assert ladder["energy"].status == "not covered"
+    maps = st.GramCKN(arch).stages(x[0]).maps
+    norm = float(st.GramCKN(arch).norm(x[:1]))
+    assert float(st.GramCKN(arch).stages(x[0]).pooled(2, maps[2]).norm()) * stride == pytest.approx(norm, rel=1e-9)
