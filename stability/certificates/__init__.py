@@ -2,5 +2,7 @@
 
 from stability.certificates.certificate import Certificate
 from stability.certificates.fields import FieldCertificates
+from stability.certificates.schur import perron_schur, schur
+from stability.certificates.weighted import operator_weighted
 
-__all__ = ["Certificate", "FieldCertificates"]
+__all__ = ["Certificate", "FieldCertificates", "operator_weighted", "perron_schur", "schur"]
