@@ -80,7 +80,13 @@ def optimised(shares: Tensor, *, energy: bool, steps: int = 500) -> tuple[Tensor
     for step in range(steps):
         power = 20.0 * 100 ** (step / steps)
         optimiser.zero_grad()
-        value = sum((power * part.clamp_min(1e-30).log()).logsumexp(1) / power for part in multipliers(shares, weights, exponents)) / 2
+        value = (
+            sum(
+                (power * part.clamp_min(1e-30).log()).logsumexp(1) / power
+                for part in multipliers(shares, weights, exponents)
+            )
+            / 2
+        )
         value.sum().backward()
         optimiser.step()
         schedule.step()
@@ -121,7 +127,9 @@ def main() -> None:
     print(f"PARTS = {arguments.parts}")
     for name, energy in (("NORM", False), ("ENERGY", True)):
         found = values(shares, *optimised(shares, energy=energy, steps=arguments.steps), energy=energy)
-        numbers = [f"{math.ceil(value * 1e4) / 1e4:.4f}" for value in convexified(found, shares, arguments.parts).tolist()]
+        numbers = [
+            f"{math.ceil(value * 1e4) / 1e4:.4f}" for value in convexified(found, shares, arguments.parts).tolist()
+        ]
         print(f"{name} = (")
         for start in range(0, len(numbers), 14):
             print("    " + ", ".join(numbers[start : start + 14]) + ",")

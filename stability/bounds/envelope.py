@@ -1,4 +1,4 @@
-r"""Phi(F, B, H, K): what the Cauchy-Schwarz step of the pooling commutator allows, as a function of four operator norms.
+r"""Phi(F, B, H, K): what Cauchy and Schwarz allow the commutator of the pooling, from four operator norms.
 
 With t = sigma^2 / 2 and T_theta = exp(theta t Laplacian), T_1 = A, let
 
@@ -57,7 +57,9 @@ def _interpolated(
 ) -> float:
     """Linear on Kuhn's simplices in the coordinates (F, F + B, F + B + H) / total, which increase on the simplex."""
     names = ("laplacian", "divergence", "gradient", "shift")
-    norms = [non_negative(name, value) for name, value in zip(names, (laplacian, divergence, gradient, shift), strict=True)]
+    norms = [
+        non_negative(name, value) for name, value in zip(names, (laplacian, divergence, gradient, shift), strict=True)
+    ]
     total = math.fsum(norms)
     if total == 0 or math.isinf(total):
         return total

@@ -210,8 +210,8 @@ class FieldCertificates:
             for path, constant, suffix in self._paths(i, norms, sigma):
                 found.append(Form(warp * SLOPE * path + change + constant, f"direct{suffix}"))
                 found.append(Form(pooling.value + SLOPE * path + constant, f"{pooling.name} + displacement{suffix}"))
-                for form in self._enveloped(i, sigma, envelope, path, "displacement"):
-                    found.append(Form(form.value + constant, form.name + suffix))
+                joint = self._enveloped(i, sigma, envelope, path, "displacement")
+                found += [Form(form.value + constant, form.name + suffix) for form in joint]
             return found
 
         return self._smallest(row)

@@ -23,7 +23,7 @@ def shortfall(n: int, steps: int, failure: float) -> float:
         failure: in (0, 1).
 
     >>> round(shortfall(4096, 60, 1e-3), 4)
-    0.0095
+    0.0094
     """
     return (math.log(1.648 * math.sqrt(n) / failure) / (2 * steps - 1)) ** 2
 

@@ -1,7 +1,7 @@
 r"""``schur`` and ``perron_schur``: ||[A, L]|| from the kernel itself, on a grid; a check that shares no lemma.
 
-[A, L] f(u) = int [h(u - v) - h(phi(u) - phi(v)) D(v)] f(phi(v)) dv, h the periodic Gaussian. With F = (f o phi) D^(1/2),
-||F|| = ||f||, its norm is that of the operator with the kernel
+[A, L] f(u) = int [h(u - v) - h(phi(u) - phi(v)) D(v)] f(phi(v)) dv, h the periodic Gaussian. ||(f o phi) D^(1/2)|| is
+||f||, so its norm is that of the operator with the kernel
 
     k(u, v) = (h(u - v) - h(phi(u) - phi(v)) D(v)) D(v)^(-1/2).
 
@@ -111,6 +111,8 @@ def _gaussian(points: Tensor, size: tuple[int, ...], sigma: float) -> Tensor:
         images = math.ceil(0.5 + 8 * sigma / side)
         values = torch.zeros_like(difference)
         for image in range(-images, images + 1):
-            values += ((difference - torch.round(difference / side) * side + image * side) / sigma).square_().div_(-2).exp_()
+            values += (
+                ((difference - torch.round(difference / side) * side + image * side) / sigma).square_().div_(-2).exp_()
+            )
         product = product * values.div_(sigma * math.sqrt(2 * math.pi))
     return product

@@ -5,6 +5,7 @@ branch and bound are those of ``deformations.distortion``; no value exceeds what
 """
 
 import math
+from collections.abc import Callable
 from functools import cached_property
 
 import torch
@@ -30,8 +31,7 @@ class FieldSuprema:
         self.field = deformation.flat().to(dtype=torch.float64)
         self.d = deformation.d
         self._directions: dict[tuple[int, ...], Tensor] = {}
-        deformation.norms()  # shared by everybody who holds the field
-        self._norms = deformation.norms()
+        self._norms = deformation.norms()  # kept by the field, for everybody who holds it
 
     @cached_property
     def covered(self) -> Tensor:
@@ -45,7 +45,12 @@ class FieldSuprema:
         """What closed forms know of each field; None where it is not covered."""
         ends = [
             self._flat(interval).tolist()
-            for interval in (self._norms.displacement, self._norms.jacobian, self._norms.hessian, self._norms.divergence)
+            for interval in (
+                self._norms.displacement,
+                self._norms.jacobian,
+                self._norms.hessian,
+                self._norms.divergence,
+            )
         ]
         mean = self.field.mean.norm(dim=-1).tolist()
         rest = self.residual_displacement.tolist()
@@ -75,47 +80,51 @@ class FieldSuprema:
     @cached_property
     def warp(self) -> Tensor:
         """D^(-1/2): the norm of L."""
-        return self._least(self._distortion.contraction, [n and n.warp for n in self.norms])
+        return self._least(self._distortion.contraction, lambda n: n.warp)
 
     @cached_property
     def jacobian(self) -> Tensor:
         """||J||_2 D^(-1/2)."""
-        return self._least(self._distortion.weighted_jacobian, [n and n.jacobian * n.warp for n in self.norms])
+        return self._least(self._distortion.weighted_jacobian, lambda n: n.jacobian * n.warp)
 
     @cached_property
     def symmetric_jacobian(self) -> Tensor:
         """||(J + J^T) / 2||_F D^(-1/2)."""
-        most = [n and math.sqrt(n.d) * n.jacobian * n.warp for n in self.norms]
-        return self._least(self._distortion.weighted_strain, most)
+        return self._least(self._distortion.weighted_strain, lambda n: math.sqrt(n.d) * n.jacobian * n.warp)
 
     @cached_property
     def volume(self) -> Tensor:
         """|1 - D| D^(-1/2)."""
-        return self._least(self._distortion.weighted_volume, [n and volume_change(*n.density) for n in self.norms])
+        return self._least(self._distortion.weighted_volume, lambda n: volume_change(*n.density))
 
     @cached_property
     def anisotropy(self) -> Tensor:
         """max_i |s_i - D / s_i| D^(-1/2): (s_1 - s_2) D^(-1/2), for d = 1 |1 - D| D^(-1/2)."""
         if self.d == 1:
             return self.volume
-        return self._least(self._distortion.weighted_anisotropy, [n and strain_ratio(n.jacobian) for n in self.norms])
+        return self._least(self._distortion.weighted_anisotropy, lambda n: strain_ratio(n.jacobian))
 
     @cached_property
     def strain(self) -> Tensor:
         """max_i |s_i - 1 / s_i| D^(-1/2)."""
-        most = [n and n.jacobian * (2 - n.jacobian) / (1 - n.jacobian) * n.path for n in self.norms]
-        return self._least(self._distortion.weighted_stretch, most)
+        return self._least(
+            self._distortion.weighted_stretch, lambda n: n.jacobian * (2 - n.jacobian) / (1 - n.jacobian) * n.path
+        )
 
     @cached_property
     def bend(self) -> Tensor:
         """|M^(-T) grad ln D| D^(-1/2) in 1 / pixel."""
-        most = [n and (n.d * n.hessian / (1 - n.jacobian) ** 2 * n.path if n.jacobian else 0.0) for n in self.norms]
-        return self._least(self._distortion.volume_gradient, most)
+        return self._least(
+            self._distortion.volume_gradient,
+            lambda n: n.d * n.hessian / (1 - n.jacobian) ** 2 * n.path if n.jacobian else 0.0,
+        )
 
     @cached_property
     def density_gradient(self) -> Tensor:
         """|grad w| = |M^(-T) grad ln D| / D in 1 / pixel."""
-        return torch.minimum(self._where(self._flat(self._distortion.density_gradient)), self._times(self.bend, self.warp))
+        return torch.minimum(
+            self._where(self._flat(self._distortion.density_gradient)), self._times(self.bend, self.warp)
+        )
 
     @cached_property
     def determinant(self) -> tuple[Tensor, Tensor]:
@@ -174,10 +183,10 @@ class FieldSuprema:
         """Infinity where the field is not covered."""
         return torch.where(self.covered, value, torch.inf)
 
-    def _least(self, interval: Interval, known: list[float | None]) -> Tensor:
+    def _least(self, interval: Interval, closed_form: Callable[[FieldNorms], float]) -> Tensor:
         """The certified value or that of the closed form, whichever is less."""
         value = self._flat(interval)
-        most = torch.tensor([math.inf if one is None else one for one in known], dtype=torch.float64)
+        most = torch.tensor([closed_form(n) if n else math.inf for n in self.norms], dtype=torch.float64)
         return self._where(torch.minimum(value, most.to(value)))
 
     @staticmethod

@@ -92,7 +92,7 @@ def operator_weighted(
 
 
 def _bound(field: Deformation, sigma: float, generator: torch.Generator, failure: float, steps: int) -> float:
-    """For one field, batch shape ``(1,)``: the weights from short runs, the bound from one long run of each operator."""
+    """For one field, batch shape ``(1,)``: weights from short runs, the bound from a long run of each operator."""
     oversample = max(1, math.ceil(REACH / (math.pi * sigma)))
     points = coordinates(field.size, oversample=oversample, dtype=torch.float64, device=field.device)
     size, points = tuple(points.shape[:-1]), points.reshape(1, -1, field.d)
@@ -100,7 +100,12 @@ def _bound(field: Deformation, sigma: float, generator: torch.Generator, failure
     sources = points
     for _ in range(math.ceil(math.log(1e-14) / math.log(max(b, 1e-14)))):  # u = v + tau(u) contracts by b
         sources = points + field.derivative(sources, 0)
-    heat, here, there, t = _Heat(size, oversample, sigma, field.device), _weights(field, points), _weights(field, sources), sigma**2 / 2
+    heat, here, there, t = (
+        _Heat(size, oversample, sigma, field.device),
+        _weights(field, points),
+        _weights(field, sources),
+        sigma**2 / 2,
+    )
 
     def top(f: Callable[[Tensor], Tensor], most: int, chance: float) -> float:
         return largest_eigenvalue(f, points.shape[1], generator, steps=most, failure=chance)
@@ -145,7 +150,7 @@ def _weights(field: Deformation, points: Tensor) -> _Weights:
 
 
 def _root(square: Tensor) -> Tensor:
-    """The square root of positive semi-definite matrices ``(P, d, d)``: (S + sqrt(det S)) / (tr S + 2 sqrt(det S))^(1/2)."""
+    """S^(1/2) = (S + sqrt(det S)) / (tr S + 2 sqrt(det S))^(1/2) of positive semi-definite matrices ``(P, d, d)``."""
     if square.shape[-1] == 1:
         return square.clamp_min(0.0).sqrt()
     root = torch.linalg.det(square).clamp_min(0.0).sqrt()[:, None, None]

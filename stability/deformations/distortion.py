@@ -167,8 +167,8 @@ class DistortionSuprema:
                 lambda: self._or_infinite(farthest.lower.reshape(-1) * self.supremum.upper.rsqrt()),
                 lambda: self._or_infinite(farthest.upper.reshape(-1) * most.upper),
             )
-        found = self._divided((0, 1), moved, lambda jets: jets.displacement, torch.abs)
-        return Interval(lambda: self._or_infinite(found.lower), lambda: self._or_infinite(found.upper))
+        once = cache(lambda: self._divided((0, 1), moved, lambda jets: jets.displacement, torch.abs))
+        return Interval(lambda: once().lower, lambda: once().upper).map(self._or_infinite)
 
     @cached_property
     def _bounds(self) -> list[Tensor]:
@@ -254,7 +254,12 @@ class DistortionSuprema:
         seen = self.infimum.upper.clamp_min(_SHARPEST**-2)
         sharpness = float(seen.rsqrt().max()) if len(seen) else 1.0  # D^(-1/2) has peaks that much narrower than J
         return self._enclosure(
-            functions, lambda: jet(self._jets).times(self._jets.weight), max(orders), max(1.0, sharpness), scale, local=local
+            functions,
+            lambda: jet(self._jets).times(self._jets.weight),
+            max(orders),
+            max(1.0, sharpness),
+            scale,
+            local=local,
         )
 
     def _enclosure(
