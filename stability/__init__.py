@@ -79,6 +79,7 @@ _EXPORTS = {
     "ladder": "stability.ladders",
     "Ladder": "stability.ladders",
     "Rung": "stability.bounds.rung",
+    "FieldCertificates": "stability.certificates.fields",
     # predictors of the kernel's Hilbert space
     "Predictor": "stability.rkhs.predictor",
     "KernelRidge": "stability.rkhs.methods",
@@ -159,6 +160,7 @@ if TYPE_CHECKING:
     from stability.boundaries import Zero as Zero
     from stability.bounds.closed_form import closed_form as closed_form
     from stability.bounds.rung import Rung as Rung
+    from stability.certificates.fields import FieldCertificates as FieldCertificates
     from stability.deformations.affine import AffineField as AffineField
     from stability.deformations.base import Deformation as Deformation
     from stability.deformations.bspline import SplineField as SplineField
