@@ -80,6 +80,7 @@ _EXPORTS = {
     "Ladder": "stability.ladders",
     "Rung": "stability.bounds.rung",
     "FieldCertificates": "stability.certificates.fields",
+    "OperatorNorms": "stability.operator_norms.norms",
     # predictors of the kernel's Hilbert space
     "Predictor": "stability.rkhs.predictor",
     "KernelRidge": "stability.rkhs.methods",
@@ -191,6 +192,7 @@ if TYPE_CHECKING:
     from stability.deformations.translation import Translation as Translation
     from stability.ladders import Ladder as Ladder
     from stability.ladders import ladder as ladder
+    from stability.operator_norms.norms import OperatorNorms as OperatorNorms
     from stability.representations.base import Representation as Representation
     from stability.representations.ckn import CKN as CKN
     from stability.representations.cnn import CNN as CNN
