@@ -33,8 +33,8 @@ class Ingredients:
         strain: B = sup max_i |s_i - p D / s_i| D^(-1/2).
         volume: sup |1 - p D| D^(-1/2).
         bend: sup |D M^-T grad p| D^(-1/2), per pixel.
-        shift: the least known number with ||y(phi(. + c)) - y(phi + c)|| <= shift |c| ||grad y|| for all c and y.
-        inverse_shift: the same with ||w (f(psi - c) - f(psi(. - c)))|| <= inverse_shift |c| ||grad f||.
+        shift: the mean over the patch of ||y(phi(. + c)) - y(phi + c)||^2 is at most (shift c_rms ||grad y||)^2.
+        inverse_shift: the same of ||w (f(psi - c) - f(psi(. - c)))||^2 and (inverse_shift c_rms ||grad f||)^2.
         jump: osc(w) sup D^(1/2).
         slope: sup |grad w| sup D^(1/2), per pixel.
         d: 1 or 2.
