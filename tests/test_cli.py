@@ -10,6 +10,7 @@ import pytest
 
 import stability as st
 from stability import cli, quickstart
+from stability.bounds import invariance
 from stability.bounds.closed_form import closed_form
 from stability.cli import theory
 from stability.sweeps.result import read_rows, read_run
@@ -37,9 +38,51 @@ def test_bound_takes_every_option(capsys):
     assert cli.main(line.split()) == 0
 
 
+def test_bound_takes_every_kernel_that_is_plain_data():
+    from stability.plain_data import KERNELS
+
+    assert {name.replace("-", "_") for name in theory.KERNELS} >= set(KERNELS) - {"from_activation"}
+    assert theory.kernel("inverse-polynomial") == st.kernels.InversePolynomial()
+    assert theory.kernel("polynomial:degree=3,offset=2") == st.kernels.Polynomial(3, 2.0)
+    assert theory.kernel("leaky_relu:0.2") == st.kernels.LeakyReLU(0.2)
+    assert theory.kernel("cosine:frequency=2,random_phase=False") == st.kernels.Cosine(2.0, random_phase=False)
+    assert theory.kernel("arc-cosine-0") == st.kernels.ArcCosine(0)
+    for name in theory.KERNELS:
+        assert isinstance(theory.kernel(name), st.kernels.Kernel)
+
+
+def test_bound_prints_tables(capsys):
+    from stability import bounds
+    from stability.bounds.ntk import tangent_kernel_form
+
+    assert cli.main(["bound", "--constants", "--dimension", "1"]) == 0
+    assert capsys.readouterr().out.strip() == bounds.constants_table(d=1).to_text()
+    line = "bound --fixed-invariance 1 8 --most-layers 4 --displacement 1 --jacobian .1"
+    assert cli.main(line.split()) == 0
+    printed = capsys.readouterr().out
+    norms = bounds.field_norms(displacement_norm=1.0, jacobian_norm=0.1)
+    assert printed.strip() == invariance.to_text(bounds.over_layers(4, sigma_0=1.0, sigma_n=8.0, field=norms))
+    assert cli.main([*BOUND, "--kernels", "leaky-relu:0.1", "--tangent-kernel"]) == 0
+    kernel = st.kernels.LeakyReLU(0.1)
+    arch = st.Architecture((st.Layer(3, 2.0, 1, kernel), st.Layer(3, 4.0, 1, kernel)))
+    form = tangent_kernel_form(arch, bounds.field_norms(displacement_norm=2, jacobian_norm=0.2))
+    assert capsys.readouterr().out.strip() == form.to_text()
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
+        ("bound --displacement 1 --jacobian .1", "--patch-sizes, --pooling-scales must be given"),
+        ("bound --fixed-invariance 8 1 --displacement 1 --jacobian .1", "sigma_0 must be positive"),
+        (
+            "bound --patch-sizes 3 --pooling-scales 2 --displacement 2 --jacobian .2 --kernels polynomial:degre=2",
+            "did you mean 'degree'",
+        ),
+        ("bound --patch-sizes 3 --pooling-scales 2 --displacement 2 --jacobian .2 --kernels gelu:2", "no parameters"),
+        (
+            "bound --patch-sizes 3 --pooling-scales 2 --displacement 2 --jacobian .2 --kernels exponential:x",
+            "exponential:2.37",
+        ),
         ("bund", "did you mean 'bound'"),
         ("bound --patch-size 3", "did you mean '--patch-sizes'"),
         ("bound --patch-sizes 3 --pooling-scales 2 --displacement 2 --jacobian 1.2", "diffeomorphism"),

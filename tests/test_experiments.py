@@ -265,7 +265,8 @@ def test_the_networks_of_the_depth_experiment_differ_in_depth_alone():
 
 
 def test_distances_against_depth_stay_below_every_theorem(tmp_path):
-    options = depth.settings({**SMALL, "ascent_steps": 2, "patch_sizes": [[7, 7], [5, 5, 5, 5]]})
+    one = {"images": {**SMALL["images"], "count": 1}, "fields": 2, "ascent_steps": 1}
+    options = depth.settings({**one, "patch_sizes": [[7, 7], [5, 5, 5, 5]]})
     rows = depth.run(options)
     for name in ("published form", "sum", "quadrature", "depth-free", "norms"):
         assert (rows["largest"] < rows[name]).all()
@@ -282,6 +283,7 @@ def test_distances_against_depth_stay_below_every_theorem(tmp_path):
     assert (table["largest"] < table[["sum", "quadrature", "depth-free"]].min(axis=1)).all()
 
 
+@pytest.mark.slow
 def test_climbing_never_returns_a_nearer_field_and_keeps_its_kind():
     options = depth.settings({**SMALL, "fields": 1})
     picture = st.images.load("fashion", count=1, size=(16, 16))
@@ -294,7 +296,7 @@ def test_climbing_never_returns_a_nearer_field_and_keeps_its_kind():
 
 
 def test_the_experiment_at_fixed_invariance_measures_what_the_argument_speaks_of(tmp_path):
-    options = invariance.settings({**SMALL, "layers": [1, 3], "sigma_n": 4.0})
+    options = invariance.settings({**SMALL, "layers": [1, 3], "sigma_n": 4.0})  # two images: one distance of a pair
     rows = invariance.run(options)
     assert (rows["distance"] < rows[["linear", "quadrature", "depth_free"]].min(axis=1)).all()
     assert rows["kappa"].tolist() == pytest.approx([4.0, 4 ** (1 / 3)] * 2)

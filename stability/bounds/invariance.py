@@ -7,7 +7,7 @@ With patches as large as the scale they reach, |c| <= kappa sigma_{k-1} and sigm
 so that small patches need many layers. Published constants grow like kappa^(d+1) and prefer kappa = e^(1/(d+1)) (to
 leading order in n); constants that grow linearly with kappa prefer larger ones, and the depth-free bound the smallest.
 
-Reference: Bietti & Mairal 2019, section 3 (the argument, with kappa^(d+1)).
+Reference: Bietti & Mairal 2019 (the argument, with kappa^(d+1)).
 """
 
 import math
