@@ -11,8 +11,7 @@ import math
 from collections.abc import Sequence
 
 from stability.bounds.closed_form import ClosedForm
-from stability.bounds.constants import c_p
-from stability.bounds.field import FieldNorms
+from stability.bounds.field import FieldNorms, c_p
 from stability.bounds.forms import patch_energy
 from stability.ladders.energies import Spectrum
 
