@@ -18,6 +18,7 @@ from torch import Tensor
 from stability.allowances import (
     REFINEMENT,
     divides,
+    input_smoothing,
     is_projection,
     low_pass_difference,
     pushed,
@@ -175,14 +176,13 @@ def ladder(
     check_band_limited(images, deformation.d)
     images, deformation = _paired(band_limit(images.double(), deformation.d), deformation)
     rows, exact = len(images), is_projection(warp)
-    norm_x = images.flatten(1).norm(dim=1)
-    warped = warp(images, deformation)
+    norm_x, warped = images.flatten(1).norm(dim=1), warp(images, deformation)
     norm_warped = warped.flatten(1).norm(dim=1)
     reference = representation.reference(images)
     observed = reference.distance(warped)
-    forms = closed_forms(architecture, deformation, rows, lipschitz)
+    forms = closed_forms(architecture, deformation, rows, lipschitz, representation.keeps_zero)
     gains = sampling_gains(architecture, deformation.size)
-    error = interpolation_error(images, deformation, warp, antialiasing=architecture.antialiasing, warped=warped)
+    error = interpolation_error(images, deformation, warp, antialiasing=input_smoothing(architecture), warped=warped)
     change, remaining = torch.full_like(observed, math.nan), error
     if refinement_fits(architecture, deformation.size) if refinement is None else refinement:
         fine, fine_images, fine_warped = refined_distance(representation, images, deformation)
@@ -192,7 +192,7 @@ def ladder(
             fine_images,
             deformation.refined(REFINEMENT),
             BandLimitedWarp(),
-            antialiasing=(architecture.antialiasing or 0.0) * REFINEMENT,
+            antialiasing=(input_smoothing(architecture) or 0.0) * REFINEMENT,
             warped=fine_warped,
         ).div(REFINEMENT ** (deformation.d / 2))
         remaining = fine_error if exact else error + fine_error
@@ -224,7 +224,11 @@ def ladder(
 
 
 def closed_forms(
-    architecture: Architecture, deformation: Deformation, rows: int, lipschitz: Sequence[float] | None = None
+    architecture: Architecture,
+    deformation: Deformation,
+    rows: int,
+    lipschitz: Sequence[float] | None = None,
+    keeps_zero: bool = True,
 ) -> list[ClosedForm]:
     """The theorem in closed form for each field, from its certified norms; one entry per row; rho_k if given.
 
@@ -256,6 +260,8 @@ def closed_forms(
             residual_displacement=rest,
             d=deformation.d,
             lipschitz=lipschitz,
+            vanishing_border=deformation.vanishing_border,
+            keeps_zero=keeps_zero,
         )
         for a, b, h, divergence, mean, rest in values
     ]

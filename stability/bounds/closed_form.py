@@ -15,6 +15,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from stability.architecture import Architecture
+from stability.boundaries import Zero
+from stability.bounds.border import open_border
 from stability.bounds.constants import mean_removal
 from stability.bounds.field import FieldNorms, dimension, non_negative
 from stability.bounds.forms import last_pooling, patch_commutator, patch_energy, split_pooling
@@ -94,6 +96,8 @@ def closed_form(
     volume_preserving: bool = False,
     d: int = 2,
     lipschitz: Sequence[float] | None = None,
+    vanishing_border: float | None = None,
+    keeps_zero: bool = True,
 ) -> ClosedForm:
     """||Phi(L_tau x) - Phi(x)|| / ||x|| from the norms of tau alone.
 
@@ -109,6 +113,10 @@ def closed_form(
         d: 1 or 2.
         lipschitz: rho_1, ..., rho_n >= 0 of pointwise layers that take the place of the kernel maps and need not
             preserve norms (spectral norms of a ``CNN``). The bound is then prod rho times that for rho = 1.
+        vanishing_border: width in pixels of the strip along the image's border in which tau = 0; 0: at the border
+            only; None: it need not vanish. Asked for with the boundary ``Zero()``: covered is a tau that vanishes as
+            far from the border as patches reach (``Architecture.patch_reach``); no constant is split off then.
+        keeps_zero: whether the layers of ``lipschitz`` map 0 to 0, which ``Zero()`` asks for too.
 
     Raises:
         ValueError: if a norm is negative, NaN or no number, or the architecture is none.
@@ -130,6 +138,7 @@ def closed_form(
     if not isinstance(volume_preserving, bool):
         raise ValueError(f"volume_preserving must be True or False, got {volume_preserving!r}; the default is False")
     given = None if lipschitz is None else given_lipschitz(architecture, lipschitz)
+    border = None if vanishing_border is None else non_negative("vanishing_border", vanishing_border)
     d, b = dimension(d), non_negative("jacobian_norm", jacobian_norm)
     divergence = None if divergence_norm is None else non_negative("divergence_norm", divergence_norm)
     if d == 1:  # div tau = tau', and only constants preserve length
@@ -148,18 +157,25 @@ def closed_form(
     )
     if b >= 1:
         note = f"jacobian_norm = {b:g} >= 1: id - tau need not be a diffeomorphism; scale the field down"
-        constants = {"a": norms.displacement, "b": b, "d": d}
-        return ClosedForm(math.inf, "none", Status.NOT_COVERED, math.inf, constants=constants, notes=(note,))
+        return _uncovered(note, norms)
+    reason = None
     if architecture.front_end is not None and not architecture.front_end.in_closed_form:
-        note = (
-            f"front end {type(architecture.front_end).__name__}: a filter before A_0; [P_1 F A_0, L] has no closed form"
-        )
-        trivial = (1 + norms.warp) * math.prod(given or ())
-        constants = {"a": norms.displacement, "b": b, "d": d}
-        return ClosedForm(math.inf, "none", Status.NOT_COVERED, trivial, constants=constants, notes=(note,))
+        name = type(architecture.front_end).__name__
+        reason = f"front end {name}: a filter before A_0; [P_1 F A_0, L] has no closed form"
+    elif isinstance(architecture.boundary, Zero):
+        reason = open_border(architecture.patch_reach, border, keeps_zero)
+        norms = replace(norms, mean=0.0, residual=math.inf)  # a constant does not vanish at the border
+    if reason is not None:
+        return _uncovered(reason, norms, (1 + norms.warp) * math.prod(given or ()))
     if given is not None:
         return _scaled(_combine(architecture.replace("layers.*.kernel", Linear()), norms), given)
     return _combine(architecture, norms)
+
+
+def _uncovered(note: str, norms: FieldNorms, trivial: float = math.inf) -> ClosedForm:
+    """Nothing but what the norms allow, and why."""
+    constants = {"a": norms.displacement, "b": norms.jacobian, "d": norms.d}
+    return ClosedForm(math.inf, "none", Status.NOT_COVERED, trivial, constants=constants, notes=(note,))
 
 
 def _scaled(form: ClosedForm, rho: tuple[float, ...]) -> ClosedForm:

@@ -8,6 +8,7 @@ from stability.architecture import Architecture, Layer
 from stability.cli.parser import Command, Parser
 from stability.kernels import ArcCosine, Exponential, InversePolynomial, Kernel, Linear, Polynomial
 from stability.names import resolve
+from stability.plain_data import BOUNDARIES
 
 KERNELS: dict[str, Callable[[], Kernel]] = {
     "exponential": Exponential,
@@ -37,6 +38,8 @@ def commands() -> list[Command]:
     bound.add_argument("--mean", type=float, default=0.0, help="|c| of a constant c to split off, px")
     bound.add_argument("--residual", type=float, help="sup |tau - c|, px")
     bound.add_argument("--volume-preserving", action="store_true", help="det(I - grad tau) = 1 everywhere")
+    bound.add_argument("--boundary", default="periodic", help="what lies beyond the border: " + ", ".join(BOUNDARIES))
+    bound.add_argument("--vanishing-border", type=float, help="width in which tau = 0 at the border, px; for zero")
     bound.add_argument("--dimension", type=int, default=2, help="1 for signals, 2 for images")
     return [Command("bound", "the theorem as a calculator", bound, run)]
 
@@ -60,6 +63,7 @@ def run(options: Namespace) -> int:
         residual_displacement=options.residual,
         volume_preserving=options.volume_preserving,
         d=options.dimension,
+        vanishing_border=options.vanishing_border,
     )
     print(form.to_text())
     return 0
@@ -80,7 +84,8 @@ def architecture(
         if len(values) != len(sizes):
             raise ValueError(f"{name} must have one value per layer ({len(sizes)}), got {len(values)}; see patch-sizes")
     layers = zip(sizes, scales, strides, kernels, strict=True)
-    return Architecture(tuple(Layer(*layer) for layer in layers), options.antialiasing)
+    boundary = resolve("boundary", options.boundary, BOUNDARIES)()
+    return Architecture(tuple(Layer(*layer) for layer in layers), options.antialiasing, boundary)
 
 
 def _kernel(name: str) -> Kernel:

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from stability.architecture import Architecture
+from stability.boundaries import NetworkBoundary
 from stability.kernels import Kernel
-from stability.operators.patches import patch_offsets
+from stability.operators.front_end import front_end_output
+from stability.operators.patches import patch_offsets, shifted
 from stability.operators.pooling import pool, pooling_matrices
 
 DENSE_WEIGHT_ENTRIES = 2**21
@@ -27,6 +29,7 @@ class LayerPlan:
     kernel: Kernel
     offsets: tuple[tuple[int, ...], tuple[int, ...]]  # patch positions along (rows, columns)
     pooling: tuple[Tensor, Tensor]  # (h', h), (w', w)
+    boundary: NetworkBoundary
     is_last: bool
 
     @property
@@ -71,7 +74,8 @@ class PairPlan:
         self.architecture, self.d, self.refinement, self.device = architecture, len(size), refinement, device
         grid = (1,) * (2 - self.d) + tuple(size)
         sigma = (architecture.antialiasing or 0.0) * refinement
-        self.antialiasing = _two_axes(pooling_matrices(size, sigma, device=device))
+        boundary = architecture.boundary
+        self.antialiasing = _two_axes(pooling_matrices(size, sigma, boundary=boundary, device=device))
         layers: list[LayerPlan] = []
         for k, (layer, spacing) in enumerate(zip(architecture.layers, architecture.spacings, strict=False)):
             offsets = tuple(c * refinement for c in patch_offsets(layer.patch_size))
@@ -81,7 +85,8 @@ class PairPlan:
                 LayerPlan(
                     kernel=layer.kernel,
                     offsets=(offsets if self.d == 2 else (0,), offsets),
-                    pooling=_two_axes(pooling_matrices(grid[2 - self.d :], sigma, stride, device=device)),
+                    pooling=_two_axes(pooling_matrices(grid[2 - self.d :], sigma, stride, boundary, device=device)),
+                    boundary=boundary,
                     is_last=k == architecture.depth - 1,
                 )
             )
@@ -110,14 +115,13 @@ class PairPlan:
         Args:
             images: ``(B, C, *size)``, float64.
         """
-        if self.architecture.front_end is not None:
-            images = self.architecture.front_end.apply(images, self.d, self.refinement)
+        images = front_end_output(self.architecture, images, self.d, self.refinement)
         if self.d == 1:
             images = images.unsqueeze(-2)  # (B, C, 1, N)
         images = pool(images, self.antialiasing)
         layer = self.layers[0]
-        shifted = [images.roll((-a, -b), (-2, -1)) for a in layer.offsets[0] for b in layer.offsets[1]]
-        patches = torch.stack(shifted, dim=-1).div(math.sqrt(layer.patch_positions))  # (B, C, H, W, e^d)
+        copies = [shifted(images, (a, b), layer.boundary) for a in layer.offsets[0] for b in layer.offsets[1]]
+        patches = torch.stack(copies, dim=-1).div(math.sqrt(layer.patch_positions))  # (B, C, H, W, e^d)
         return patches.movedim(1, -1).flatten(-2).flatten(1, 2)  # (B, N, e^d C)
 
 

@@ -15,6 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from stability.boundaries import Periodic
 from stability.kernels import Kernel
 from stability.operators.exponential import exponential_
 from stability.representations.pair_plan import SMALLEST_NORM, ImageState, LayerPlan, PairPlan
@@ -155,14 +156,14 @@ class PairProgram:
 
     def _sum_over_patch(self, layer: LayerPlan, gram: Tensor, which: int) -> Tensor:
         """sum_c G(u + c, v + c) over the patch, one axis after the other; ``(N, N)``."""
-        h, w = layer.size
+        (h, w), periodic = layer.size, isinstance(layer.boundary, Periodic)
         gram = gram.view(h, w, h, w)
         for name, axes, offsets in zip(("patch_y", "patch_x"), ((0, 2), (1, 3)), layer.offsets, strict=True):
             if len(offsets) > 1:
                 total = self._buffer(f"{name}{which}", (h, w, h, w))
                 for i, c in enumerate(offsets):
-                    if gram.numel() > COPIED_ENTRIES:
-                        _add_shifted(total, gram, c, axes, overwrite=i == 0)
+                    if gram.numel() > COPIED_ENTRIES or not periodic:
+                        _add_shifted(total, gram, c, axes, periodic, overwrite=i == 0)
                     elif i == 0:
                         total.copy_(gram.roll((-c, -c), axes))
                     else:
@@ -276,11 +277,15 @@ class _Both:
         return self._sum.view(count, count).T.contiguous()  # rows of v so far: G(u', v')
 
 
-def _add_shifted(total: Tensor, source: Tensor, c: int, axes: tuple[int, int], overwrite: bool) -> None:
-    """total(u, v) += source(u + c, v + c) with periodic wrap, for one spatial axis of u and of v, without copies."""
+def _add_shifted(total: Tensor, source: Tensor, c: int, axes: tuple[int, int], periodic: bool, overwrite: bool) -> None:
+    """total(u, v) += source(u + c, v + c), wrapped or 0 beyond, for one spatial axis of u and of v, without copies."""
     n = total.shape[axes[0]]
-    c %= n
-    pieces = [(0, c, n - c), (n - c, 0, c)] if c else [(0, 0, n)]  # (target start, source start, length)
+    pieces = [(max(-c, 0), max(c, 0), n - abs(c))]  # (target start, source start, length)
+    if periodic:
+        c %= n
+        pieces = [(0, c, n - c), (n - c, 0, c)] if c else [(0, 0, n)]
+    elif overwrite:
+        total.zero_()
     for to_u, from_u, length_u in pieces:
         for to_v, from_v, length_v in pieces:
             target = total.narrow(axes[0], to_u, length_u).narrow(axes[1], to_v, length_v)
