@@ -42,7 +42,7 @@ def toeplitz(n: int, sigma: float) -> Tensor:
 def line_taps(n: int, sigma: float) -> list[float]:
     """h(j) = exp(-j^2 / (2 sigma^2)) Re erf(z) / (sigma sqrt(2 pi)), z = (sigma pi + i j / sigma) / sqrt(2).
 
-    The integral of the symbol over |w| <= pi. erf(z) = 1 - exp(-z^2) w(i z), w the Faddeeva function: nothing overflows.
+    The integral of the symbol over |w| <= pi; erf(z) = 1 - exp(-z^2) w(i z), w the Faddeeva function, never overflows.
     """
     edge = math.exp(-((sigma * math.pi) ** 2) / 2)
     tails = [wofz(1j * (sigma * math.pi + 1j * j / sigma) / math.sqrt(2)).real for j in range(n)]
