@@ -20,6 +20,8 @@ DENSE_WEIGHT_ENTRIES = 2**21
 """Up to this many pairs the weights A^T A of the last pooling are one dense matrix."""
 SMALLEST_NORM = 1e-290
 """Stands for the norm of a zero patch: products with it underflow to zero, and its logarithm is finite."""
+SMALLEST_SINGLE_NORM = 1e-30
+"""The same in single precision."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +68,19 @@ class PairPlan:
         refinement: r >= 1; the size is that of a grid r times as fine as the architecture's pixels (scales and patch
             spacings are multiplied by r, the strides stay, so every grid of the network is r times as fine).
         device: where the tensors live.
+        dtype: of the kernel's arithmetic, float64 or float32; first-layer patches are found in float64 all the same.
     """
 
     def __init__(
-        self, architecture: Architecture, size: tuple[int, ...], refinement: int, device: torch.device
+        self,
+        architecture: Architecture,
+        size: tuple[int, ...],
+        refinement: int,
+        device: torch.device,
+        dtype: torch.dtype = torch.float64,
     ) -> None:
         self.architecture, self.d, self.refinement, self.device = architecture, len(size), refinement, device
+        self.dtype, self.smallest_norm = dtype, SMALLEST_NORM if dtype == torch.float64 else SMALLEST_SINGLE_NORM
         grid = (1,) * (2 - self.d) + tuple(size)
         sigma = (architecture.antialiasing or 0.0) * refinement
         boundary = architecture.boundary
@@ -85,7 +94,9 @@ class PairPlan:
                 LayerPlan(
                     kernel=layer.kernel,
                     offsets=(offsets if self.d == 2 else (0,), offsets),
-                    pooling=_two_axes(pooling_matrices(grid[2 - self.d :], sigma, stride, boundary, device=device)),
+                    pooling=_two_axes(
+                        pooling_matrices(grid[2 - self.d :], sigma, stride, boundary, device=device), dtype
+                    ),
                     boundary=boundary,
                     is_last=k == architecture.depth - 1,
                 )
@@ -93,7 +104,7 @@ class PairPlan:
             grid = (layers[-1].pooling[0].shape[0], layers[-1].pooling[1].shape[0])
         self.layers = tuple(layers)
         self.cell_area = math.prod(size) / math.prod(grid) / refinement**self.d
-        rows, columns = (a.T @ a for a in self.layers[-1].pooling)
+        rows, columns = (a.T @ a for a in self.layers[-1].pooling)  # in single precision they lose no more than A does
         self.trace_weights = rows, columns  # (h, h), (w, w)
         n = rows.shape[0] * columns.shape[0]
         self.dense_weights = torch.kron(rows, columns) if n * n <= DENSE_WEIGHT_ENTRIES else None  # (n, n)
@@ -106,8 +117,8 @@ class PairPlan:
         """
         patches = self.patches(images)
         norms = patches.square().sum(-1).sqrt()  # (B, N)
-        unit = patches / norms.clamp_min(SMALLEST_NORM)[..., None]
-        return [ImageState(p, [n]) for p, n in zip(unit, norms, strict=True)]
+        unit = (patches / norms.clamp_min(SMALLEST_NORM)[..., None]).to(self.dtype)
+        return [ImageState(p, [n]) for p, n in zip(unit, norms.to(self.dtype), strict=True)]
 
     def patches(self, images: Tensor) -> Tensor:
         """P_1 A_0 F x, ``(B, N, e^d C)``; differentiable.
@@ -125,7 +136,8 @@ class PairPlan:
         return patches.movedim(1, -1).flatten(-2).flatten(1, 2)  # (B, N, e^d C)
 
 
-def _two_axes(matrices: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+def _two_axes(matrices: tuple[Tensor, ...], dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
     """Matrices for (rows, columns); a signal has one row."""
     one = torch.ones(1, 1, dtype=torch.float64, device=matrices[0].device)
-    return (one, matrices[0]) if len(matrices) == 1 else (matrices[0], matrices[1])
+    rows, columns = (one, matrices[0]) if len(matrices) == 1 else (matrices[0], matrices[1])
+    return rows.to(dtype), columns.to(dtype)
