@@ -3,11 +3,12 @@
 import dataclasses
 import itertools
 import math
+import random
 
 import mpmath
 import pytest
 import torch
-from oracles import KERNELS, brute_force, line_taps, tangent_kernel, toeplitz
+from oracles import KERNELS, LIPSCHITZ, brute_force, line_taps, tangent_kernel, toeplitz
 from torch.nn import functional
 
 import stability as st
@@ -359,6 +360,27 @@ def test_other_fields_are_not_covered_and_keep_their_row(tau):
     assert ladder["closed_form"].value.tolist() == [math.inf]
     assert ladder.observed <= ladder.trivial
     assert not ladder.violation.any()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(16))
+def test_no_rung_is_violated_whatever_the_network(seed):
+    draw, d = random.Random(seed), 1 + seed % 2
+    size = draw.choice([(24,), (32,)] if d == 1 else [(12, 12), (16, 16)])
+    layers = tuple(
+        st.Layer(draw.randint(1, 4), draw.choice([1.0, 2.0, 4.0]), draw.choice([1, 2]), draw.choice(LIPSCHITZ))
+        for _ in range(draw.randint(1, 2))
+    )
+    arch = st.Architecture(layers, draw.choice([1.0, None]), ZERO, draw.choice([None, st.front_ends.MeanRemoval()]))
+    border = draw.choice([0.0, float(arch.patch_reach)])
+    tau = st.CompactField.sample(
+        size, cutoff=1, generator=torch.Generator().manual_seed(seed), border=border, rise=min(size) / 2 - border
+    )
+    tau = st.control(tau, jacobian_norm=draw.choice([1e-3, 0.05, 0.3, 0.9]))
+    phi = draw.choice([st.GramCKN, st.LinearGram])(arch)
+    ladder = st.ladder(phi, st.images.load("fashion", count=1, size=size), tau, refinement=True)
+    assert not ladder.violation.any(), ladder.to_frame().T
+    assert math.isfinite(ladder["closed_form"].value.item()) == (border >= arch.patch_reach)
 
 
 def closed(boundary=ZERO, front_end=None, patch=3, **keywords):
