@@ -60,7 +60,7 @@ class _Difference(Operator):
             turn = (ball.omega @ field.mean.to(ball.omega) / 2).sin().abs()
             value = float((2 * turn * self.pooling.pooling(ball)).max())
             if value >= 2 * self.pooling.decay(ball.next) or level < 1e-14:
-                return Ends(value, max(value, 0.0), Status.PROOF, "translation")
+                return Ends(value, value, Status.PROOF, "translation")
             level = level**2
 
     def squares(self, warp: Compression) -> tuple[Tensor, float]:

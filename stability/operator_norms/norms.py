@@ -190,29 +190,31 @@ class OperatorNorms:
             return operator.of_translation(field)
         tolerance = self.tolerance if strip(field) is not None else max(self.tolerance, ESTIMATED)
         effort, best, patience = operator.start(b, 0.3 * b).at_least(field.size), None, PATIENCE
+        failure = self.failure
         while True:
             large = self._modes(effort) > self.largest_matrix
             if large and self.generator is None and best is not None:
                 return best
-            last, ends = best, self._sampled(operator, field, effort, large)
+            failure /= 2  # of the attempts together: less than twice the first
+            last, ends = best, self._sampled(operator, field, effort, failure if large else None)
             best = ends.with_earlier(last)
             patience -= last is not None and best.gap > 0.9 * last.gap
             if best.gap <= tolerance or patience == 0 or (large and ends.settled):
                 return best
             effort = operator.grown(effort, best.lower)
 
-    def _sampled(self, operator: Operator, field: Deformation, effort: Effort, large: bool) -> Ends:
+    def _sampled(self, operator: Operator, field: Deformation, effort: Effort, failure: float | None) -> Ends:
         """By matrices or Lanczos; where no error is proved, widened by the change under finer sampling."""
 
         def run(one: Effort) -> Ends:
-            if not large:
+            if failure is None:
                 return operator.by_matrices(field, one)
             if self.generator is None:
                 raise ValueError(
                     f"generator must be given for {self._modes(one)} frequencies, more than largest_matrix = "
                     f"{self.largest_matrix}, got None; use torch.Generator().manual_seed(0)"
                 )
-            return operator.by_iterations(field, one, self.generator, self.failure, self.tolerance)
+            return operator.by_iterations(field, one, self.generator, failure, self.tolerance)
 
         if strip(field) is not None:
             return run(effort)

@@ -18,6 +18,7 @@ from torch import Tensor
 from stability.deformations.base import Deformation
 from stability.deformations.domains import Window
 from stability.deformations.series import FourierSeries
+from stability.deformations.sum import Sum
 from stability.deformations.translation import Translation
 
 MARGIN = 2.5
@@ -74,10 +75,22 @@ class Strip:
 
 def strip(field: Deformation) -> Strip | None:
     """What is known of a single field at complex points; None if nothing."""
-    if isinstance(field, FourierSeries | Translation) and not isinstance(field.domain, Window):
-        b = float(field.norms().jacobian.upper.max())
-        radius = float(field.frequencies.norm(dim=-1).max()) if isinstance(field, FourierSeries) else 1.0
-        return Strip(b, radius, field.d)
+    radius = _bandwidth(field)
+    if radius is None:
+        return None
+    return Strip(float(field.norms().jacobian.upper.max()), max(radius, 1e-3), field.d)
+
+
+def _bandwidth(field: Deformation) -> float | None:
+    """The largest |omega| of a trigonometric field in radians per pixel; None for another one."""
+    if isinstance(field, Translation):
+        return 0.0
+    if isinstance(field, FourierSeries):
+        return float(field.frequencies.norm(dim=-1).max())
+    if isinstance(field, Sum):
+        parts = [_bandwidth(part) for part in field.parts]
+        known = [part for part in parts if part is not None]
+        return max(known) if len(known) == len(parts) else None
     return None
 
 
