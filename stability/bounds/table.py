@@ -31,6 +31,7 @@ def constants(
             "R": math.prod(architecture.lipschitz[k - 1 :]),
             "sigma": scale,
             "kappa_rms": kappa,
+            "spread": patch_spread(architecture, k, d),
             "C": pooling_commutator(norms, scale).value if scale else norms.warp,
             "S": patch_shift(kappa, b, d) if b else 0.0,
             "J": joint(kappa, d),

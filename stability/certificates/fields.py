@@ -53,6 +53,7 @@ class FieldCertificates:
             raise ValueError(
                 f"deformation must be a Deformation, got {type(deformation).__name__}; use FourierField.sample"
             )
+        self.deformation = deformation
         self._suprema = FieldSuprema(deformation)
 
     @property

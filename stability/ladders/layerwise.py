@@ -14,7 +14,7 @@ from stability.bounds.field import FieldNorms
 from stability.bounds.rung import Rung, Scope, Status, Term
 from stability.deformations.base import Deformation
 from stability.ladders.closed import THIS
-from stability.ladders.energies import Spectrum, spectra
+from stability.ladders.energies import Spectra, spectra
 from stability.ladders.energy import energy_terms
 from stability.ladders.grid_warp import grid_warp
 from stability.ladders.x_specific import Telescope, telescope
@@ -33,10 +33,11 @@ AFFORDABLE_MATRIX = 64**2
 
 @dataclass(frozen=True)
 class Layerwise:
-    """What was found row by row, in the unit of ||x||."""
+    """What was found row by row, in the unit of ||x||; no spectra with zeros beyond the border."""
 
     telescopes: tuple[Telescope, ...]
     energies: tuple[dict[str, float], ...]
+    spectra: tuple[Spectra | None, ...]
 
     def in_units_of(
         self, norm_x: Tensor, floor: Tensor
@@ -106,20 +107,21 @@ def layerwise(
     """
     architecture = representation.architecture
     assert architecture is not None
-    telescopes, energies, stages, last, norm = [], [], None, None, 0.0
-    powers: tuple[Spectrum, ...] = ()
+    telescopes, energies, seen, stages, last, norm = [], [], [], None, None, 0.0
+    powers: Spectra | None = None
     for row in rows:
         if stages is None or row.image.data_ptr() != last:
             stages, last = representation.stages(row.image), row.image.data_ptr()
             if stages is None:
                 return None
             norm = float(row.image.norm())
-            powers = spectra(stages) if isinstance(architecture.boundary, Periodic) else ()
+            powers = spectra(stages) if isinstance(architecture.boundary, Periodic) else None
         warps = {spacing: grid_warp(row.field, warp, spacing) for spacing in set(architecture.spacings[:-1])}
         telescopes.append(telescope(stages, row.warped, warps, lipschitz, gains))
-        known = energy_terms(row.form, field_norms(row.form), powers, lipschitz, norm) if powers else NOT_COVERED
+        known = energy_terms(row.form, field_norms(row.form), powers.maps, lipschitz, norm) if powers else NOT_COVERED
         energies.append(known)
-    return Layerwise(tuple(telescopes), tuple(energies))
+        seen.append(powers)
+    return Layerwise(tuple(telescopes), tuple(energies), tuple(seen))
 
 
 def maps_fit(architecture: Architecture, representation: Representation, size: tuple[int, ...]) -> bool:
