@@ -23,7 +23,7 @@ from stability.deformations.base import Deformation
 JACOBIANS = (0.05, 0.1, 0.25, 0.5)
 CASES = {
     1: ((64,), (2, 6), (1.0, 2.0, 4.0), (40, 90, 384), (st.FourierField,)),
-    2: ((24, 24), (1, 3), (1.5, 3.0), (10, 17, 54), (st.FourierField, st.DivergenceFreeField, st.GradientField)),
+    2: ((24, 24), (1, 3), (1.5, 3.0), (8, 14, 48), (st.FourierField, st.DivergenceFreeField, st.GradientField)),
 }
 """Size, cutoffs, sigmas, (modes in, modes out, nodes per axis) and families by dimension."""
 
