@@ -43,7 +43,8 @@ CAPTION = (
     "sigma_(k-1)). Top: bounds for {fields} fields with ||grad tau||_inf = {b:g}, in units of ||x||; the curve of the "
     "published growth has that growth, C1 ~ kappa^3, and an arbitrary size. Circles: the smallest of the depths "
     "drawn. Bottom: measured, exact CKNs of patch sizes rounded to whole pixels, medians over {images} Fashion "
-    "images of 28 x 28 px and {count} random fields of each kind, divided by the value at n = {least}. The total pooling grows from left to "
+    "images of 28 x 28 px and {count} random fields of each kind, divided by the value at n = {least}. The total "
+    "pooling grows from left to "
     "right; one_layer.csv tells its effect from that of the patches."
 )
 
