@@ -303,5 +303,7 @@ def test_the_experiment_at_fixed_invariance_measures_what_the_argument_speaks_of
     for n in invariance.settings()["layers"]:
         network = invariance.network(n, 1.0, 8.0)
         assert (network.depth, network.scales[0], network.scales[-1]) == (n, 1.0, pytest.approx(8.0))
-    written = invariance.write(rows, options, tmp_path)
+    apart = invariance.one_layer({**options, "patch_sizes": [3, 7]})
+    assert apart.groupby("kind")["total_pooling"].nunique().tolist() == [2, 2]
+    written = invariance.write(rows, apart, options, tmp_path)
     assert {path.name for path in (ROOT / "reports" / "invariance").iterdir()} == {path.name for path in written}
