@@ -369,6 +369,12 @@ def test_fields_that_fold_are_not_covered_and_the_row_stays():
     assert found.status is Status.NOT_COVERED
 
 
+def test_steep_fields_are_estimates():
+    found = OperatorNorms(fourier((24,), 0.97)).commutator(2.0)
+    assert found.status is Status.ESTIMATE
+    assert 0.3 < found.lower <= found.upper <= bounds.commutator(0.97, 1)
+
+
 def test_windows_are_covered_if_the_field_vanishes_at_the_border():
     affine = OperatorNorms(st.AffineField.sample((24,), generator=rng())).commutator(2.0)
     assert affine.status is Status.NOT_COVERED
@@ -392,6 +398,7 @@ def test_a_batch_is_its_fields():
         (lambda n: OperatorNorms("field"), "deformation must be"),
         (lambda n: OperatorNorms(n.deformation, failure=0.0), "failure"),
         (lambda n: OperatorNorms(n.deformation, tolerance=2.0), "tolerance"),
+        (lambda n: OperatorNorms(n.deformation, largest_matrix=0), "largest_matrix"),
         (lambda n: n.commutator(-1.0), "sigma"),
         (lambda n: n.patch_commutator(1.0, 0), "patch_size"),
         (lambda n: n.front_end_commutator("mean", 1.0), "front_end"),

@@ -72,6 +72,8 @@ class OperatorNorms:
         for name, value in (("failure", failure), ("tolerance", tolerance)):
             if not 0 < value < 1:
                 raise ValueError(f"{name} must lie in (0, 1), got {value!r}; the default is a good choice")
+        if isinstance(largest_matrix, bool) or not isinstance(largest_matrix, int) or largest_matrix < 1:
+            raise ValueError(f"largest_matrix must be an integer >= 1, got {largest_matrix!r}; 2600 takes seconds")
         self.deformation, self.generator, self.failure = deformation, generator, failure
         self.tolerance, self.largest_matrix = tolerance, largest_matrix
         self._fields = deformation.flat().to(dtype=torch.float64, device="cpu")
