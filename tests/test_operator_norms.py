@@ -185,13 +185,13 @@ def spectrum_failures(cheat=1.0):
     """How often the upper end lies below the largest eigenvalue when few steps are made."""
     values = torch.cat([torch.linspace(0, 0.97, 59, dtype=torch.float64), torch.ones(1, dtype=torch.float64)])
     generator, fails = rng(3), 0
-    for _ in range(300):
+    for _ in range(150):
         start = torch.randn(60, generator=generator, dtype=torch.float64)
         failure = min(0.999, 0.2 * cheat)
         found = largest_eigenvalue(lambda x: values * x, start, 60, failure=failure, tolerance=0.05, steps=8)
         assert found.lower <= 1 + 1e-12
         fails += found.upper < 1
-    return fails / 300
+    return fails / 150
 
 
 def test_the_upper_end_fails_at_most_as_often_as_it_says():
@@ -230,7 +230,7 @@ def test_a_translation_as_a_series_is_enclosed_by_the_same_value():
 
 
 def test_norms_depend_on_the_field_in_units_of_sigma_only():
-    field = fourier((16, 16), 0.3)
+    field = fourier((10, 12), 0.2)
     for name in ("commutator", "pooling_difference", "warp_difference"):
         coarse = getattr(OperatorNorms(field), name)(1.5).lower
         assert getattr(OperatorNorms(field.refined(2)), name)(3.0).lower == pytest.approx(float(coarse), rel=1e-5)
@@ -369,6 +369,12 @@ def test_fields_that_fold_are_not_covered_and_the_row_stays():
     assert found.status is Status.NOT_COVERED
 
 
+def test_steep_fields_are_estimates():
+    found = OperatorNorms(fourier((16,), 0.95)).commutator(2.0)
+    assert found.status is Status.ESTIMATE
+    assert 0.3 < found.lower <= found.upper <= bounds.commutator(0.95, 1)
+
+
 def test_windows_are_covered_if_the_field_vanishes_at_the_border():
     affine = OperatorNorms(st.AffineField.sample((24,), generator=rng())).commutator(2.0)
     assert affine.status is Status.NOT_COVERED
@@ -392,6 +398,7 @@ def test_a_batch_is_its_fields():
         (lambda n: OperatorNorms("field"), "deformation must be"),
         (lambda n: OperatorNorms(n.deformation, failure=0.0), "failure"),
         (lambda n: OperatorNorms(n.deformation, tolerance=2.0), "tolerance"),
+        (lambda n: OperatorNorms(n.deformation, largest_matrix=0), "largest_matrix"),
         (lambda n: n.commutator(-1.0), "sigma"),
         (lambda n: n.patch_commutator(1.0, 0), "patch_size"),
         (lambda n: n.front_end_commutator("mean", 1.0), "front_end"),

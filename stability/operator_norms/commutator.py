@@ -45,7 +45,7 @@ class Commutator(Operator):
 
     def start(self, jacobian: float, expected: float) -> Effort:
         """L moves a frequency omega to (1-b) |omega| at least: there V must be small."""
-        inner = self.filters.radius(min(0.5, 0.003 * expected)) / (1 - jacobian)
+        inner = self.filters.radius(min(0.5, 0.003 * expected)) / max(0.25, 1 - jacobian)
         return Effort(inner, self.outer(expected), expected)
 
     def grown(self, effort: Effort, lower: float) -> Effort:

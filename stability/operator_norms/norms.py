@@ -22,6 +22,8 @@ PATIENCE = 2
 """Balls may grow so often without a narrower enclosure."""
 ESTIMATED = 1e-3
 """Gap at which the search ends for fields whose quadrature has no proved error."""
+PROVED = 1e-4
+"""Gap at which what matrices prove is not given up for what Lanczos iterations make probable."""
 FINER = 1.5
 """Nodes per pixel of the second sampling of a field that is not trigonometric, over those of the first."""
 NOTHING = Ends(0.0, math.inf, Status.NOT_COVERED, "not covered")
@@ -35,7 +37,8 @@ class OperatorNorms:
 
     Args:
         deformation: fields of the torus, or of a window at whose border they vanish; batch shape ``(F,)`` or any.
-        generator: for the first vectors of Lanczos iterations; without one, larger cases are refused.
+        generator: for the first vectors of Lanczos iterations; without one, larger cases get what
+            matrices up to ``largest_matrix`` give, or are refused.
         failure: probability that an upper end by Lanczos iterations is too small, per number, in (0, 1).
         tolerance: (upper - lower) / upper at which the search for more accuracy ends.
         largest_matrix: frequencies up to which matrices are used, at most.
@@ -43,12 +46,11 @@ class OperatorNorms:
     Raises:
         ValueError: for anything but a deformation, or numbers out of range.
 
-    Everything is computed on the CPU, in float64.
+    Convention: everything is computed on the CPU in float64; ends are on the field's device. Fields with jacobian norm
+    >= 1, and fields of a window that do not vanish at its border, get [0, inf] and the status "not covered".
 
-    Convention: fields with jacobian norm >= 1, and fields of a window that do not vanish at its border, get the
-    interval [0, inf] and the status "not covered".
-
-    Reference: docs/theory-norms.md; Kuczynski & Wozniakowski 1992 (Lanczos iterations from a random start).
+    Reference: docs/theory-norms.md; Kuczynski & Wozniakowski 1992, van Dorsselaer, Hochstenbach & van der Vorst 2001
+    (bounds of eigenvalues by Lanczos iterations from a random start).
 
     >>> from stability.deformations.translation import Translation
     >>> norms = OperatorNorms(Translation((2.0, 0.0), size=(32, 32)))
@@ -72,6 +74,8 @@ class OperatorNorms:
         for name, value in (("failure", failure), ("tolerance", tolerance)):
             if not 0 < value < 1:
                 raise ValueError(f"{name} must lie in (0, 1), got {value!r}; the default is a good choice")
+        if isinstance(largest_matrix, bool) or not isinstance(largest_matrix, int) or largest_matrix < 1:
+            raise ValueError(f"largest_matrix must be an integer >= 1, got {largest_matrix!r}; 2600 takes seconds")
         self.deformation, self.generator, self.failure = deformation, generator, failure
         self.tolerance, self.largest_matrix = tolerance, largest_matrix
         self._fields = deformation.flat().to(dtype=torch.float64, device="cpu")
@@ -193,7 +197,7 @@ class OperatorNorms:
         failure = self.failure
         while True:
             large = self._modes(effort) > self.largest_matrix
-            if large and self.generator is None and best is not None:
+            if large and best is not None and (self.generator is None or best.gap <= PROVED):
                 return best
             failure /= 2  # of the attempts together: less than twice the first
             last, ends = best, self._sampled(operator, field, effort, failure if large else None)

@@ -21,8 +21,12 @@ from stability.deformations.series import FourierSeries
 from stability.deformations.sum import Sum
 from stability.deformations.translation import Translation
 
+POINTS = 2**16
+"""Nodes at which a field is evaluated at once: its tables take memory."""
 MARGIN = 2.5
 """Nodes of other fields over those that a trigonometric field without curvature would need; checked against more."""
+STEEPEST = 0.9
+"""Up to this jacobian norm errors are proved: 1 / det(I - grad tau) of steeper fields may be singular nearby."""
 STEPS = [0.02 * 1.06**j for j in range(100)]
 """Values of R eta that are tried: 0.02 to 6.4."""
 
@@ -74,11 +78,9 @@ class Strip:
 
 
 def strip(field: Deformation) -> Strip | None:
-    """What is known of a single field at complex points; None if nothing."""
-    radius = _bandwidth(field)
-    if radius is None:
-        return None
-    return Strip(float(field.norms().jacobian.upper.max()), max(radius, 1e-3), field.d)
+    """What is known of a single field at complex points; None if nothing, or if too fine a grid would be needed."""
+    radius, b = _bandwidth(field), float(field.norms().jacobian.upper.max())
+    return None if radius is None or b > STEEPEST else Strip(b, max(radius, 1e-3), field.d)
 
 
 def _bandwidth(field: Deformation) -> float | None:
@@ -137,14 +139,16 @@ def nodes(field: Deformation, shape: tuple[int, ...]) -> Tensor:
 
 def moved(field: Deformation, shape: tuple[int, ...]) -> Tensor:
     """phi(u) = u - tau(u) at the nodes, ``(Q, d)``, float64; ``field`` is a single one."""
-    u = nodes(field, shape)
-    return u - field.displacement(u).to(torch.float64)
+    return torch.cat([u - field.displacement(u).to(torch.float64) for u in nodes(field, shape).split(POINTS)])
 
 
 def inverse_density(field: Deformation, shape: tuple[int, ...]) -> Tensor:
     """1 / det(I - grad tau) at the nodes, ``shape``: L L^T is the multiplication by it."""
-    jacobian = field.jacobian(nodes(field, shape)).to(torch.float64)
-    if field.d == 1:
-        return (1 / (1 - jacobian[:, 0, 0])).reshape(shape)
-    area = (1 - jacobian[:, 0, 0]) * (1 - jacobian[:, 1, 1]) - jacobian[:, 0, 1] * jacobian[:, 1, 0]
-    return (1 / area).reshape(shape)
+    parts = []
+    for u in nodes(field, shape).split(POINTS):
+        jacobian = field.jacobian(u).to(torch.float64)
+        area = 1 - jacobian[:, 0, 0]
+        if field.d == 2:
+            area = area * (1 - jacobian[:, 1, 1]) - jacobian[:, 0, 1] * jacobian[:, 1, 0]
+        parts.append(1 / area)
+    return torch.cat(parts).reshape(shape)
