@@ -38,7 +38,7 @@ CAPTION = (
     "{images} Fashion images of 28 x 28 px: medians over images and fields, lines from 10 to 90 %. Fields with "
     "||grad tau||_inf = 0.1, translations by 1 px. A bound at 1 is an equality. Operator norms are enclosed from both "
     "sides; x-specific, early stop, certificates, energy and closed form are proofs whose suprema are evaluated "
-    "numerically; the trivial bounds (trivial, norms alone) are proofs. Only rungs for every field may certify a radius. "
+    "numerically; trivial and norms alone are proofs. Only rungs for every field may certify a radius. "
     "The commutation defect, the one allowance of x-specific and early stop, is at most {defect:.1g} of the observed "
     "distance and not in the figure."
 )
