@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-_MODULES = ("grid", "images", "kernels", "activations", "front_ends", "bounds", "training")
+_MODULES = ("grid", "images", "kernels", "activations", "front_ends", "anchors", "bounds", "training")
 _EXPORTS = {
     # deformations
     "Deformation": "stability.deformations.base",
@@ -69,6 +69,7 @@ _EXPORTS = {
     "GramNTK": "stability.representations.ntk",
     "LinearGram": "stability.representations.linear",
     "CKN": "stability.representations.ckn",
+    "ConvolutionalForm": "stability.representations.convolutional_form",
     "cnn": "stability.representations.cnn",
     "CNN": "stability.representations.cnn",
     "LeNet": "stability.representations.lenet",
@@ -142,6 +143,7 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from stability import activations as activations
+    from stability import anchors as anchors
     from stability import bounds as bounds
     from stability import front_ends as front_ends
     from stability import grid as grid
@@ -193,6 +195,7 @@ if TYPE_CHECKING:
     from stability.representations.ckn import CKN as CKN
     from stability.representations.cnn import CNN as CNN
     from stability.representations.cnn import cnn as cnn
+    from stability.representations.convolutional_form import ConvolutionalForm as ConvolutionalForm
     from stability.representations.explicit import ExplicitRepresentation as ExplicitRepresentation
     from stability.representations.gram import GramCKN as GramCKN
     from stability.representations.lenet import LeNet as LeNet

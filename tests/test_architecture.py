@@ -84,12 +84,12 @@ def test_wrong_architectures_are_told(make, message):
 
 ORDER = [
     "files", "names", "boundaries", "kernels", "activations", "front_ends", "plugins", "plain_data", "architecture",
-    "grid", "workers", "images", "deformations", "operators", "warps", "augmentation", "representations", "bounds",
-    "rkhs", "allowances", "ladders", "training", "sweeps", "quickstart", "plots", "report", "cli",
+    "grid", "workers", "images", "deformations", "operators", "anchors", "warps", "augmentation", "representations",
+    "bounds", "rkhs", "allowances", "ladders", "training", "sweeps", "quickstart", "plots", "report", "cli",
 ]  # fmt: skip
 PURE = [
     "files", "names", "boundaries", "kernels", "activations", "front_ends", "plugins", "plain_data", "architecture",
-    "bounds", "plots", "report", "cli",
+    "anchors", "bounds", "plots", "report", "cli",
 ]  # fmt: skip
 OPTIONAL = {
     "skimage": {"images/photographs.py"}, "altair": {"report/chart.py"}, "vl_convert": {"report/chart.py"},
