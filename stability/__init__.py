@@ -70,6 +70,7 @@ _EXPORTS = {
     "LinearGram": "stability.representations.linear",
     "CKN": "stability.representations.ckn",
     "ConvolutionalForm": "stability.representations.convolutional_form",
+    "subspaces": "stability.representations.subspaces",
     "cnn": "stability.representations.cnn",
     "CNN": "stability.representations.cnn",
     "LeNet": "stability.representations.lenet",
@@ -203,6 +204,7 @@ if TYPE_CHECKING:
     from stability.representations.matrix import kernel_matrix as kernel_matrix
     from stability.representations.module import ModuleRepresentation as ModuleRepresentation
     from stability.representations.ntk import GramNTK as GramNTK
+    from stability.representations.subspaces import subspaces as subspaces
     from stability.rkhs.methods import KernelRidge as KernelRidge
     from stability.rkhs.methods import SupportVectorMachine as SupportVectorMachine
     from stability.rkhs.predictor import Predictor as Predictor

@@ -192,9 +192,10 @@ class CKN(ExplicitRepresentation):
 
     @torch.no_grad()
     def retract_(self) -> None:
-        """Scale the anchors back to unit length: what a step of an optimiser leaves is not on the sphere."""
+        """Scale anchors that learn back to unit length: what a step of an optimiser leaves is not on the sphere."""
         for z in self.anchors:
-            z.copy_(units_of(z))
+            if z.requires_grad:
+                z.copy_(units_of(z))
 
     def forward(self, images: Tensor) -> Tensor:
         """A_n z_n, ``(B, m_n, *size')`` for images ``(B, C, *size)``; without a graph, a few images at a time."""
