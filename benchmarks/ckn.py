@@ -90,6 +90,7 @@ def main() -> None:
         )
         points = sampled_patches(ARCHITECTURE, 1, images, below, options.patches, generator)
         lloyd = seconds(lambda: plain_k_means(points, FILTERS[1], 10))
+    energy = network.captured_energy(images[:50]).mean(0)
     lines = [
         f"{options.images} images 32 x 32 x 3, filters {FILTERS}, torch {torch.__version__}, float32, one thread, "
         "processor time in s",
@@ -99,7 +100,7 @@ def main() -> None:
         f"{'the same, channels last':<44} {faster:7.2f}",
         f"{'plain k-means of layer 2, 10 passes':<44} {lloyd:7.2f}",
         f"{'matrix product, GFlop/s':<44} {speed:7.1f}",
-        f"captured energy, layers 1 and 2: {', '.join(f'{e:.3f}' for e in network.captured_energy(images[:50]).mean(0))}",
+        f"captured energy, layers 1 and 2: {', '.join(f'{e:.3f}' for e in energy)}",
     ]
     print("\n".join(lines))
     if options.out:

@@ -46,7 +46,7 @@ class KMeans(AnchorChoice):
     """
 
     iterations: int = 50
-    tolerance: float = 1e-5
+    tolerance: float = 1e-4
 
     def __post_init__(self) -> None:
         _check_count("iterations", self.iterations)

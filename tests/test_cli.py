@@ -175,7 +175,7 @@ def test_report_plot_and_export_of_a_store(tmp_path, capsys):
     assert not (tmp_path / "g.pdf").exists()
 
 
-@pytest.mark.parametrize("model", ["lenet", "cnn"])
+@pytest.mark.parametrize("model", ["lenet", "cnn", "ckn"])
 def test_trained_weights_stand_in_a_sweep(model, tmp_path, capsys):
     out = str(tmp_path / "net.safetensors")
     train = ["train", "-o", out, "--model", model, "--epochs", "2", "--count", "60", "--size", "16", "16"]
@@ -191,8 +191,8 @@ def test_trained_weights_stand_in_a_sweep(model, tmp_path, capsys):
         "deformations": [{"kind": "compact", "displacement_norm": 1}],
         "fields": 1,
     }
-    for chosen in spec["representations"] if model == "cnn" else ():
-        chosen["widths"] = [4, 8]
+    for chosen in spec["representations"] if model != "lenet" else ():
+        chosen["widths" if model == "cnn" else "filters"] = [4, 8]
     (tmp_path / "spec.json").write_text(json.dumps(spec))
     assert cli.main(["run", str(tmp_path / "spec.json"), "--store", str(tmp_path / "s")]) == 0
     rows = read_rows(tmp_path / "s")

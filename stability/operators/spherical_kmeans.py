@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 ITERATIONS = 50
-TOLERANCE = 1e-5
+TOLERANCE = 1e-4
 CHUNK = 2**12
 """Points compared with all anchors at a time: their cosines stay in the cache until the largest is found."""
 DRAFT = 2**14
