@@ -76,6 +76,7 @@ _EXPORTS = {
     "LeNet": "stability.representations.lenet",
     "ModuleRepresentation": "stability.representations.module",
     "kernel_matrix": "stability.representations.matrix",
+    "CKNTransformer": "stability.estimators",
     # bounds
     "closed_form": "stability.bounds.closed_form",
     "ladder": "stability.ladders",
@@ -190,6 +191,7 @@ if TYPE_CHECKING:
     from stability.deformations.stack import stack as stack
     from stability.deformations.thin_plate import ThinPlateField as ThinPlateField
     from stability.deformations.translation import Translation as Translation
+    from stability.estimators import CKNTransformer as CKNTransformer
     from stability.ladders import Ladder as Ladder
     from stability.ladders import ladder as ladder
     from stability.representations.base import Representation as Representation
