@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-_MODULES = ("grid", "images", "kernels", "activations", "front_ends", "bounds", "training")
+_MODULES = ("grid", "images", "kernels", "activations", "front_ends", "anchors", "bounds", "training")
 _EXPORTS = {
     # deformations
     "Deformation": "stability.deformations.base",
@@ -69,11 +69,14 @@ _EXPORTS = {
     "GramNTK": "stability.representations.ntk",
     "LinearGram": "stability.representations.linear",
     "CKN": "stability.representations.ckn",
+    "ConvolutionalForm": "stability.representations.convolutional_form",
+    "subspaces": "stability.representations.subspaces",
     "cnn": "stability.representations.cnn",
     "CNN": "stability.representations.cnn",
     "LeNet": "stability.representations.lenet",
     "ModuleRepresentation": "stability.representations.module",
     "kernel_matrix": "stability.representations.matrix",
+    "CKNTransformer": "stability.estimators",
     # bounds
     "closed_form": "stability.bounds.closed_form",
     "ladder": "stability.ladders",
@@ -144,6 +147,7 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from stability import activations as activations
+    from stability import anchors as anchors
     from stability import bounds as bounds
     from stability import front_ends as front_ends
     from stability import grid as grid
@@ -190,6 +194,7 @@ if TYPE_CHECKING:
     from stability.deformations.stack import stack as stack
     from stability.deformations.thin_plate import ThinPlateField as ThinPlateField
     from stability.deformations.translation import Translation as Translation
+    from stability.estimators import CKNTransformer as CKNTransformer
     from stability.ladders import Ladder as Ladder
     from stability.ladders import ladder as ladder
     from stability.operator_norms.norms import OperatorNorms as OperatorNorms
@@ -197,6 +202,7 @@ if TYPE_CHECKING:
     from stability.representations.ckn import CKN as CKN
     from stability.representations.cnn import CNN as CNN
     from stability.representations.cnn import cnn as cnn
+    from stability.representations.convolutional_form import ConvolutionalForm as ConvolutionalForm
     from stability.representations.explicit import ExplicitRepresentation as ExplicitRepresentation
     from stability.representations.gram import GramCKN as GramCKN
     from stability.representations.lenet import LeNet as LeNet
@@ -204,6 +210,7 @@ if TYPE_CHECKING:
     from stability.representations.matrix import kernel_matrix as kernel_matrix
     from stability.representations.module import ModuleRepresentation as ModuleRepresentation
     from stability.representations.ntk import GramNTK as GramNTK
+    from stability.representations.subspaces import subspaces as subspaces
     from stability.rkhs.methods import KernelRidge as KernelRidge
     from stability.rkhs.methods import SupportVectorMachine as SupportVectorMachine
     from stability.rkhs.predictor import Predictor as Predictor
