@@ -69,6 +69,7 @@ _EXPORTS = {
     "GramNTK": "stability.representations.ntk",
     "LinearGram": "stability.representations.linear",
     "CKN": "stability.representations.ckn",
+    "RandomFeatures": "stability.representations.random_features",
     "cnn": "stability.representations.cnn",
     "CNN": "stability.representations.cnn",
     "LeNet": "stability.representations.lenet",
@@ -93,6 +94,7 @@ _EXPORTS = {
     "LinearSpec": "stability.sweeps.spec",
     "NTKSpec": "stability.sweeps.spec",
     "CKNSpec": "stability.sweeps.spec",
+    "RandomFeaturesSpec": "stability.sweeps.spec",
     "CNNSpec": "stability.sweeps.spec",
     "LeNetSpec": "stability.sweeps.spec",
     "ModuleSpec": "stability.sweeps.spec",
@@ -200,6 +202,7 @@ if TYPE_CHECKING:
     from stability.representations.matrix import kernel_matrix as kernel_matrix
     from stability.representations.module import ModuleRepresentation as ModuleRepresentation
     from stability.representations.ntk import GramNTK as GramNTK
+    from stability.representations.random_features import RandomFeatures as RandomFeatures
     from stability.rkhs.methods import KernelRidge as KernelRidge
     from stability.rkhs.methods import SupportVectorMachine as SupportVectorMachine
     from stability.rkhs.predictor import Predictor as Predictor
@@ -229,6 +232,7 @@ if TYPE_CHECKING:
     from stability.sweeps.spec import ModuleSpec as ModuleSpec
     from stability.sweeps.spec import NTKSpec as NTKSpec
     from stability.sweeps.spec import PiecewiseLinearSpec as PiecewiseLinearSpec
+    from stability.sweeps.spec import RandomFeaturesSpec as RandomFeaturesSpec
     from stability.sweeps.spec import SaturatedSpec as SaturatedSpec
     from stability.sweeps.spec import SplineFieldSpec as SplineFieldSpec
     from stability.sweeps.spec import SplineWarpSpec as SplineWarpSpec

@@ -19,9 +19,20 @@ from stability.representations.lenet import LeNet
 from stability.representations.linear import LinearGram
 from stability.representations.module import ModuleRepresentation
 from stability.representations.ntk import GramNTK
+from stability.representations.random_features import RandomFeatures
 from stability.sweeps.build import load_images
 from stability.sweeps.chunks import Model
-from stability.sweeps.models import CKNSpec, CNNSpec, GramSpec, LeNetSpec, LinearSpec, ModuleSpec, NTKSpec, TrainingSpec
+from stability.sweeps.models import (
+    CKNSpec,
+    CNNSpec,
+    GramSpec,
+    LeNetSpec,
+    LinearSpec,
+    ModuleSpec,
+    NTKSpec,
+    RandomFeaturesSpec,
+    TrainingSpec,
+)
 from stability.sweeps.spec import SweepSpec
 
 State = dict[str, Tensor]
@@ -50,6 +61,14 @@ def build(model: Model, spec: SweepSpec, state: Mapping[str, Tensor] | None = No
         case CKNSpec():
             assert state is not None  # a CKN is fitted before it is built
             return CKN(architecture, [state[f"anchors.{k}"] for k in range(architecture.depth)], ridge=chosen.ridge)
+        case RandomFeaturesSpec(widths=widths, seed=seed):
+            return RandomFeatures.draw(
+                architecture,
+                widths,
+                channels=spec.images.channels,
+                d=len(spec.images.size),
+                generator=torch.Generator().manual_seed(seed),
+            )
         case CNNSpec() | LeNetSpec():
             network = _network(model, spec)
             if state is not None:

@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from stability import plugins
+from stability.architecture import Architecture
+from stability.representations.random_maps import random_map
 from stability.sweeps.parts import Counts, LayerNames, Positive, Seed, Spec
 
 
@@ -58,6 +60,31 @@ class CKNSpec(_Named):
     images: Annotated[int, Field(ge=1)] = 32
     ridge: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     seed: Seed = 0
+
+
+class RandomFeaturesSpec(_Named):
+    """``RandomFeatures.draw(architecture, widths)``: random layers, for kernels of the architecture that have them.
+
+    Args:
+        widths: channels of every layer, even numbers.
+        seed: of the generator that draws the weights.
+    """
+
+    kind: Literal["random_features"] = "random_features"
+    widths: Counts
+    seed: Seed = 0
+
+    @field_validator("widths")
+    @classmethod
+    def _even(cls, widths: tuple[int, ...]) -> tuple[int, ...]:
+        if any(width % 2 for width in widths):
+            raise ValueError(f"widths of random features must be even, got {widths}; two channels for a random vector")
+        return widths
+
+    def check(self, architecture: Architecture) -> None:
+        """Raise ``ValueError`` for a kernel without random features."""
+        for layer in architecture.layers:
+            random_map(layer.kernel)
 
 
 class TrainingSpec(Spec):
@@ -148,7 +175,7 @@ class ModuleSpec(_Named):
         return self.name or self.class_path.rpartition(".")[2]
 
 
-KINDS = ("gram", "ntk", "linear", "ckn", "cnn", "lenet", "module")
+KINDS = ("gram", "ntk", "linear", "ckn", "random_features", "cnn", "lenet", "module")
 MODULES = ("lenet", "module")
 """Kinds without an architecture of the theory: ordinary networks on ordinary pictures."""
 _SETTINGS = tuple(name for name in ModuleSpec.model_fields if name not in ("kind", *plugins.CLASS_KEYS))
@@ -161,7 +188,15 @@ def _own(data: Any) -> Any:
 
 RepresentationSpec = Annotated[
     Annotated[
-        GramSpec | NTKSpec | LinearSpec | CKNSpec | CNNSpec | LeNetSpec | ModuleSpec, Field(discriminator="kind")
+        GramSpec | NTKSpec | LinearSpec | CKNSpec | RandomFeaturesSpec | CNNSpec | LeNetSpec | ModuleSpec,
+        Field(discriminator="kind"),
     ],
     BeforeValidator(_own),
 ]
+
+
+def counts(chosen: Any) -> tuple[int, ...] | None:
+    """Anchors or channels of every layer of a finite network with an architecture; None for other kinds."""
+    if isinstance(chosen, CKNSpec):
+        return chosen.filters
+    return chosen.widths if isinstance(chosen, CNNSpec | RandomFeaturesSpec) else None
