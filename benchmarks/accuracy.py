@@ -77,12 +77,12 @@ def read(arrays: Path | None, train: int, test: int) -> Split:
     return Split(pictures[0], parts[1][:train], pictures[1], parts[3][:test])
 
 
-def milliseconds_a_pair(representation: KernelRepresentation, images: Tensor) -> float:
+def milliseconds_a_pair(representation: KernelRepresentation, images: Tensor, dtype: torch.dtype) -> float:
     """Processor time with one thread, median over tiles whose images are prepared anew."""
     times = []
     for _ in range(TIMED_TILES):
         start = time.process_time()
-        st.kernel_matrix(representation, images[:TIMED_IMAGES], images[TIMED_IMAGES : 2 * TIMED_IMAGES])
+        st.kernel_matrix(representation, images[:TIMED_IMAGES], images[TIMED_IMAGES : 2 * TIMED_IMAGES], dtype=dtype)
         times.append(time.process_time() - start)
     return 1e3 * statistics.median(times) / TIMED_IMAGES**2
 
@@ -91,11 +91,14 @@ def judge(
     name: str, representation: KernelRepresentation, split: Split, methods: list[Method], options: argparse.Namespace
 ) -> Result:
     """Both matrices, the method by cross-validation, one look at the test images."""
-    cost = milliseconds_a_pair(representation, split.train)
+    dtype = torch.float32 if options.single else torch.float64
+    cost = milliseconds_a_pair(representation, split.train, dtype)
     start, matrices = time.perf_counter(), []
     for part, pair in (("train", (split.train, None)), ("test", (split.test, split.train))):
-        store = None if options.store is None else options.store / name.replace(",", "").replace(" ", "_") / part
-        matrices.append(st.kernel_matrix(representation, *pair, store=store, jobs=options.jobs, progress=True))
+        folder = name.replace(",", "").replace(" ", "_") + ("_float32" if options.single else "")
+        store = None if options.store is None else options.store / folder / part
+        matrix = st.kernel_matrix(representation, *pair, store=store, dtype=dtype, jobs=options.jobs, progress=True)
+        matrices.append(matrix.double())
     minutes = (time.perf_counter() - start) / 60
     gram, cross = matrices
     norms = gram.diagonal().sqrt()
@@ -130,6 +133,7 @@ def main() -> None:
     parser.add_argument("--test", type=int, default=500)
     parser.add_argument("--store", type=Path)
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--single", action="store_true", help="kernel matrices in float32, in a store of their own")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     split = read(options.arrays, options.train, options.test)
@@ -144,7 +148,7 @@ def main() -> None:
     lines = [
         f"Fashion-MNIST 28 x 28, {options.train} training and {options.test} test images, kernels normalised; method",
         "and regulariser by 5-fold cross-validation on the training images; torch "
-        f"{torch.__version__}, float64, {options.jobs} processes of one thread",
+        f"{torch.__version__}, {'float32' if options.single else 'float64'}, {options.jobs} processes of one thread",
         "CKN: mean removed, 2 layers, patch 3, kernel exp(2.5 (u - 1)), pooling 1.4 and 2.5 px, strides (2, 5), no",
         f"A_0; {pairs} pairs of images",
         "",

@@ -80,11 +80,18 @@ _EXPORTS = {
     "ladder": "stability.ladders",
     "Ladder": "stability.ladders",
     "Rung": "stability.bounds.rung",
+    "FieldCertificates": "stability.certificates.fields",
+    "OperatorNorms": "stability.operator_norms.norms",
     # predictors of the kernel's Hilbert space
     "Predictor": "stability.rkhs.predictor",
     "KernelRidge": "stability.rkhs.methods",
     "SupportVectorMachine": "stability.rkhs.methods",
     "cross_validate": "stability.rkhs.validation",
+    # recovery
+    "Decoder": "stability.recovery.decoder",
+    "PreImage": "stability.recovery.pre_image",
+    "invert": "stability.recovery.inversion",
+    "Inversion": "stability.recovery.inversion",
     # sweeps
     "SweepSpec": "stability.sweeps.spec",
     "ImagesSpec": "stability.sweeps.spec",
@@ -161,6 +168,7 @@ if TYPE_CHECKING:
     from stability.boundaries import Zero as Zero
     from stability.bounds.closed_form import closed_form as closed_form
     from stability.bounds.rung import Rung as Rung
+    from stability.certificates.fields import FieldCertificates as FieldCertificates
     from stability.deformations.affine import AffineField as AffineField
     from stability.deformations.base import Deformation as Deformation
     from stability.deformations.bspline import SplineField as SplineField
@@ -191,6 +199,11 @@ if TYPE_CHECKING:
     from stability.deformations.translation import Translation as Translation
     from stability.ladders import Ladder as Ladder
     from stability.ladders import ladder as ladder
+    from stability.operator_norms.norms import OperatorNorms as OperatorNorms
+    from stability.recovery.decoder import Decoder as Decoder
+    from stability.recovery.inversion import Inversion as Inversion
+    from stability.recovery.inversion import invert as invert
+    from stability.recovery.pre_image import PreImage as PreImage
     from stability.representations.base import Representation as Representation
     from stability.representations.ckn import CKN as CKN
     from stability.representations.cnn import CNN as CNN

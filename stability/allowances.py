@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from stability.architecture import Architecture
+from stability.boundaries import Periodic
 from stability.bounds.hoelder import through_network
 from stability.deformations.base import Deformation
+from stability.operators.front_end import front_end_output
 from stability.operators.pooling import pool, pooling_matrices
 from stability.representations.base import Representation
 from stability.warps.band_limited import BandLimitedWarp, refine
@@ -56,11 +58,19 @@ def pushed(
 def low_pass_difference(architecture: Architecture, images: Tensor, warped: Tensor) -> Tensor:
     """||A_0 F (W x - x)||, ``(...)`` for images and warped images ``(..., C, *size)`` that broadcast."""
     d = images.ndim - 2
-    difference = warped - images
-    if architecture.front_end is not None:
-        difference = architecture.front_end.apply(difference, d)
-    matrices = pooling_matrices(images.shape[-d:], architecture.antialiasing or 0.0, device=images.device)
+    difference = front_end_output(architecture, warped - images, d)
+    sigma, boundary = architecture.antialiasing or 0.0, architecture.boundary
+    matrices = pooling_matrices(images.shape[-d:], sigma, boundary=boundary, device=images.device)
     return pool(difference, matrices).flatten(-d - 1).norm(dim=-1)
+
+
+def input_smoothing(architecture: Architecture) -> float | None:
+    """sigma_0 where A_0 is that of the torus, through which a warp's error may be looked at; None: as it stands.
+
+    With zeros beyond the border 1 A_0 1 does not damp what is wrong at the border as A_0 does on the torus; but it does
+    not expand, so that the error itself is a bound.
+    """
+    return architecture.antialiasing if isinstance(architecture.boundary, Periodic) else None
 
 
 def divides(architecture: Architecture, size: tuple[int, ...]) -> bool:

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from stability import front_ends, kernels
-from stability.boundaries import Periodic as Periodic
-from stability.boundaries import Reflect as Reflect
+from stability.boundaries import PERIODIC, NetworkBoundary, Periodic, Zero
 from stability.names import unknown
-from stability.plain_data import FRONT_ENDS, KERNELS, build, check_keys, from_plain, plain
+from stability.plain_data import BOUNDARIES, FRONT_ENDS, KERNELS, build, check_keys, from_plain, plain
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,8 @@ class Architecture:
     Args:
         layers: one or more ``Layer``.
         antialiasing: sigma_0 of A_0 in input pixels; 0 or None: no A_0.
-        boundary: ``Periodic()``, the torus.
+        boundary: what patches and poolings read beyond the border of every map: ``Periodic()``, the torus, the setting
+            of the theorem; or ``Zero()``, zeros, which the theorem covers for fields that vanish near the border only.
         front_end: a linear map F applied first, or None.
 
     Raises:
@@ -71,7 +71,7 @@ class Architecture:
 
     layers: tuple[Layer, ...]
     antialiasing: float | None = 1.0
-    boundary: Periodic = Periodic()
+    boundary: NetworkBoundary = Periodic()
     front_end: front_ends.FrontEnd | None = None
 
     def __post_init__(self) -> None:
@@ -83,8 +83,8 @@ class Architecture:
         if isinstance(sigma, bool) or not isinstance(sigma, int | float) or not (math.isfinite(sigma) and sigma >= 0):
             raise ValueError(f"antialiasing must be None or >= 0 input pixels, got {sigma!r}; the default is 1.0")
         object.__setattr__(self, "antialiasing", float(sigma) or None)
-        if not isinstance(self.boundary, Periodic):
-            raise ValueError(f"boundary must be Periodic(), got {self.boundary!r}; it is the only one so far")
+        if not isinstance(self.boundary, Periodic | Zero):
+            raise ValueError(f"boundary must be Periodic() or Zero(), got {self.boundary!r}; use Periodic() for bounds")
         if self.front_end is not None and not isinstance(self.front_end, front_ends.FrontEnd):
             raise ValueError(f"front_end must be None or a FrontEnd, got {self.front_end!r}; use MeanRemoval()")
 
@@ -97,6 +97,7 @@ class Architecture:
         antialiasing: float = 1.0,
         kernel: kernels.Kernel | None = None,
         front_end: front_ends.FrontEnd | None = None,
+        boundary: NetworkBoundary = PERIODIC,
     ) -> "Architecture":
         """sigma_k = sigma_0 2^k for k = 1 ... depth: the scale doubles in every layer.
 
@@ -107,6 +108,7 @@ class Architecture:
             antialiasing: sigma_0 > 0 in input pixels.
             kernel: kappa of every layer, by default ``Exponential(1)``.
             front_end: as in ``Architecture``.
+            boundary: as in ``Architecture``.
         """
         if isinstance(depth, bool) or not isinstance(depth, int) or depth < 1:
             raise ValueError(f"depth must be an integer >= 1, got {depth!r}; use depth=3")
@@ -114,7 +116,7 @@ class Architecture:
             raise ValueError(f"antialiasing must be > 0 where all scales double from it, got {antialiasing!r}; use 1.0")
         kernel = kernel if kernel is not None else kernels.Exponential()
         layers = (Layer(patch_size, antialiasing * 2.0**k, subsampling, kernel) for k in range(1, depth + 1))
-        return cls(tuple(layers), antialiasing, front_end=front_end)
+        return cls(tuple(layers), antialiasing, boundary, front_end)
 
     @property
     def depth(self) -> int:
@@ -146,6 +148,11 @@ class Architecture:
         """
         e, s = self.layers[k - 1].patch_size, self.spacings[k - 1]
         return s * math.sqrt(d * ((e * e - 1) / 12 + (0.25 if e % 2 == 0 else 0.0)))
+
+    @property
+    def patch_reach(self) -> int:
+        """The furthest that a patch of any layer reaches along an axis, in input pixels: max_k s_k floor(e_k / 2)."""
+        return max(s * (layer.patch_size // 2) for layer, s in zip(self.layers, self.spacings, strict=False))
 
     def check_size(self, size: tuple[int, ...]) -> None:
         """Raise ``ValueError`` unless every stride but the last divides the grid it acts on and the patches fit.
@@ -205,7 +212,7 @@ class Architecture:
                 for layer in self.layers
             ],
             "antialiasing": self.antialiasing,
-            "boundary": {"kind": "periodic"},
+            "boundary": plain(self.boundary),
             "front_end": None if self.front_end is None else plain(self.front_end),
         }
 
@@ -220,7 +227,7 @@ class Architecture:
         values = dict(data)
         check_keys("architecture", values, [field.name for field in dataclasses.fields(cls)])
         if "boundary" in values:
-            values["boundary"] = build("boundary", values["boundary"], {"periodic": Periodic})
+            values["boundary"] = build("boundary", values["boundary"], BOUNDARIES)
         if values.get("front_end") is not None:
             values["front_end"] = build("front_end", values["front_end"], FRONT_ENDS)
         layers = []

@@ -30,6 +30,9 @@ class Zero:
 Boundary = Periodic | Reflect | Zero
 """A boundary rule of a warp."""
 
+NetworkBoundary = Periodic | Zero
+"""A boundary rule of an ``Architecture``: what its patches and poolings read beyond the border of every map."""
+
 PERIODIC = Periodic()
 """The default of functions that take a rule."""
 

@@ -28,6 +28,24 @@ class FrontEnd(abc.ABC):
             refinement: the grid is so many times as fine as the pixels in which F is defined.
         """
 
+    def apply_to_window(self, images: "Tensor", d: int, refinement: int = 1) -> "Tensor":
+        """1 F 1 x: the image followed by as many zeros along each axis, F on this torus of twice the side, cut back.
+
+        A compression, so that ||1 F 1|| <= ||F|| <= 1. No copy of the window is nearer than its own side.
+
+        Args:
+            images: ``(..., C, *size)`` on a window beyond which they are 0.
+            d: number of spatial axes.
+            refinement: as in ``apply``.
+        """
+        from torch.nn.functional import pad
+
+        sizes = images.shape[-d:]
+        maps = self.apply(pad(images, [width for n in reversed(sizes) for width in (0, n)]), d, refinement)
+        for axis, n in zip(range(-d, 0), sizes, strict=True):
+            maps = maps.narrow(axis, 0, n)
+        return maps
+
 
 @dataclass(frozen=True)
 class MeanRemoval(FrontEnd):
@@ -48,6 +66,10 @@ class MeanRemoval(FrontEnd):
         """x - mean(x)."""
         return images - images.mean(tuple(range(-d, 0)), keepdim=True)
 
+    def apply_to_window(self, images: "Tensor", d: int, refinement: int = 1) -> "Tensor":
+        """x - mean(x), the mean over the window."""
+        return self.apply(images, d, refinement)
+
 
 @dataclass(frozen=True)
 class Gradient(FrontEnd):
@@ -56,7 +78,8 @@ class Gradient(FrontEnd):
     The symbol is d^(-1/2) (i sin w_j)_j, of norm at most 1 and, for even sides, equal to 1 at w = (pi / 2, pi / 2). Two
     channels a pixel, orientation and contrast, are what the first CKNs were fed.
 
-    Convention: channels are those of d/dx, then those of d/dy.
+    Convention: channels are those of d/dx, then those of d/dy. With a boundary of zeros the differences at the border
+    see the step from the image to 0.
 
     Reference: Mairal, Koniusz, Harchaoui & Schmid 2014, gradient maps.
 
@@ -79,7 +102,8 @@ class Gradient(FrontEnd):
 class Whitening(FrontEnd):
     """F = r exp(-(r / r_0)^4) / max, r = |w| / 2 pi in cycles per pixel: flattens the 1 / r spectrum of natural images.
 
-    Scaled to ||F|| = 1 on the plane; the exponential keeps the corners of the spectrum, which are noise, out.
+    Scaled to ||F|| = 1 on the plane; the exponential keeps the corners of the spectrum, which are noise, out. With a
+    boundary of zeros it is the filter of the torus of twice the side, in which the image lies among zeros.
 
     Args:
         cutoff: r_0 in cycles per pixel, > 0.

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stability import activations, front_ends, kernels, plugins
+from stability.boundaries import NetworkBoundary, Periodic, Zero
 from stability.names import resolve, unknown
 
 KERNELS: dict[str, type[kernels.Kernel]] = {
@@ -27,11 +28,14 @@ FRONT_ENDS: dict[str, type[front_ends.FrontEnd]] = {
     "gradient": front_ends.Gradient,
     "whitening": front_ends.Whitening,
 }
+BOUNDARIES: dict[str, type] = {"periodic": Periodic, "zero": Zero}
+TABLES: dict[str, dict[str, type]] = {"kernel": KERNELS, "front_end": FRONT_ENDS, "boundary": BOUNDARIES}
+"""The kinds of the fields that hold an object."""
 
 
 def plain(value: Any) -> dict[str, Any]:
-    """A kernel or a front end as data: its ``kind`` and its fields; the user's own as ``class_path``, ``init_args``."""
-    names = {kind: name for table in (KERNELS, FRONT_ENDS) for name, kind in table.items()}
+    """A kernel, front end or boundary as data: ``kind`` and fields; the user's own: ``class_path``, ``init_args``."""
+    names = {kind: name for table in TABLES.values() for name, kind in table.items()}
     fields = {field.name: _plain_field(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if type(value) in names:
         return {"kind": names[type(value)], **fields}
@@ -91,8 +95,8 @@ def load_function(path: Any) -> Any:
     return found
 
 
-def describe(value: kernels.Kernel | front_ends.FrontEnd) -> str:
-    """A kernel or front end in one word, with the parameters that are not the default ones.
+def describe(value: kernels.Kernel | front_ends.FrontEnd | NetworkBoundary) -> str:
+    """A kernel, front end or boundary in one word, with the parameters that are not the default ones.
 
     >>> describe(kernels.Exponential()), describe(kernels.Exponential(4)), describe(kernels.ArcCosine(degree=0))
     ('exponential', 'exponential(alpha=4)', 'arc_cosine(degree=0)')
@@ -140,7 +144,7 @@ def build(what: str, data: Any, table: Mapping[str, type]) -> Any:
 
 
 def from_plain(name: str, value: Any) -> Any:
-    """The kernel or front end that plain data under the field ``name`` stands for; other values pass through."""
-    if isinstance(value, Mapping | str) and name in ("kernel", "front_end"):
-        return build(name, value, KERNELS if name == "kernel" else FRONT_ENDS)
+    """The kernel, front end or boundary that plain data under the field ``name`` stands for; others pass through."""
+    if isinstance(value, Mapping | str) and name in TABLES:
+        return build(name, value, TABLES[name])
     return value

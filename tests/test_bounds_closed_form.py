@@ -1,6 +1,7 @@
 """The theorem as a calculator: documented numbers, exact cases, operator norms of linear networks, refusals."""
 
 import dataclasses
+import itertools
 import math
 import subprocess
 import sys
@@ -107,15 +108,12 @@ def test_without_antialiasing_the_first_patch_follows_nothing():
     assert unpooled.constants["last"] == pytest.approx(1 + 1 / 0.9)
 
 
-def test_even_patches_have_no_symmetric_form():
-    forms = [
-        closed_form(_plain(1).replace("layers.0.patch_size", e), **NORMS, hessian_norm=0.0).constants["layers"][0][
-            "form"
-        ]
-        for e in (3, 2)
-    ]
-    assert "symmetric" in forms[0]
-    assert "symmetric" not in forms[1]
+def test_an_even_patch_is_measured_about_its_own_centre():
+    forms = [closed_form(_plain(1).replace("layers.0.patch_size", e), **NORMS, hessian_norm=0.0) for e in (2, 3, 4)]
+    kappas = [form.constants["layers"][0]["kappa_rms"] for form in forms]
+    assert kappas == pytest.approx([math.sqrt(0.5), math.sqrt(8 / 6), math.sqrt(15 / 6)])
+    assert all("symmetric" in form.constants["layers"][0]["form"] for form in forms)
+    assert forms[0].value < forms[1].value < forms[2].value
 
 
 def test_mean_removal_costs_what_the_mean_may_change():
@@ -189,7 +187,8 @@ def test_the_modulus_dominates_the_step_kernel_map():
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("b", [0.1, 0.5])
 @pytest.mark.parametrize("front_end", [None, MeanRemoval()])
-def test_linear_networks_stay_below_the_closed_form(seed, b, front_end):
+@pytest.mark.parametrize("sizes", [(3, 5), (2, 4)])
+def test_linear_networks_stay_below_the_closed_form(seed, b, front_end, sizes):
     side, n = 64.0, 512
     rng = np.random.default_rng(seed)
     u, turn = np.arange(n) * side / n, 2 * math.pi / side
@@ -201,13 +200,14 @@ def test_linear_networks_stay_below_the_closed_form(seed, b, front_end):
     tau *= b / np.abs(slope).max()
     L = np.exp(-1j * turn * np.outer(k_out, u)) @ np.exp(1j * turn * np.outer(u - tau, k_in)) / n
     architecture = Architecture(
-        (Layer(3, 2.0, kernel=Linear()), Layer(5, 3.0, kernel=Linear())), antialiasing=1.0, front_end=front_end
-    )
+        (Layer(sizes[0], 2.0, kernel=Linear()), Layer(sizes[1], 3.0, kernel=Linear())),
+        antialiasing=1.0, front_end=front_end,
+    )  # fmt: skip
     pooling = np.exp(-0.5 * (1 + 4 + 9) * (turn * k_out) ** 2)
     difference = L - (k_out[:, None] == k_in)
     if front_end is not None:  # F L - F
         difference[k_out == 0] = 0
-    offsets = [(i, j) for i in (-1, 0, 1) for j in (-2, -1, 0, 1, 2)]
+    offsets = [(i, j) for i, j in itertools.product(*(range(-((e - 1) // 2), e // 2 + 1) for e in sizes))]
     phi = np.concatenate([(pooling * np.exp(1j * turn * k_out * (i + j)))[:, None] * difference for i, j in offsets])
     seen = np.linalg.norm(phi, 2) / math.sqrt(len(offsets))
     bound = closed_form(architecture, displacement_norm=np.abs(tau).max() * 1.001, jacobian_norm=b * 1.0001, d=1)

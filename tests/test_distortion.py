@@ -66,6 +66,7 @@ def by_definition(jacobian, hessian):
         "weighted_anisotropy": (s[..., 0] - s[..., -1]) * weight,
         "weighted_stretch": (s - 1 / s).abs().amax(-1) * weight,
         "volume_gradient": pulled.norm(dim=-1) * weight,
+        "density_gradient": pulled.norm(dim=-1) * weight**2,
     }
 
 
@@ -138,6 +139,7 @@ def test_everything_is_known_for_a_plane_wave(p):
         "weighted_anisotropy": size * (1 - abs(c)) ** -0.5,
         "weighted_stretch": float(((singular - 1 / singular).abs().amax(-1) * d**-0.5).max()),
         "volume_gradient": float(slope.max()),
+        "density_gradient": float((slope * d**-0.5).max()),
     }
     for name, interval in intervals(field).items():
         attained, certified = float(interval.lower), float(interval.upper)
@@ -177,7 +179,7 @@ def test_piecewise_linear_fields_are_exact():
     gradients = field.gradients()
     values = by_definition(gradients, torch.zeros(*gradients.shape, 2, dtype=torch.float64))
     for name, interval in intervals(field).items():
-        if name == "volume_gradient":
+        if name in ("volume_gradient", "density_gradient"):
             assert bool(torch.isinf(interval.upper).all())
             continue
         seen = values[name].amin(-1) if name == "determinant_infimum" else values[name].amax(-1)
@@ -215,7 +217,7 @@ def test_regular_fields_with_a_jacobian_norm_beyond_one_are_certified():
         seen = brute_force(field, dense(field.size, 10))
         for name, interval in intervals(field).items():
             # nearly a shear: 1 - D is what much larger terms leave, and upper is not close
-            if field is line or name not in ("weighted_volume", "volume_gradient"):
+            if field is line or name not in ("weighted_volume", "volume_gradient", "density_gradient"):
                 check(name, interval, seen[name])
 
 
@@ -263,7 +265,7 @@ def test_values_follow_the_field_and_are_not_scaled_with_it():
 
 def test_nothing_is_computed_before_it_is_read(monkeypatch):
     field = fourier((12, 16))
-    monkeypatch.setattr(module._Suprema, "_bounds", None)
+    monkeypatch.setattr(module.DistortionSuprema, "_bounds", None)
     found = field.norms().distortion
     with pytest.raises(TypeError):
         _ = found.contraction.upper

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import anchors
 import common
+import depth
 import distance_versus_deformation
+import invariance
 import ntk
 import numpy as np
 import pandas as pd
@@ -243,3 +245,65 @@ def test_the_figure_of_the_ntk_is_drawn_and_the_committed_one_is_what_its_specif
     assert spec.images.count >= 20
     table = pd.read_csv(report / "table.csv")
     assert set(table[ntk.SIZE].dropna()) == set(spec.deformations[0].jacobian_norm)
+
+
+# --- bounds and distances against depth, and at fixed invariance ------------------------------------------------------
+
+SMALL = {"images": {"name": "fashion", "count": 2, "size": [16, 16]}, "fields": 2}
+
+
+def test_the_networks_of_the_depth_experiment_differ_in_depth_alone():
+    options = depth.settings()
+    for n, sizes in enumerate(options["patch_sizes"], start=1):
+        network = depth.network(sizes, options["kappa_rms"], options["last_scale"])
+        assert network.depth == n
+        kappas = [np.sqrt((layer.patch_size**2 - 1) / 6) / sigma
+                  for layer, sigma in zip(network.layers, network.scales, strict=False)]  # fmt: skip
+        assert np.allclose(kappas, options["kappa_rms"])
+        assert sum(sigma**2 for sigma in network.scales) == pytest.approx(16, abs=0.4 if n == 1 else 1e-9)
+        assert network.scales[-1] == 2
+
+
+def test_distances_against_depth_stay_below_every_theorem(tmp_path):
+    one = {"images": {**SMALL["images"], "count": 1}, "fields": 2, "ascent_steps": 1}
+    options = depth.settings({**one, "patch_sizes": [[7, 7], [5, 5, 5, 5]]})
+    rows = depth.run(options)
+    for name in ("published form", "sum", "quadrature", "depth-free", "norms"):
+        assert (rows["largest"] < rows[name]).all()
+    assert (rows["largest"] >= rows["high"]).all()
+    for _, part in rows.groupby("kind"):
+        assert part["quadrature"].is_monotonic_increasing
+        assert part["largest"].iloc[1] == pytest.approx(part["largest"].iloc[0], rel=0.2)
+    shears = rows[rows["kind"] == "shear"]
+    assert shears["depth-free"].nunique() == 1
+    written = depth.write(rows, options, tmp_path)
+    assert {path.name for path in (ROOT / "reports" / "depth").iterdir()} == {path.name for path in written}
+    table = pd.read_csv(ROOT / "reports" / "depth" / "table.csv")
+    assert set(table["layers"]) == set(range(1, 1 + len(depth.settings()["patch_sizes"])))
+    assert (table["largest"] < table[["sum", "quadrature", "depth-free"]].min(axis=1)).all()
+
+
+@pytest.mark.slow
+def test_climbing_never_returns_a_nearer_field_and_keeps_its_kind():
+    options = depth.settings({**SMALL, "fields": 1})
+    picture = st.images.load("fashion", count=1, size=(16, 16))
+    phi, warp = st.GramCKN(depth.network([5, 5], 1.2, 2.0)), st.BandLimitedWarp()
+    field = depth.draw_fields("shear", options)
+    found = depth.climb(phi, picture, field, 4, 0.1)
+    assert phi.distance(picture, warp(picture, found)) > 1.1 * phi.distance(picture, warp(picture, field))
+    assert (found.cosine[..., 1] == 0).all()
+    assert float(found.norms().jacobian.upper) == pytest.approx(0.1, rel=1e-3)
+
+
+def test_the_experiment_at_fixed_invariance_measures_what_the_argument_speaks_of(tmp_path):
+    options = invariance.settings({**SMALL, "layers": [1, 3], "sigma_n": 4.0})  # two images: one distance of a pair
+    rows = invariance.run(options)
+    assert (rows["distance"] < rows[["linear", "quadrature", "depth_free"]].min(axis=1)).all()
+    assert rows["kappa"].tolist() == pytest.approx([4.0, 4 ** (1 / 3)] * 2)
+    for n in invariance.settings()["layers"]:
+        network = invariance.network(n, 1.0, 8.0)
+        assert (network.depth, network.scales[0], network.scales[-1]) == (n, 1.0, pytest.approx(8.0))
+    apart = invariance.one_layer({**options, "patch_sizes": [3, 7]})
+    assert apart.groupby("kind")["total_pooling"].nunique().tolist() == [2, 2]
+    written = invariance.write(rows, apart, options, tmp_path)
+    assert {path.name for path in (ROOT / "reports" / "invariance").iterdir()} == {path.name for path in written}

@@ -160,7 +160,7 @@ def test_removed_energy_and_gradient_are_those_of_the_pooled_maps(generator):
     arch = st.Architecture((st.Layer(3, 2.0, 2), st.Layer(3, 4.0)))
     phi = st.GramCKN(arch)
     stages = phi.stages(x[0])
-    powers = spectra(stages)
+    powers = spectra(stages).maps
     for k in range(1, 3):
         whole = stages.maps[k].square().sum() * stages.cell(k)
         assert powers[k].centred ** 2 == pytest.approx(
@@ -168,7 +168,7 @@ def test_removed_energy_and_gradient_are_those_of_the_pooled_maps(generator):
         )
     single = st.GramCKN(st.Architecture((st.Layer(3, 2.0), st.Layer(3, 4.0))))
     stages, maps = single.stages(x[0]), single.stages(x[0]).maps
-    powers = spectra(stages)
+    powers = spectra(stages).maps
     for k, spectrum in enumerate(powers[:2]):
         kept = stages.entering(k + 1, maps[k]).square().sum()  # ||P|| = 1
         assert spectrum.removed**2 == pytest.approx(float(maps[k].square().sum() - kept), rel=1e-9)
@@ -181,7 +181,7 @@ def test_removed_energy_and_gradient_are_those_of_the_pooled_maps(generator):
 def test_translated_bounds_small_shifts_sharply():
     x = st.images.load("fashion", count=1, size=(16, 16))
     phi = st.LinearGram(st.Architecture((st.Layer(1, 2.0),), antialiasing=None))
-    spectrum = spectra(phi.stages(x[0]))[-1]
+    spectrum = spectra(phi.stages(x[0])).maps[-1]
     directions = [(math.cos(t), math.sin(t)) for t in torch.linspace(0, math.pi, 13).tolist()]
     step = 1e-3
     seen = max(
@@ -281,5 +281,22 @@ def test_networks_without_maps_have_a_ladder_without_them(generator):
     tau = fields((16, 16), 0.1, generator)
     phi = st.GramCKN(st.Architecture.dyadic(depth=1))
     short = st.ladder(phi, x, tau, maps=False)
-    assert [rung.name for rung in short.rungs] == ["trivial", "closed_form", "trivial_norms"]
+    assert [rung.name for rung in short.rungs] == ["trivial", "certificates", "closed_form", "trivial_norms"]
     assert short.commutation_defect.isnan().all()
+
+
+@pytest.mark.parametrize("kernel", [kernels.Exponential(2.0), kernels.ArcCosine(1)], ids=repr)
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_discrete_theorem_holds_with_zeros_beyond_the_border(kernel, stride, generator):
+    layers = (st.Layer(3, 1.5, stride, kernel), st.Layer(2, 3.0, 1, kernel))
+    arch = st.Architecture(layers, boundary=st.Zero())
+    x = st.grid.band_limit(torch.randn(2, 1, 12, 12, generator=generator, dtype=torch.float64))
+    for phi in (st.GramCKN(arch), st.CKN.fit(arch, x, filters=(5, 5), generator=generator)):
+        for warp in (st.BandLimitedWarp(), st.IndexWarp()):
+            ladder = st.ladder(phi, x, fields((12, 12), 0.5, generator, count=2), warp=warp, refinement=False)
+            rung = ladder["x_specific"]
+            assert (ladder.observed <= rung.value + sum(rung.allowances.values())).all()
+            assert ladder["energy"].status == "not covered"
+    maps = st.GramCKN(arch).stages(x[0]).maps
+    norm = float(st.GramCKN(arch).norm(x[:1]))
+    assert float(st.GramCKN(arch).stages(x[0]).pooled(2, maps[2]).norm()) * stride == pytest.approx(norm, rel=1e-9)

@@ -207,3 +207,14 @@ def test_draw_all_writes_png_and_pdf_and_a_failure_leaves_the_old_files(tmp_path
 def test_rows_without_a_number_enter_no_median(run):
     assert measured(run.rows)[DISTANCE].notna().all()
     assert run.rows[DISTANCE].isna().any()
+
+
+def test_the_caption_of_the_strip_tells_what_networks_read_beyond_the_border(run):
+    rows = run.rows.assign(boundary=["zero", *["periodic"] * (len(run.rows) - 1)])
+    for boundary, words in (("periodic", "a torus"), ("reflect", "a window")):
+        chosen = plots.Run(rows.assign(boundary=boundary), run.record, run.strip)
+        assert words in plots.FIGURES["strip"](chosen).caption
+        assert "read 0 beyond" not in plots.FIGURES["strip"](chosen).caption
+    caption = plots.FIGURES["strip"](plots.Run(rows, run.record, run.strip)).caption
+    assert "a torus" in caption
+    assert "read 0 beyond" in caption

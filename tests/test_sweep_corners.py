@@ -76,6 +76,9 @@ def test_a_window_field_that_does_not_vanish_gets_no_proof():
     compact = st.CompactField.sample((16, 16), cutoff=2, generator=generator)
     ladder = st.ladder(st.LinearGram(ARCH), x, st.control(compact, displacement_norm=1.0), refinement=False)
     assert "proof" in str(ladder["closed_form"].status)
+    for both in (compact + field, field + compact):
+        ladder = st.ladder(st.LinearGram(ARCH), x, st.control(both, displacement_norm=0.2), refinement=False)
+        assert str(ladder["closed_form"].status) == "not covered"
 
 
 def test_the_floor_of_a_network_sees_what_its_filters_cancel():

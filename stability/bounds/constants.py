@@ -8,7 +8,7 @@ Reference: Bietti & Mairal 2019, section 3 and appendix; Mallat 2012, appendix E
 
 import math
 
-from stability.bounds.field import contraction, density_range, dimension, non_negative
+from stability.bounds.field import c_p, contraction, density_range, dimension, non_negative
 
 SLOPE = math.exp(-0.5)
 """e^(-1/2) = sup_s s exp(-s^2 / 2), so that ||grad A|| = e^(-1/2) / sigma."""
@@ -45,23 +45,6 @@ def translation(r: float) -> float:
         below = theta * math.sin(theta) < r * r / 4 * math.cos(theta)
         low, high = (theta, high) if below else (low, theta)
     return 2 * math.sin(theta) * math.exp(-2 * (theta / r) ** 2)
-
-
-def c_p(p: float, b: float) -> float:
-    """c_p(b) = int_0^1 (1 - t b)^(-p) dt: -log(1-b) / b for p = 1, ((1-b)^(1-p) - 1) / ((p-1) b) otherwise.
-
-    Args:
-        p: a real number.
-        b: in [0, 1); b = 0 gives 1.
-
-    >>> round(c_p(1, 0.5), 4), c_p(0.5, 0.0)
-    (1.3863, 1.0)
-    """
-    b = contraction(b)
-    if b < 1e-100:
-        return 1.0
-    exponent = (1 - p) * math.log1p(-b)
-    return -math.log1p(-b) / b * (math.expm1(exponent) / exponent if exponent else 1.0)
 
 
 def c2(b: float, d: int = 2) -> float:

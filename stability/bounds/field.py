@@ -36,6 +36,23 @@ def dimension(d: object) -> int:
     return int(d)
 
 
+def c_p(p: float, b: float) -> float:
+    """c_p(b) = int_0^1 (1 - t b)^(-p) dt: -log(1-b) / b for p = 1, ((1-b)^(1-p) - 1) / ((p-1) b) otherwise.
+
+    Args:
+        p: a real number.
+        b: in [0, 1); b = 0 gives 1.
+
+    >>> round(c_p(1, 0.5), 4), c_p(0.5, 0.0)
+    (1.3863, 1.0)
+    """
+    b = contraction(b)
+    if b < 1e-100:
+        return 1.0
+    exponent = (1 - p) * math.log1p(-b)
+    return -math.log1p(-b) / b * (math.expm1(exponent) / exponent if exponent else 1.0)
+
+
 def density_range(b: float, d: int = 2, divergence_norm: float | None = None) -> tuple[float, float]:
     """Interval of D(u) = det(I - grad tau(u)): [(1-b)^d, (1+b)^d], in d = 2 also [1 - delta - b^2, 1 + delta + b^2].
 
@@ -94,10 +111,62 @@ class FieldNorms:
 
     @property
     def path(self) -> float:
-        """(1-b)^(-d/2): the same for every path (1-t) phi(u) + t phi'(u) between two such maps."""
-        return float((1 - self.jacobian) ** (-self.d / 2))
+        """sup D^(-1/2) over all paths (1-t) phi(u) + t phi'(u + c) between two such maps, at most (1-b)^(-d/2).
+
+        In d = 2, det((1-t) M + t M') = (1-t) det M + t det M' - t (1-t) det(M - M') >= inf D - b^2.
+        """
+        low = (1 - self.jacobian) ** self.d
+        return float((max(low, self.density[0] - self.jacobian**2) if self.d == 2 else low) ** -0.5)
 
     @property
     def weighted_jacobian(self) -> float:
-        """b (1-b)^(-d/2)."""
+        """b times ``path``, at most b (1-b)^(-d/2)."""
         return self.jacobian * self.path
+
+    @property
+    def displacement_path(self) -> float:
+        """int_0^1 sup det(I - t grad tau)^(-1/2) dt <= c_{d/2}(b); the determinant is >= inf D - b^2 / 4 in d = 2."""
+        b, below = self.jacobian, self.density[0] - self.jacobian**2 / 4
+        crude = c_p(self.d / 2, b)
+        return min(crude, below**-0.5) if self.d == 2 and below > 0 else crude
+
+
+def field_norms(
+    *,
+    displacement_norm: float,
+    jacobian_norm: float,
+    hessian_norm: float | None = None,
+    mean_displacement: float = 0.0,
+    residual_displacement: float | None = None,
+    divergence_norm: float | None = None,
+    volume_preserving: bool = False,
+    d: int = 2,
+) -> FieldNorms:
+    """``FieldNorms`` from what a user may know; None: unknown. The arguments are those of ``closed_form``.
+
+    In d = 1, div tau = tau' and only constants preserve length: b is the smaller of the two norms, or 0.
+
+    Raises:
+        ValueError: if a norm is negative, NaN or no number, or d is neither 1 nor 2.
+
+    >>> field_norms(displacement_norm=1.0, jacobian_norm=0.2, divergence_norm=0.1, d=1).jacobian
+    0.1
+    """
+    if not isinstance(volume_preserving, bool):
+        raise ValueError(f"volume_preserving must be True or False, got {volume_preserving!r}; the default is False")
+    d, b = dimension(d), non_negative("jacobian_norm", jacobian_norm)
+    divergence = None if divergence_norm is None else non_negative("divergence_norm", divergence_norm)
+    if d == 1:
+        b = 0.0 if volume_preserving else min(b, math.inf if divergence is None else divergence)
+    return FieldNorms(
+        displacement=non_negative("displacement_norm", displacement_norm),
+        jacobian=b,
+        hessian=math.inf if hessian_norm is None else non_negative("hessian_norm", hessian_norm),
+        mean=non_negative("mean_displacement", mean_displacement),
+        residual=math.inf
+        if residual_displacement is None
+        else non_negative("residual_displacement", residual_displacement),
+        divergence=divergence,
+        volume_preserving=volume_preserving,
+        d=d,
+    )

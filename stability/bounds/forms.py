@@ -4,12 +4,13 @@ Every function takes ``FieldNorms`` and returns a ``Part``: value, name of the f
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from stability.bounds.constants import (
     DIVERGENCE,
+    SLOPE,
     c2,
-    c_p,
     commutator_divergence,
     commutator_hessian,
     commutator_volume_preserving,
@@ -18,7 +19,7 @@ from stability.bounds.constants import (
     volume_change,
 )
 from stability.bounds.field import FieldNorms, contraction, dimension, non_negative
-from stability.bounds.patches import STRAIN_ENERGY, joint, joint_energy, patch_additive, patch_symmetric
+from stability.bounds.patches import STRAIN_ENERGY, c1, joint, joint_energy, patch_symmetric
 from stability.bounds.rung import Status
 
 
@@ -64,7 +65,10 @@ def patch_commutator(field: FieldNorms, sigma: float, offset: float, symmetric: 
     if sigma == 0:
         return norms
     pooling, kappa = pooling_commutator(field, sigma), offset / sigma
-    parts = [Part(patch_additive(pooling.value, kappa, b, d), f"{pooling.form} + shift", pooling.status), norms]
+    parts = [
+        Part(pooling.value + SLOPE * kappa * field.weighted_jacobian, f"{pooling.form} + shift", pooling.status),
+        norms,
+    ]
     if symmetric and math.isfinite(field.hessian):
         value = patch_symmetric(pooling.value, kappa, b, field.hessian, sigma, d)
         parts.append(Part(value, f"{pooling.form}, symmetric shift", pooling.status))
@@ -90,7 +94,7 @@ def patch_energy(field: FieldNorms, sigma: float, offset: float) -> Part:
         parts.append(Part(value + shift, "divergence + shift", Status.NUMERICAL))
     if math.isfinite(field.hessian):
         value = STRAIN_ENERGY * b * (2 - b) / (1 - b) + sigma / 2 * d * field.hessian / (1 - b) ** 2
-        parts.append(Part(value * field.path + shift, "hessian + shift", Status.NUMERICAL))
+        parts.append(Part(value * field.warp + shift, "hessian + shift", Status.NUMERICAL))
     return best(parts)
 
 
@@ -102,10 +106,11 @@ def last_pooling(field: FieldNorms, sigma: float, displacement: float) -> Part:
     if b == 0:
         return Part(translation(displacement / sigma), "translation", Status.PROOF)
     low, high = field.density
-    moved, pooling = c2(b, d) * displacement / sigma, pooling_commutator(field, sigma)
+    reach = field.displacement_path * displacement / sigma
+    moved, pooling = SLOPE * reach, pooling_commutator(field, sigma)
     direct = moved / math.sqrt(low) + max(1 / low - 1, 1 - 1 / high)
     seen = b * field.warp
-    kappa = c_p(d / 2, b) * displacement / (sigma * seen)
+    kappa = reach / seen
     return best([
         Part(1 + field.warp, "norms", Status.PROOF),
         Part(direct, "volume preserving" if field.volume_preserving else "direct", Status.PROOF),
@@ -118,6 +123,31 @@ def split_pooling(field: FieldNorms, sigma: float) -> Part:
     """||A L_tau - A|| <= (the same for tau - c) + T(|c| / sigma), because L_tau = L_{tau - c} L_c."""
     rest = last_pooling(field, sigma, field.residual)
     return Part(rest.value + translation(field.mean / sigma), f"{rest.form}, split", rest.status)
+
+
+def published_form(field: FieldNorms, scales: Sequence[float], offsets: Sequence[float], gain: float = 1.0) -> float:
+    """prod rho (C1 (1 + n) b + C2 a / sigma_n): the published shape of the bound with explicit constants.
+
+    C1 = ``c1`` at the largest kappa_k. Never less than the combination "sum".
+
+    Args:
+        field: the norms of tau, b < 1.
+        scales: sigma_0, ..., sigma_n in pixels; a 0 before patches or at the end gives infinity unless tau is constant.
+        offsets: root-mean-square offsets of the n patches in pixels.
+        gain: prod rho.
+
+    Reference: Bietti & Mairal 2019, theorem 7.
+
+    >>> round(published_form(FieldNorms(1.0, 0.1), [1.0, 2.0], [1.0]), 4)
+    0.778
+    """
+    b, moved = field.jacobian, field.displacement
+    first = 0.0
+    if b:
+        kappas = [c / s if s else math.inf for s, c in zip(scales, offsets, strict=False)]
+        first = c1(max(kappas), b, field.d) * (1 + len(offsets)) * b
+    second = (c2(b, field.d) * moved / scales[-1] if scales[-1] else math.inf) if moved else 0.0
+    return gain * (first + second) if first + second else 0.0
 
 
 def pooling_difference(displacement_norm: float, jacobian_norm: float, sigma: float, d: int = 2) -> float:

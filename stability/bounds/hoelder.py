@@ -1,8 +1,8 @@
-r"""The theorem for step kernels (arc-cosine of degree 0), whose kernel map is not Lipschitz but Hoelder-1/2.
+r"""The theorem for kernels of jumps (step, sign), whose kernel map is not Lipschitz but Hoelder-1/2.
 
-    |phi(z) - phi(z')|^2 <= |z - z'|^2 + (|z| |z'|)^(1/2) |z - z'|
+    |phi(z) - phi(z')|^2 <= |z - z'|^2 + h (|z| |z'|)^(1/2) |z - z'|,    h = 1 (step, arc-cosine 0) or 2 (sign),
 
-so that ||phi(z) - phi(z')|| <= omega(||z - z'||) with omega(delta) = (delta^2 + m delta)^(1/2) for functions of norms
+so that ||phi(z) - phi(z')|| <= omega(||z - z'||) with omega(delta) = (delta^2 + h m delta)^(1/2) for functions of norms
 with product <= m^2. The errors telescope: e_k = omega_k(e_{k-1} + ||[P_k A_{k-1}, L]||), bound = e_n + ||A_n L - A_n||.
 """
 
@@ -12,26 +12,26 @@ from collections.abc import Sequence
 from stability.architecture import Architecture
 from stability.bounds.field import FieldNorms, non_negative
 from stability.bounds.sampling import aliasing, interpolation_gain
-from stability.kernels import ArcCosine, Kernel
+from stability.kernels import ArcCosine, Kernel, Sign
 
 
 def modulus(kernel: Kernel, delta: float, size: float) -> float:
-    """omega(delta): rho delta, or (delta^2 + size delta)^(1/2) for the step kernel; infinity if neither is known.
+    """omega(delta): rho delta; (delta^2 + h size delta)^(1/2), h = 1 for the step and 2 for the sign; else infinity.
 
     Args:
         kernel: kappa of the layer.
         delta: distance of the two arguments.
         size: square root of the product of their norms.
 
-    >>> modulus(ArcCosine(degree=0), 0.25, 0.75)
-    0.5
+    >>> modulus(ArcCosine(degree=0), 0.25, 0.75), modulus(Sign(), 0.125, 0.9375)
+    (0.5, 0.5)
     """
     if delta == 0:
         return 0.0
     if math.isfinite(kernel.lipschitz):
         return kernel.lipschitz * delta
-    if isinstance(kernel, ArcCosine):
-        return math.sqrt(delta * (delta + size))
+    if isinstance(kernel, ArcCosine | Sign):
+        return math.sqrt(delta * (delta + (2 if isinstance(kernel, Sign) else 1) * size))
     return math.inf
 
 

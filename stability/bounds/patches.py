@@ -57,9 +57,18 @@ def patch_symmetric(pooling: float, kappa_rms: float, b: float, hessian_norm: fl
     True
     """
     c, shift = non_negative("pooling", pooling), patch_shift(kappa_rms, b, d)
-    bend = SLOPE * non_negative("sigma", sigma) * non_negative("hessian_norm", hessian_norm) if sigma else 0.0
-    cross = 0.5 * kappa_rms * kappa_rms * (bend + 2 / math.e * b * b) * (1 - b) ** (-d / 2) if kappa_rms else 0.0
+    cross = patch_symmetric_cross(kappa_rms, b, hessian_norm, sigma, d)
     return math.sqrt(c * c + shift * shift + 2 * c * min(shift, cross))
+
+
+def patch_symmetric_cross(kappa_rms: float, b: float, hessian_norm: float, sigma: float, d: int = 2) -> float:
+    """m = (1/2) kappa^2 (e^(-1/2) sigma H + (2/e) b^2) (1-b)^(-d/2) of ``patch_symmetric``.
+
+    >>> patch_symmetric_cross(0.0, 0.1, 1.0, 1.0)
+    0.0
+    """
+    bend = SLOPE * non_negative("sigma", sigma) * non_negative("hessian_norm", hessian_norm) if sigma else 0.0
+    return 0.5 * kappa_rms * kappa_rms * (bend + 2 / math.e * b * b) * (1 - b) ** (-d / 2) if kappa_rms else 0.0
 
 
 def joint(kappa_rms: float, d: int = 2) -> float:

@@ -9,6 +9,7 @@ from stability.bounds.constants import COMMUTATOR, c2, translation
 from stability.bounds.field import FieldNorms
 from stability.bounds.forms import Part, pooling_commutator
 from stability.bounds.patches import joint, joint_energy, patch_shift
+from stability.bounds.rows import patch_spread
 
 
 def constants(
@@ -22,7 +23,7 @@ def constants(
     b, d, sigma = norms.jacobian, norms.d, architecture.scales[-1]
     rows = []
     for k, (part, energy) in enumerate(zip(layers, energies, strict=True), start=1):
-        scale, offset = architecture.scales[k - 1], architecture.patch_radius(k, d)
+        scale, offset = architecture.scales[k - 1], patch_spread(architecture, k, d)
         kappa = offset / scale if scale else (math.inf if offset else 0.0)
         rows.append({
             "layer": k,
@@ -30,6 +31,7 @@ def constants(
             "R": math.prod(architecture.lipschitz[k - 1 :]),
             "sigma": scale,
             "kappa_rms": kappa,
+            "spread": patch_spread(architecture, k, d),
             "C": pooling_commutator(norms, scale).value if scale else norms.warp,
             "S": patch_shift(kappa, b, d) if b else 0.0,
             "J": joint(kappa, d),

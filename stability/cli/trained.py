@@ -39,6 +39,7 @@ def commands() -> list[Command]:
     train.add_argument("--pooling-scales", type=float, nargs="+", default=[2.0, 4.0], help="cnn: sigma of every layer")
     train.add_argument("--subsampling", type=int, nargs="+", help="cnn: stride of every layer")
     train.add_argument("--antialiasing", type=float, default=1.0, help="cnn: sigma_0")
+    train.add_argument("--boundary", default="periodic", help="cnn: beyond the border, periodic or zero")
     train.add_argument("--smoothing", type=float, help="cnn: c of a smoothed ReLU (default: ReLU)")
     return [Command("train", "train a small network and keep its weights", train, _train)]
 

@@ -170,6 +170,16 @@ class Deformation(abc.ABC):
         return Torus(self.size)
 
     @property
+    def vanishing_border(self) -> float | None:
+        """Width of the strip along the border of the image in which tau = 0, px; 0: at the border only; None: unknown.
+
+        The border is that of the field's window, if this holds the centres of all pixels and of no others; of a torus
+        that of the pixels' cells.
+        """
+        domain = self.domain
+        return 0.0 if isinstance(domain, Window) and domain.vanishing and 0 <= domain.edge <= 1 else None
+
+    @property
     def batch_shape(self) -> torch.Size:
         """Shape of the batch of fields."""
         return self.mean.shape[:-1]

@@ -123,6 +123,11 @@ class CompactField(Tiltable):
         return Window(self.size, self.taper.edge, vanishing=True)
 
     @property
+    def vanishing_border(self) -> float | None:
+        """The taper's border, in pixels."""
+        return None if super().vanishing_border is None else float(self.taper.border)
+
+    @property
     def mean(self) -> Tensor:
         """0, ``(*batch_shape, d)``: no constant can be split off a field that vanishes somewhere."""
         return torch.zeros_like(self.inner.mean)

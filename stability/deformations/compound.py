@@ -10,6 +10,7 @@ from torch import Tensor
 from stability.deformations.base import Deformation, Scalar
 from stability.deformations.batches import expanded
 from stability.deformations.checks import check_factor
+from stability.deformations.domains import narrowest
 from stability.deformations.norms import Index
 
 
@@ -49,6 +50,11 @@ class Compound(Deformation, abc.ABC):
     def size(self) -> tuple[int, ...]:
         """``(N,)`` or ``(H, W)`` in pixels."""
         return self._parts[0].size
+
+    @property
+    def vanishing_border(self) -> float | None:
+        """The width on which all parts vanish: there every part is the identity."""
+        return narrowest(part.vanishing_border for part in self._parts)
 
     @property
     def mean(self) -> Tensor:

@@ -17,7 +17,7 @@ from stability.deformations.domains import Window
 from stability.deformations.enclosure import Enclosure, Local, Losses
 from stability.deformations.jets import GradientJets, Jet
 from stability.deformations.norms import Distortion, Interval
-from stability.deformations.pointwise import FieldLengths, box, counts, derivative_bounds, steepness
+from stability.deformations.pointwise import FieldLengths, box, counts, derivative_bounds, length, steepness
 from stability.deformations.stretching import (
     anisotropy,
     strain,
@@ -46,9 +46,9 @@ def distortion(field: Deformation) -> Distortion:
     Returns:
         Intervals with ends of shape ``batch_shape``; exact where grad tau takes finitely many values.
     """
-    found = _Suprema(field)
+    found = DistortionSuprema(field)
 
-    def later(read: Callable[[_Suprema], Interval]) -> Interval:
+    def later(read: Callable[[DistortionSuprema], Interval]) -> Interval:
         return Interval(lambda: found.shaped(read(found).lower), lambda: found.shaped(read(found).upper))
 
     return Distortion(
@@ -61,10 +61,11 @@ def distortion(field: Deformation) -> Distortion:
         weighted_anisotropy=later(lambda suprema: suprema.weighted_anisotropy),
         weighted_stretch=later(lambda suprema: suprema.weighted_stretch),
         volume_gradient=later(lambda suprema: suprema.volume_gradient),
+        density_gradient=later(lambda suprema: suprema.density_gradient),
     )
 
 
-class _Suprema:
+class DistortionSuprema:
     """The work of ``distortion``, ends ``(n,)``; nothing is computed before it is asked for, nothing twice."""
 
     def __init__(self, field: Deformation) -> None:
@@ -111,48 +112,63 @@ class _Suprema:
     @cached_property
     def weighted_jacobian(self) -> Interval:
         """Of ||J||_2 D^(-1/2)."""
-        return self._weighted(steepness, lambda jets: jets.jacobian)
+        return self.weighted(steepness, lambda jets: jets.jacobian)
 
     @cached_property
     def weighted_strain(self) -> Interval:
         """Of ||e||_F D^(-1/2)."""
-        return self._weighted(strain, lambda jets: jets.strain)
+        return self.weighted(strain, lambda jets: jets.strain)
 
     @cached_property
     def weighted_volume(self) -> Interval:
         """Of |1 - D| D^(-1/2)."""
-        return self._weighted(lambda jacobian: swell(jacobian).abs(), lambda jets: jets.volume)
+        return self.weighted(lambda jacobian: swell(jacobian).abs(), lambda jets: jets.volume)
 
     @cached_property
     def weighted_anisotropy(self) -> Interval:
         """Of (s_1 - s_2) D^(-1/2)."""
         if self._field.d == 1:
             return Interval(self._zero, self._zero)
-        return self._weighted(anisotropy, lambda jets: jets.anisotropy)
+        return self.weighted(anisotropy, lambda jets: jets.anisotropy)
 
     @cached_property
     def weighted_stretch(self) -> Interval:
         """Of max |s_i - 1 / s_i| D^(-1/2)."""
-        return self._weighted(stretch, lambda jets: jets.stretch)
+        return self.weighted(stretch, lambda jets: jets.stretch)
 
     @cached_property
     def volume_gradient(self) -> Interval:
         """Of |M^(-T) grad ln D| D^(-1/2); not certified where grad tau jumps."""
-        enclosure = cache(lambda: self._divided((1, 2), volume_gradient, lambda jets: jets.volume_gradient))
+        return self._bending(volume_gradient, lambda jets: jets.volume_gradient)
 
-        def lower() -> Tensor:
-            return self._or_infinite(self._zero() if self._finite is not None else enclosure().lower)
+    @cached_property
+    def density_gradient(self) -> Interval:
+        """Of |M^(-T) grad ln D| / D; not certified where grad tau jumps."""
 
-        def upper() -> Tensor:
-            domain, values = self._field.domain, self._finite
-            if values is not None:
-                jumps = (values != values[:, :1]).flatten(1).any(1)
-                return self._or_infinite(torch.where(jumps, torch.inf, self._zero()))
-            if isinstance(domain, Window) and domain.gradient_jump:
-                return torch.where(self._bounds[1] > 0, torch.inf, self._zero())
-            return self._or_infinite(enclosure().upper)
+        def gradient(jacobian: Tensor, hessian: Tensor) -> Tensor:
+            return volume_gradient(jacobian, hessian) * weight(jacobian)
 
-        return Interval(lower, upper)
+        return self._bending(gradient, lambda jets: jets.volume_gradient.times(jets.weight))
+
+    def directional(self, direction: Tensor) -> Interval:
+        """Of |J e| D^(-1/2) for a unit vector e, ``(d,)``."""
+        return self.weighted(lambda jacobian: (jacobian @ direction).norm(dim=-1), lambda jets: jets.jacobian)
+
+    @cached_property
+    def displacement(self) -> Interval:
+        """Of |tau| D^(-1/2); where grad tau takes finitely many values the product of both suprema."""
+
+        def moved(tau: Tensor, jacobian: Tensor) -> Tensor:
+            return length(tau) * weight(jacobian)
+
+        if self._finite is not None:
+            farthest, most = self._field.norms().displacement, self.contraction
+            return Interval(
+                lambda: self._or_infinite(farthest.lower.reshape(-1) * self.supremum.upper.rsqrt()),
+                lambda: self._or_infinite(farthest.upper.reshape(-1) * most.upper),
+            )
+        once = cache(lambda: self._divided((0, 1), moved, lambda jets: jets.displacement, torch.abs))
+        return Interval(lambda: once().lower, lambda: once().upper).map(self._or_infinite)
 
     @cached_property
     def _bounds(self) -> list[Tensor]:
@@ -173,16 +189,34 @@ class _Suprema:
 
     @cached_property
     def _jets(self) -> GradientJets:
-        return GradientJets(self._bounds[1:], lambda: self.infimum.lower, self._field.d)
+        return GradientJets(self._bounds[1:], lambda: self.infimum.lower, self._field.d, farthest=self._bounds[0])
 
-    def _weighted(self, function: Callable[[Tensor], Tensor], jet: _Jets) -> Interval:
-        """sup |f(J)| D^(-1/2)."""
+    def weighted(self, function: Callable[[Tensor], Tensor], jet: _Jets) -> Interval:
+        """sup |f(J)| D^(-1/2) for f with the given jet."""
 
         def weighted(jacobian: Tensor) -> Tensor:
             return function(jacobian) * weight(jacobian)
 
         found = self._supremum(weighted, lambda: self._divided((1,), weighted, jet))
         return found.map(self._or_infinite)
+
+    def _bending(self, function: Callable[[Tensor, Tensor], Tensor], jet: _Jets) -> Interval:
+        """sup |f(J, grad J)| D^(-1/2), D^(-1/2) inside the function; f = 0 where grad J = 0."""
+        enclosure = cache(lambda: self._divided((1, 2), function, jet))
+
+        def lower() -> Tensor:
+            return self._or_infinite(self._zero() if self._finite is not None else enclosure().lower)
+
+        def upper() -> Tensor:
+            domain, values = self._field.domain, self._finite
+            if values is not None:
+                jumps = (values != values[:, :1]).flatten(1).any(1)
+                return self._or_infinite(torch.where(jumps, torch.inf, self._zero()))
+            if isinstance(domain, Window) and domain.gradient_jump:
+                return torch.where(self._bounds[1] > 0, torch.inf, self._zero())
+            return self._or_infinite(enclosure().upper)
+
+        return Interval(lower, upper)
 
     def _supremum(self, function: Callable[[Tensor], Tensor], enclosure: Callable[[], Enclosure]) -> Interval:
         """Of function(J), ``(n, T, d, d)`` to ``(n, T)``."""
@@ -195,24 +229,37 @@ class _Suprema:
 
         return Interval(lambda: end(lambda found: found.lower), lambda: end(lambda found: found.upper))
 
-    def _divided(self, orders: tuple[int, ...], function: Callable[..., Tensor], jet: _Jets) -> Enclosure:
+    def _divided(
+        self,
+        orders: tuple[int, ...],
+        function: Callable[..., Tensor],
+        jet: _Jets,
+        scale: Callable[[Tensor], Tensor] | None = None,
+    ) -> Enclosure:
         """Of |p| D^(-1/2): in single cells too, since D^(-1/2) bends where D is small only."""
         functions = FieldLengths(self._field, orders, function)
+        needed = tuple(range(min(orders), 3))
 
-        def features(jacobian: Tensor, hessian: Tensor) -> tuple[Tensor, ...]:
-            value = function(jacobian) if len(orders) == 1 else function(jacobian, hessian)
+        def features(*derivatives: Tensor) -> tuple[Tensor, ...]:
+            jacobian, hessian = derivatives[-2:]
+            value = function(*(derivatives[order - needed[0]] for order in orders))
             slope = swell_gradient(jacobian, hessian).norm(dim=-1)
             return value, steepness(jacobian), hessian.flatten(-3).norm(dim=-1), 1 + swell(jacobian), slope
 
         def local(index: Tensor, points: Tensor, offsets: Tensor, rho: float) -> tuple[Tensor, Losses]:
-            value, *here = functions.each(index, points, offsets, (1, 2), features)
+            value, *here = functions.each(index, points, offsets, needed, features)
             jets = self._jets.near(index, here, rho)
             return value, _losses(jet(jets).times(jets.weight))
 
         seen = self.infimum.upper.clamp_min(_SHARPEST**-2)
         sharpness = float(seen.rsqrt().max()) if len(seen) else 1.0  # D^(-1/2) has peaks that much narrower than J
         return self._enclosure(
-            functions, lambda: jet(self._jets).times(self._jets.weight), max(orders), max(1.0, sharpness), local=local
+            functions,
+            lambda: jet(self._jets).times(self._jets.weight),
+            max(orders),
+            max(1.0, sharpness),
+            scale,
+            local=local,
         )
 
     def _enclosure(

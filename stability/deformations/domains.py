@@ -1,5 +1,7 @@
 """Where a field lives and its norms are taken: a torus, or a window."""
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -42,3 +44,13 @@ class Window:
     def d(self) -> int:
         """Number of axes, 1 or 2."""
         return len(self.size)
+
+
+def narrowest(borders: Iterable[float | None]) -> float | None:
+    """The width on which all of several fields vanish, from the widths of each; None where one need not vanish.
+
+    >>> narrowest([2.0, 1.0]), narrowest([2.0, None])
+    (1.0, None)
+    """
+    widths = [math.nan if border is None else border for border in borders]
+    return None if any(map(math.isnan, widths)) else min(widths)

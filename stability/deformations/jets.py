@@ -81,16 +81,23 @@ class GradientJets:
         floor: gives a certified lower value of inf D, D = det M, ``(n,)``; called when D is divided by.
         d: 1 or 2.
         slope: a bound of |grad D| that is known besides.
+        farthest: A_0, if ``displacement`` is asked for.
     """
 
     def __init__(
-        self, bounds: Sequence[Tensor], floor: Callable[[], Tensor], d: int, slope: Tensor | None = None
+        self,
+        bounds: Sequence[Tensor],
+        floor: Callable[[], Tensor],
+        d: int,
+        slope: Tensor | None = None,
+        farthest: Tensor | None = None,
     ) -> None:
         self.jacobian = Jet(*bounds[:3])
         self._second_derivative = Jet(*bounds[1:4])
         self._find = floor
         self._d = d
         self._slope = slope
+        self._farthest = farthest
 
     def near(self, index: Tensor, here: Sequence[Tensor], rho: float) -> "GradientJets":
         """Bounds that hold within rho of points, ``(P, S)`` each, by Taylor's formula.
@@ -108,11 +115,18 @@ class GradientJets:
         steepest = torch.minimum(first, slope + second * rho)
         drop = torch.minimum(steepest, slope + second * (rho / 2)) * rho
         floor = torch.maximum(self._floor[index, None], determinant - drop)
-        return GradientJets((b, h, a3, a4), lambda: floor, self._d, steepest)
+        farthest = None if self._farthest is None else self._farthest[index, None]
+        return GradientJets((b, h, a3, a4), lambda: floor, self._d, steepest, farthest)
 
     @cached_property
     def _floor(self) -> Tensor:
         return self._find()
+
+    @cached_property
+    def displacement(self) -> Jet:
+        """Tau itself."""
+        b, h, _ = self.jacobian
+        return Jet(torch.full_like(b, torch.inf) if self._farthest is None else self._farthest, b, h)
 
     @cached_property
     def strain(self) -> Jet:

@@ -77,6 +77,8 @@ class Distortion:
         weighted_anisotropy: sup (s_1 - s_2) D^{-1/2}; 0 for d = 1.
         weighted_stretch: sup max_i |s_i - 1 / s_i| D^{-1/2}.
         volume_gradient: sup |M^{-T} grad ln D| D^{-1/2} in 1 / pixel.
+        density_gradient: sup |M^{-T} grad ln D| / D in 1 / pixel, the Lipschitz constant of (1 / D) at id - tau's
+            inverse.
     """
 
     determinant_infimum: Interval
@@ -88,6 +90,7 @@ class Distortion:
     weighted_anisotropy: Interval
     weighted_stretch: Interval
     volume_gradient: Interval
+    density_gradient: Interval
 
     def map(self, function: Callable[[Interval], Interval]) -> "Distortion":
         """All intervals through one function."""

@@ -142,6 +142,14 @@ class RadialField(Family, Tiltable, abc.ABC):
         """r in pixels, ``batch_shape``."""
         return self._tensors["radius"][..., 0]
 
+    @property
+    def vanishing_border(self) -> float | None:
+        """The least distance of a disc from the border of the pixels' cells; None where one crosses it."""
+        centre = self._double("centre") + 0.5  # from the left and upper border
+        period = sides(self.size, dtype=torch.float64, device=self.device)
+        gap = torch.minimum(centre, period - centre).amin(-1) - self._width()
+        return float(gap.min()) if gap.numel() and bool((gap >= 0).all()) else None
+
     def state(self) -> State:
         """Tensors and size: the constructor's keyword arguments."""
         return {**self._tensors, "radius": self.radius}, {"size": self.size}

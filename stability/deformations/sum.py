@@ -10,7 +10,7 @@ from torch import Tensor
 from stability.deformations import lengths
 from stability.deformations.base import Deformation, Scalar
 from stability.deformations.checks import check_factor
-from stability.deformations.domains import Torus, Window
+from stability.deformations.domains import Torus, Window, narrowest
 from stability.deformations.family import State
 from stability.deformations.norms import Index, Interval, Norms
 from stability.deformations.oscillation import oscillation
@@ -93,9 +93,15 @@ class Sum(Deformation):
 
     @property
     def domain(self) -> Torus | Window:
-        """The torus, or the first part's window that is not."""
+        """The window of a part that does not vanish at its border, else the first window, else the torus."""
         windows = [part.domain for part in self.parts if isinstance(part.domain, Window)]
+        windows.sort(key=lambda window: window.vanishing)
         return windows[0] if windows else Torus(self.size)
+
+    @property
+    def vanishing_border(self) -> float | None:
+        """The width on which all parts vanish."""
+        return narrowest(part.vanishing_border for part in self.parts)
 
     def scaled(self, factor: Scalar) -> Self:
         """factor * tau_1 + ... + factor * tau_m; the norms are |factor| times those of the sum, at no cost."""

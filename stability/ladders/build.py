@@ -16,6 +16,7 @@ from torch import Tensor
 from stability.allowances import (
     REFINEMENT,
     divides,
+    input_smoothing,
     is_projection,
     low_pass_difference,
     pushed,
@@ -24,11 +25,15 @@ from stability.allowances import (
 )
 from stability.boundaries import Periodic
 from stability.bounds.rung import Rung, Status
+from stability.certificates import FieldCertificates
 from stability.deformations.base import Deformation
 from stability.grid import band_limit, check_images
 from stability.ladders.closed import THIS, aliasing_part, closed_form_rung, closed_forms, trivial_norms
+from stability.ladders.field_constants import certified, enclosed
+from stability.ladders.field_rungs import FieldRungs, sampling_status
 from stability.ladders.layerwise import Row, layerwise, maps_fit
 from stability.ladders.result import Ladder
+from stability.operator_norms import OperatorNorms
 from stability.operators.pooling import sampling_gains
 from stability.representations.base import Representation, own_lipschitz
 from stability.warps.band_limited import BandLimitedWarp, check_band_limited
@@ -44,6 +49,8 @@ def ladder(
     warp: Warp | None = None,
     refinement: bool | None = None,
     maps: bool | None = None,
+    certificates: FieldCertificates | bool = True,
+    operator_norms: OperatorNorms | None = None,
 ) -> Ladder:
     """Observed distance and every bound above it, for image i and field i.
 
@@ -57,11 +64,16 @@ def ladder(
             inexact warp is an estimate.
         maps: evaluate the rungs that look at the network's maps of x as well: ``x_specific``, ``early_stop`` and
             ``energy``. By default where it takes seconds.
+        certificates: bounds of the theorem's operators for the given field; False: leave them out. An object of the
+            same fields is asked, and keeps what it computed for the next images.
+        operator_norms: ``OperatorNorms(deformation, generator)`` of the same fields: their enclosed norms as well,
+            which take seconds a field.
 
     Returns:
-        A ``Ladder`` with the rungs ``x_specific``, ``early_stop``, ``trivial`` (this image, this field), ``energy``
-        (this image, every field with these norms), ``closed_form`` and ``trivial_norms`` (every image, every field
-        with these norms).
+        A ``Ladder`` with the rungs ``x_specific``, ``early_stop``, ``trivial``, ``centred_operator_norms``,
+        ``centred_certificates`` (this image, this field), ``operator_norms``, ``certificates`` (every image, this
+        field), ``energy`` (this image, every field with these norms), ``closed_form`` and ``trivial_norms`` (every
+        image, every field with these norms), as far as they were asked for and there is a way to compute them.
 
     Raises:
         ValueError: for images that are not finite or do not fit the field, or a representation without architecture.
@@ -89,20 +101,21 @@ def ladder(
             f"representation must be Lipschitz for bounds, got {type(representation).__name__}, which is not; measure "
             "its distance instead"
         )
+    suprema = FieldCertificates(deformation) if certificates is True else certificates or None
+    _check_same(deformation, certificates=suprema, operator_norms=operator_norms)
     check_images(images, deformation.d)
     if images.ndim != deformation.d + 2:
         raise ValueError(f"images must have shape (B, C, *size), got {tuple(images.shape)}; add the batch axis")
     check_band_limited(images, deformation.d)
     images, deformation = _paired(band_limit(images.double(), deformation.d), deformation)
     rows, exact = len(images), is_projection(warp)
-    norm_x = images.flatten(1).norm(dim=1)
-    warped = warp(images, deformation)
+    norm_x, warped = images.flatten(1).norm(dim=1), warp(images, deformation)
     norm_warped = warped.flatten(1).norm(dim=1)
     reference = representation.reference(images)
     observed = reference.distance(warped)
-    forms = closed_forms(architecture, deformation, rows, lipschitz)
+    forms = closed_forms(architecture, deformation, rows, lipschitz, representation.keeps_zero)
     gains = sampling_gains(architecture, deformation.size)
-    error = interpolation_error(images, deformation, warp, antialiasing=architecture.antialiasing, warped=warped)
+    error = interpolation_error(images, deformation, warp, antialiasing=input_smoothing(architecture), warped=warped)
     change, remaining = torch.full_like(observed, math.nan), error
     if refinement_fits(architecture, deformation.size) if refinement is None else refinement:
         fine, fine_images, fine_warped = refined_distance(representation, images, deformation)
@@ -112,15 +125,17 @@ def ladder(
             fine_images,
             deformation.refined(REFINEMENT),
             BandLimitedWarp(),
-            antialiasing=(architecture.antialiasing or 0.0) * REFINEMENT,
+            antialiasing=(input_smoothing(architecture) or 0.0) * REFINEMENT,
             warped=fine_warped,
         ).div(REFINEMENT ** (deformation.d / 2))
         remaining = fine_error if exact else error + fine_error
     difference = low_pass_difference(architecture, images, warped)
     trivial = pushed(architecture, gains, difference, (norm_x * norm_warped).sqrt(), lipschitz)
     status = Status.weakest(*(form.status for form in forms))
+    best = sampling_status(architecture)
     if not (exact or change.isfinite().all()) or not divides(architecture, deformation.size):
-        status = Status.weakest(status, Status.ESTIMATE)
+        best = Status.ESTIMATE
+    status = Status.weakest(status, best)
 
     def allowance(errors: Tensor) -> Tensor:
         return pushed(architecture, gains, errors, norm_warped + errors, lipschitz) / norm_x
@@ -128,17 +143,26 @@ def ladder(
     floor, defect = reference.floor / norm_x, allowance(remaining)
     round_off = {"floor": floor}
     sampling = {"floor": floor, "defect": defect, "refinement": change / norm_x}
-    rungs = [Rung("trivial", trivial / norm_x, Status.PROOF, THIS, allowances=round_off)]
-    commutation = torch.full_like(observed, math.nan)
+    lower = [Rung("trivial", trivial / norm_x, Status.PROOF, THIS, allowances=round_off)]
+    commutation, spectra, energies = torch.full_like(observed, math.nan), None, []
+    own = lipschitz or architecture.lipschitz
     if maps_fit(architecture, representation, deformation.size) if maps is None else maps:
-        own = lipschitz or architecture.lipschitz
         several = len(deformation.batch_shape) > 0
         ones = [deformation[i % deformation.batch_shape[0]] for i in range(rows)] if several else [deformation] * rows
         found = layerwise(representation, map(Row, images, warped, ones, forms), warp, own, gains)
         if found is not None:
-            lower, commutation, energy = found.in_units_of(norm_x, floor)
-            rungs = [*lower, *rungs, energy(status, sampling)]
-    rungs += [
+            first, commutation, energy = found.in_units_of(norm_x, floor)
+            lower, energies, spectra = [*first, *lower], [energy(status, sampling)], found.spectra
+    made = FieldRungs(architecture, own, lipschitz is None, forms, norm_x, best, sampling)
+    constants = {"operator_norms": enclosed(operator_norms, architecture)} if operator_norms is not None else {}
+    constants |= {"certificates": certified(suprema, architecture)} if suprema is not None else {}
+    middle = [made.every_image(name, rows) for name, rows in constants.items()]
+    if spectra is not None:
+        middle = [made.this_image(f"centred_{name}", rows, spectra) for name, rows in constants.items()] + middle
+    rungs = [
+        *lower,
+        *middle,
+        *energies,
         closed_form_rung(forms, norm_x, status, sampling),
         trivial_norms(forms, math.prod(gains), math.prod(lipschitz or ()), norm_warped / norm_x, exact, sampling),
     ]
@@ -154,6 +178,16 @@ def ladder(
         norm_x=norm_x,
         norm_phi=reference.norm,
     )
+
+
+def _check_same(deformation: Deformation, **given: FieldCertificates | OperatorNorms | None) -> None:
+    """Whether what was computed of fields belongs to these."""
+    for name, one in given.items():
+        if one is not None and one.deformation is not deformation:
+            raise ValueError(
+                f"{name} must belong to the deformation of the ladder, got those of another object; "
+                f"build them from the same one, {type(one).__name__}(deformation)"
+            )
 
 
 def _paired(images: Tensor, deformation: Deformation) -> tuple[Tensor, Deformation]:

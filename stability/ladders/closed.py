@@ -24,7 +24,11 @@ def closed_form_rung(
 
 
 def closed_forms(
-    architecture: Architecture, deformation: Deformation, rows: int, lipschitz: Sequence[float] | None = None
+    architecture: Architecture,
+    deformation: Deformation,
+    rows: int,
+    lipschitz: Sequence[float] | None = None,
+    keeps_zero: bool = True,
 ) -> list[ClosedForm]:
     """The theorem in closed form for each field, from its certified norms; one entry per row; rho_k if given.
 
@@ -56,6 +60,8 @@ def closed_forms(
             residual_displacement=rest,
             d=deformation.d,
             lipschitz=lipschitz,
+            vanishing_border=deformation.vanishing_border,
+            keeps_zero=keeps_zero,
         )
         for a, b, h, divergence, mean, rest in values
     ]

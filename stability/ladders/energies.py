@@ -9,10 +9,12 @@ taken about the mean.
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from stability.operators.front_end import front_end_output
 from stability.representations.stages import Stages
 
 
@@ -67,19 +69,28 @@ class Spectrum:
         return min(distance * self.directional_gradient, 2.0 * size)
 
 
-def spectra(stages: Stages) -> tuple[Spectrum, ...]:
-    """The spectra of F z_0, z_1, ..., z_n, each with the scale of the pooling that follows it."""
-    found = []
-    for k, maps in enumerate(stages.maps):
-        front_end = stages.architecture.front_end
-        if k == 0 and front_end is not None:
-            maps = front_end.apply(maps[None], stages.d, stages.refinement)[0]
-        size = maps.shape[1:]
-        axes = tuple(range(1, maps.ndim))
-        power = torch.fft.fftn(maps, dim=axes).abs().square().sum(0) * (stages.cell(k) / math.prod(size))
-        step = stages.spacing(k) / stages.refinement  # pixels of the architecture per cell
-        waves = [2 * math.pi / step * torch.fft.fftfreq(n, dtype=power.dtype, device=power.device) for n in size]
-        grid = torch.stack(torch.meshgrid(*waves, indexing="ij")[::-1], dim=-1)  # (*size, d), last axis (x, y)
-        sigma = stages.architecture.scales[k]
-        found.append(Spectrum(power.flatten()[1:], grid.flatten(0, -2)[1:], sigma))
-    return tuple(found)
+class Spectra(NamedTuple):
+    """Those of one image: of x itself, and of F x, z_1, ..., z_n, each with the pooling that follows."""
+
+    image: Spectrum
+    maps: tuple[Spectrum, ...]
+
+
+def spectra(stages: Stages) -> Spectra:
+    """The spectra of x and of F x, z_1, ..., z_n."""
+    image = stages.maps[0]
+    first = front_end_output(stages.architecture, image[None], stages.d, stages.refinement)[0]
+    places = [(0, image), (0, first), *enumerate(stages.maps[1:], start=1)]
+    own, *maps = (_spectrum(stages, k, one) for k, one in places)
+    return Spectra(own, tuple(maps))
+
+
+def _spectrum(stages: Stages, k: int, maps: Tensor) -> Spectrum:
+    """The spectrum of a map on the grid of z_k, before the pooling A_k."""
+    size = maps.shape[1:]
+    axes = tuple(range(1, maps.ndim))
+    power = torch.fft.fftn(maps, dim=axes).abs().square().sum(0) * (stages.cell(k) / math.prod(size))
+    step = stages.spacing(k) / stages.refinement  # pixels of the architecture per cell
+    waves = [2 * math.pi / step * torch.fft.fftfreq(n, dtype=power.dtype, device=power.device) for n in size]
+    grid = torch.stack(torch.meshgrid(*waves, indexing="ij")[::-1], dim=-1)  # (*size, d), last axis (x, y)
+    return Spectrum(power.flatten()[1:], grid.flatten(0, -2)[1:], stages.architecture.scales[k])

@@ -1,6 +1,7 @@
 r"""The rung for this image and every field with the given norms: only energies of x enter.
 
-    sum_k R_{k-1} min( g_k Delta_k^(1/2), N_k ||z_{k-1} - mean|| )  +  last,    y = A_n z_n,
+    sum_k R_{k-1} min( g_k Delta_k^(1/2), N_k ||z_{k-1} - mean|| )  +  last,    y = A_n z_n,    or
+    (sum_k R_{k-1}^2 C_k^2 Delta_k)^(1/2) + sum_k R_{k-1} (gamma_k + g'_k) Delta_k^(1/2)  +  last,
     last = min( N ||z_n - mean||,  g Delta_{n+1}^(1/2) + c_{d/2}(b) r ||grad y|| + |c| sup_e ||e . grad y|| ),
 
 with the constants of the closed form: N_k >= ||[P_k A_{k-1}, L]||, N >= ||A_n L - A_n||, g_k those of the energy forms
@@ -11,8 +12,8 @@ import math
 from collections.abc import Sequence
 
 from stability.bounds.closed_form import ClosedForm
-from stability.bounds.constants import c_p
-from stability.bounds.field import FieldNorms
+from stability.bounds.depth import ingredients, layer_error
+from stability.bounds.field import FieldNorms, c_p
 from stability.bounds.forms import patch_energy
 from stability.ladders.energies import Spectrum
 
@@ -32,23 +33,40 @@ def energy_terms(
     Returns:
         Terms by name; infinite where the closed form is not covered.
     """
-    if not form.terms:
+    gain = math.prod(lipschitz)
+    if not form.terms or math.isinf(gain):
         return {"not covered": math.inf}
-    terms = {}
+    layers = {}
     for k, row in enumerate(form.constants["layers"], start=1):
-        before, gain = spectra[k - 1], math.prod(lipschitz[k - 1 :])
+        before, factor = spectra[k - 1], math.prod(lipschitz[k - 1 :])
         amount = row["bound"] * before.centred
         if math.isfinite(row["energy"]):
             amount = min(amount, row["energy"] * before.removed)
-        terms[f"layer {k}"] = gain * amount if amount else 0.0
+        layers[f"layer {k}"] = factor * amount if amount else 0.0
+    terms = min(layers, _depth_free(form, norms, spectra, lipschitz), key=lambda parts: math.fsum(parts.values()))
     terms["last pooling"] = _last(form, norms, spectra[-1])
-    gain = math.prod(lipschitz)
     for term in form.terms:
         if term.name == "mean removal":  # ||mean(L x_c)|| <= this times ||x_c||
             terms[term.name] = float(term.value) * spectra[0].centred
         elif term.name.startswith("aliasing"):
             terms[term.name] = float(term.value) * norm_x
-    return terms if math.isfinite(gain) else {"not covered": math.inf}
+    return terms
+
+
+def _depth_free(
+    form: ClosedForm, norms: FieldNorms, spectra: Sequence[Spectrum], lipschitz: Sequence[float]
+) -> dict[str, float]:
+    """(sum_k R_{k-1}^2 C_k^2 Delta_k)^(1/2) + sum_k R_{k-1} (gamma_k + g_k) Delta_k^(1/2) in its smallest form."""
+    found = [{"layers together": math.inf}]
+    rows = list(zip(form.constants["layers"], spectra[:-1], strict=True))
+    if all(before.sigma > 0 for _, before in rows):
+        sizes = [math.prod(lipschitz[k:]) * before.removed for k, (_, before) in enumerate(rows)]
+        for part in ingredients(norms):
+            errors = [layer_error(part, before.sigma, row["spread"]) for row, before in rows]
+            common = math.hypot(*(error.factor * size for error, size in zip(errors, sizes, strict=True)))
+            growth = math.fsum(error.growth * size for error, size in zip(errors, sizes, strict=True) if size)
+            found.append({"layers together": common, f"growth ({part.form})": growth})
+    return min(found, key=lambda parts: math.fsum(parts.values()))
 
 
 def _last(form: ClosedForm, norms: FieldNorms, spectrum: Spectrum) -> float:

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from stability.architecture import Architecture
+from stability.boundaries import Periodic
 from stability.bounds.closed_form import ClosedForm
 from stability.bounds.field import FieldNorms
 from stability.bounds.rung import Rung, Scope, Status, Term
 from stability.deformations.base import Deformation
 from stability.ladders.closed import THIS
-from stability.ladders.energies import Spectrum, spectra
+from stability.ladders.energies import Spectra, spectra
 from stability.ladders.energy import energy_terms
 from stability.ladders.grid_warp import grid_warp
 from stability.ladders.x_specific import Telescope, telescope
@@ -22,6 +23,8 @@ from stability.representations.explicit import ExplicitRepresentation
 from stability.warps.base import Warp
 
 EVERY_FIELD = Scope(every_image=False, every_field=True)
+NOT_COVERED = {"not covered": math.inf}
+"""The energy rung is one of the torus: with zeros beyond the border a spectrum is none of the pooled map."""
 AFFORDABLE_POSITIONS = 40**2
 """Positions of a grid up to which the maps of an exact kernel are decomposed without being asked."""
 AFFORDABLE_MATRIX = 64**2
@@ -30,10 +33,11 @@ AFFORDABLE_MATRIX = 64**2
 
 @dataclass(frozen=True)
 class Layerwise:
-    """What was found row by row, in the unit of ||x||."""
+    """What was found row by row, in the unit of ||x||; no spectra with zeros beyond the border."""
 
     telescopes: tuple[Telescope, ...]
     energies: tuple[dict[str, float], ...]
+    spectra: tuple[Spectra | None, ...]
 
     def in_units_of(
         self, norm_x: Tensor, floor: Tensor
@@ -67,7 +71,8 @@ class Layerwise:
             names = list(dict.fromkeys(name for row in self.energies for name in row))
             parts = tuple(Term(name, column([row.get(name, 0.0) for row in self.energies])) for name in names)
             total = column([math.fsum(row.values()) for row in self.energies])
-            return Rung("energy", total, status, EVERY_FIELD, parts, allowances)
+            known = status if bool(torch.isfinite(total).any()) else Status.NOT_COVERED
+            return Rung("energy", total, known, EVERY_FIELD, parts, allowances)
 
         return lower, commutation, energy
 
@@ -102,18 +107,21 @@ def layerwise(
     """
     architecture = representation.architecture
     assert architecture is not None
-    telescopes, energies, stages, last, norm = [], [], None, None, 0.0
-    powers: tuple[Spectrum, ...] = ()
+    telescopes, energies, seen, stages, last, norm = [], [], [], None, None, 0.0
+    powers: Spectra | None = None
     for row in rows:
         if stages is None or row.image.data_ptr() != last:
             stages, last = representation.stages(row.image), row.image.data_ptr()
             if stages is None:
                 return None
-            powers, norm = spectra(stages), float(row.image.norm())
+            norm = float(row.image.norm())
+            powers = spectra(stages) if isinstance(architecture.boundary, Periodic) else None
         warps = {spacing: grid_warp(row.field, warp, spacing) for spacing in set(architecture.spacings[:-1])}
         telescopes.append(telescope(stages, row.warped, warps, lipschitz, gains))
-        energies.append(energy_terms(row.form, field_norms(row.form), powers, lipschitz, norm))
-    return Layerwise(tuple(telescopes), tuple(energies))
+        known = energy_terms(row.form, field_norms(row.form), powers.maps, lipschitz, norm) if powers else NOT_COVERED
+        energies.append(known)
+        seen.append(powers)
+    return Layerwise(tuple(telescopes), tuple(energies), tuple(seen))
 
 
 def maps_fit(architecture: Architecture, representation: Representation, size: tuple[int, ...]) -> bool:

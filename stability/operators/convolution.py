@@ -6,11 +6,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from stability.boundaries import PERIODIC, NetworkBoundary, Periodic
 from stability.operators.patches import patch_offsets
 
 
-def filtered(maps: Tensor, weight: Tensor, patch_size: int, d: int, dilation: int = 1) -> Tensor:
-    """W P y, ``(B, m, *size)``, on the torus: equal to ``weight @ extract_patches(maps, ...)`` up to round-off.
+def filtered(
+    maps: Tensor, weight: Tensor, patch_size: int, d: int, dilation: int = 1, boundary: NetworkBoundary = PERIODIC
+) -> Tensor:
+    """W P y, ``(B, m, *size)``: equal to ``weight @ extract_patches(maps, ...)`` up to round-off.
 
     Args:
         maps: y, ``(B, C, *size)``, d spatial axes.
@@ -18,6 +21,7 @@ def filtered(maps: Tensor, weight: Tensor, patch_size: int, d: int, dilation: in
         patch_size: e.
         d: 1 or 2.
         dilation: distance of neighbouring patch positions, in pixels of this grid.
+        boundary: what a patch reads beyond the border.
 
     >>> filtered(torch.ones(1, 2, 5), torch.ones(3, 6), 3, d=1)[0, :, 0]  # 6 ones over sqrt(3)
     tensor([3.4641, 3.4641, 3.4641])
@@ -26,6 +30,7 @@ def filtered(maps: Tensor, weight: Tensor, patch_size: int, d: int, dilation: in
     kernel = weight.unflatten(1, (*(patch_size,) * d, channels)).movedim(-1, 1) / math.sqrt(patch_size**d)
     offsets = patch_offsets(patch_size)
     before, after = -offsets[0] * dilation, offsets[-1] * dilation
-    padded = functional.pad(maps, (before, after) * d, mode="circular")
+    mode = "circular" if isinstance(boundary, Periodic) else "constant"
+    padded = functional.pad(maps, (before, after) * d, mode=mode)
     convolve = functional.conv1d if d == 1 else functional.conv2d
     return torch.as_tensor(convolve(padded, kernel, dilation=dilation))

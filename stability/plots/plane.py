@@ -254,8 +254,13 @@ def _level_lines(axes: Axes, rows: pd.DataFrame, across: Array, up: Array) -> No
     """The theorem from the two norms alone, evaluated between the cells too."""
     architecture = Architecture.from_dict(json.loads(str(rows["architecture"].iloc[0])))
     a, b = (np.geomspace(axis[0], axis[-1], RESOLUTION) for axis in (across, up))
+    far = np.inf  # rows with a bound: where a border of zeros asks for it, their fields vanish near the border
     allowed = np.array(
-        [[closed_form(architecture, displacement_norm=c, jacobian_norm=g).value for c in a] for g in b], dtype=float
+        [
+            [closed_form(architecture, displacement_norm=c, jacobian_norm=g, vanishing_border=far).value for c in a]
+            for g in b
+        ],
+        dtype=float,
     )
     finite = np.ma.masked_invalid(allowed)
     levels = [level for level in LEVELS if finite.min() < level < finite.max()]

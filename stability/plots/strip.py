@@ -78,11 +78,15 @@ def material(displacement: Array) -> Array:
 
 def _domain(run: Run) -> str:
     boundaries = set(run.rows["boundary"].unique()) if "boundary" in run.rows else {"periodic"}
-    if boundaries == {"periodic"}:
-        return (
+    if "reflect" in boundaries:
+        domain = (
+            "The domain is a window: beyond the border the image is reflected. Both norms are suprema over the window."
+        )
+    else:
+        domain = (
             "The domain is a torus: what leaves on one side enters on the other. Both norms are suprema over the torus."
         )
-    return "The domain is a window: beyond the border the image is reflected. Both norms are suprema over the window."
+    return domain + (" Networks with a boundary of zeros read 0 beyond it." if "zero" in boundaries else "")
 
 
 def _title(run: Run, step: int) -> str:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from stability.grid import check_images, spatial_size
+from stability.operators.front_end import front_end_output
 from stability.recovery.pooled_patches import PooledPatches
 from stability.representations.explicit import BATCH, ExplicitRepresentation
 from stability.representations.stages import ExplicitStages
@@ -74,6 +75,7 @@ class Decoder:
 
     def __init__(self, representation: ExplicitRepresentation, layers: Sequence[LayerDecoder]) -> None:
         self.representation, self.layers = representation, tuple(layers)
+        self.refinement = layers[0].operator.dilation
 
     @classmethod
     def fit(
@@ -117,14 +119,15 @@ class Decoder:
         for k in range(architecture.depth, 0, -1):
             layer, spacing = architecture.layers[k - 1], architecture.spacings[k - 1]
             grid, scale = [n // spacing for n in size], layer.pooling_scale * fine / spacing
-            operator = PooledPatches(grid, layer.patch_size, scale, layer.subsampling, fine)
+            operator = PooledPatches(grid, layer.patch_size, scale, layer.subsampling, fine, architecture.boundary)
             truth = torch.stack([each.smoothed(k, each.maps[k - 1]) for each in shown])
             decoder = _best(features, truth, operator, _matrices(shown, k, ridges), regularisations)
             found.append(decoder)
             features = decoder(features)
-        operator = PooledPatches(size, 1, (architecture.antialiasing or 0.0) * fine, 1)
-        identity = [(0.0, torch.eye(images.shape[1], dtype=torch.float64), 0.0)]
-        seen = images if architecture.front_end is None else architecture.front_end.apply(images, len(size), fine)
+        sigma = (architecture.antialiasing or 0.0) * fine
+        operator = PooledPatches(size, 1, sigma, 1, boundary=architecture.boundary)
+        identity = [(0.0, torch.eye(features.shape[1], dtype=torch.float64), 0.0)]
+        seen = front_end_output(architecture, images, len(size), fine)
         found.append(_best(features, seen, operator, identity, regularisations))
         return cls(representation, found)
 
@@ -150,9 +153,7 @@ class Decoder:
         """||x^ - F x|| / ||F x||, ``(B,)``; NaN where F x = 0."""
         architecture, images = self.representation.architecture, images.detach().double()
         assert architecture is not None
-        seen, d = images, len(spatial_size(images))
-        if architecture.front_end is not None:
-            seen = architecture.front_end.apply(images, d)
+        seen = front_end_output(architecture, images, len(spatial_size(images)), self.refinement)
         return relative(self.recover(images), seen)
 
 

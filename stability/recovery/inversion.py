@@ -14,7 +14,7 @@ from stability.representations.explicit import ExplicitRepresentation
 from stability.representations.module import ModuleRepresentation
 
 START_NOISE = 0.1
-"""Relative noise on the constant image at which the descent starts: without it symmetric images would stay symmetric."""
+"""Relative noise on the constant image where the descent starts: without it symmetric images would stay symmetric."""
 HISTORY = 20
 """Pairs of steps and gradients that L-BFGS keeps."""
 
@@ -49,7 +49,8 @@ def invert(
     r"""argmin ||Phi(x^) - Phi(x)||^2 by L-BFGS with a strong Wolfe line search, one image after the other.
 
     The problem is not convex: what is found is a local minimum. A small residual with a large error proves that Phi
-    hardly tells the two images apart; a small error shows that it keeps the image; a large residual says nothing.
+    hardly tells the two images apart; a small error shows that it keeps the image; a large residual says nothing. The
+    gradient of a random step layer is that of the patches' norms alone.
 
     Args:
         representation: any whose distance is differentiable in the image: finite or exact, or a module.
@@ -59,7 +60,7 @@ def invert(
         generator: source of the noise.
 
     Raises:
-        ValueError: for a representation without gradients (a step layer), or a start that does not fit.
+        ValueError: for a representation whose gradient vanishes at the start, or a start that does not fit.
 
     Reference: Mahendran & Vedaldi 2015.
 
@@ -139,14 +140,14 @@ def _descend(
         optimiser.zero_grad()
         value = squared(point)
         if value.requires_grad:
-            value.backward()  # type: ignore[no-untyped-call]
+            value.backward()
         if count == 1 and (point.grad is None or not bool(point.grad.abs().max() > 0)):
             raise ValueError(
-                f"representation must have gradients at the start, got none from {type(representation).__name__}; a "
-                "step layer has none anywhere, else give another start"
+                f"representation must have gradients at the start, got none from {type(representation).__name__}; give "
+                "another start"
             )
-        if float(value) < least:  # NaN is not
-            best, least = point.detach()[0].clone(), float(value)
+        if (found := float(value.detach())) < least:  # NaN is not
+            best, least = point.detach()[0].clone(), found
         return value
 
     optimiser.step(closure)

@@ -9,8 +9,9 @@ and a position u is met by between floor(e / s) and ceil(e / s) pairs (j, c). He
 
     cond(T) <= (ceil(e / s) / floor(e / s))^(1/2) e^{sigma^2 w^2 / 2},    w the largest frequency of the grid,
 
-per axis, an equality if s divides e; and if e < s, T has n e / s < n rows and a null space: two signals that differ by
-one of its elements have the same T y.
+per axis, an equality if s divides e (counted for other n and for dilated patches); and if e < s, T has n e / s < n rows
+and a null space: two signals that differ by one of its elements have the same T y. Beyond a border of zeros pooling and
+shifts do not commute, and there is no closed form.
 
 Reference: Bietti & Mairal 2019, section 2.2 (signal recovery by linear measurements and deconvolution).
 """
@@ -22,16 +23,19 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from stability.boundaries import PERIODIC, NetworkBoundary, Periodic
 from stability.grid import frequencies
-from stability.operators.patches import patch_offsets
+from stability.operators.patches import patch_offsets, shifted
 from stability.operators.pooling import pooling_matrix
 
 ROUND_OFF = 1e-13
 """Singular values below this share of the largest one of their axis are round-off."""
+LARGEST_EXPONENT = 300.0
+"""Beyond it a condition number is as good as infinite, and products of it would overflow."""
 
 
 class PooledPatches:
-    """T on the torus, by the singular value decomposition of each axis (T is their tensor product).
+    """T, by the singular value decomposition of each axis (T is their tensor product).
 
     Args:
         size: of the grid before the stride.
@@ -39,6 +43,7 @@ class PooledPatches:
         pooling_scale: sigma in pixels of this grid.
         stride: s.
         dilation: distance of neighbouring patch positions, in pixels of this grid.
+        boundary: what patches and pooling read beyond the border.
 
     >>> PooledPatches((8, 8), patch_size=2, pooling_scale=0.0, stride=2).condition
     1.0
@@ -47,10 +52,16 @@ class PooledPatches:
     """
 
     def __init__(
-        self, size: Sequence[int], patch_size: int, pooling_scale: float, stride: int, dilation: int = 1
+        self,
+        size: Sequence[int],
+        patch_size: int,
+        pooling_scale: float,
+        stride: int,
+        dilation: int = 1,
+        boundary: NetworkBoundary = PERIODIC,
     ) -> None:
         self.size, self.patch_size, self.pooling_scale = tuple(size), patch_size, pooling_scale
-        self.stride, self.dilation = stride, dilation
+        self.stride, self.dilation, self.boundary = stride, dilation, boundary
 
     @property
     def d(self) -> int:
@@ -59,9 +70,13 @@ class PooledPatches:
 
     def axis(self, n: int) -> Tensor:
         """T of one axis, ``(e n', n)``, float64: rows ordered by offset, then position."""
-        rows = pooling_matrix(n, self.pooling_scale, self.stride)
-        offsets = [c * self.dilation for c in patch_offsets(self.patch_size)]
-        return torch.cat([rows.roll(c, dims=1) for c in offsets]) / math.sqrt(self.patch_size)
+        return self._shifts(n, pooling_matrix(n, self.pooling_scale, self.stride, self.boundary))
+
+    def _shifts(self, n: int, rows: Tensor) -> Tensor:
+        """The rows applied to every shifted copy y(. + c) / e^(1/2)."""
+        offsets, here = (c * self.dilation for c in patch_offsets(self.patch_size)), torch.eye(n, dtype=torch.float64)
+        copies = [rows @ shifted(here, (-c,), self.boundary) for c in offsets]
+        return torch.cat(copies) / math.sqrt(self.patch_size)
 
     @cached_property
     def _factors(self) -> list[tuple[Tensor, Tensor, Tensor]]:
@@ -88,15 +103,17 @@ class PooledPatches:
 
     @property
     def bound(self) -> float:
-        """The closed form above, at least ``condition``: infinity for e < s (and for dilated patches, not covered)."""
-        if self.patch_size < self.stride or self.dilation > 1:
+        """The closed form above, at least ``condition``; infinity where no patch meets a position; for zeros."""
+        if not isinstance(self.boundary, Periodic):
             return math.inf
-        least = self.patch_size // self.stride
         total = 1.0
         for n in self.size:
-            most = -(-self.patch_size // self.stride) + (1 if n % self.stride else 0)
+            met = self._shifts(n, pooling_matrix(n, 0.0, self.stride)).square().sum(0)  # how often, over e
+            if float(met.min()) == 0.0:
+                return math.inf
             highest = float(frequencies(n).abs().max())
-            total *= math.sqrt(most / least) * math.exp(min(0.5 * (self.pooling_scale * highest) ** 2, 700.0))
+            amplified = math.exp(min(0.5 * (self.pooling_scale * highest) ** 2, LARGEST_EXPONENT))
+            total *= math.sqrt(float(met.max() / met.min())) * amplified
         return total
 
     def apply(self, maps: Tensor) -> Tensor:
@@ -105,7 +122,7 @@ class PooledPatches:
         return found if self.d == 1 else self.axis(self.size[0]) @ found
 
     def arrange(self, patches: Tensor) -> Tensor:
-        """Patch maps ``(..., e^d C, *size')`` (offsets outer) in the order of ``apply``, ``(..., C, e n'_1, e n'_2)``."""
+        """Patch maps ``(..., e^d C, *size')`` (offsets outer) as in ``apply``: ``(..., C, e n'_1, e n'_2)``."""
         e, grid = self.patch_size, patches.shape[-self.d :]
         split = patches.unflatten(-self.d - 1, (*(e,) * self.d, -1))  # (..., e, e, C, n1, n2)
         if self.d == 1:

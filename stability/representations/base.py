@@ -59,6 +59,11 @@ class Representation(nn.Module, abc.ABC):
     """Whether |phi_k(z)| <= |z| whatever rho_k is, as for kernel maps and their projections; a CNN says False."""
 
     @property
+    def keeps_zero(self) -> bool:
+        """Whether phi_k(0) = 0; with a boundary of zeros the theorem asks for it."""
+        return True
+
+    @property
     def layer_names(self) -> tuple[str, ...]:
         """Names of the L layers whose distances ``Reference.distances`` gives: by default the last layer's number."""
         return ("output",) if self.architecture is None else (str(self.architecture.depth),)

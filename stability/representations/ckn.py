@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from stability.architecture import Architecture, Layer
+from stability.boundaries import NetworkBoundary
 from stability.grid import check_images, spatial_size
 from stability.kernels import Kernel
 from stability.operators.kernel_map import check_kernel, inverse_root, kernel_map
@@ -104,7 +105,7 @@ class CKN(ExplicitRepresentation):
         for k, (layer, count) in enumerate(zip(architecture.layers, filters, strict=True)):
             if isinstance(count, bool) or not isinstance(count, int):
                 raise ValueError(f"filters must be integers, got {count!r}; use for example 64")
-            anchors.append(_anchors(maps, layer.patch_size, d, count, generator))
+            anchors.append(_anchors(maps, layer.patch_size, d, count, generator, architecture.boundary))
             root = inverse_root(layer.kernel, anchors[-1], ridge).to(maps)
             maps = torch.cat([_layer(architecture, k, anchors[-1], root, part, d, 1) for part in maps.split(BATCH)])
         return cls(architecture, anchors, ridge=ridge)
@@ -152,16 +153,16 @@ class CKN(ExplicitRepresentation):
 
     def captured_energy(self, images: Tensor) -> Tensor:
         """||psi(P y)|| / ||P y|| of every layer, y its own input: 1 where the projection loses nothing, ``(B, n)``."""
-        d = len(spatial_size(check_images(images)))
+        d, boundary = len(spatial_size(check_images(images))), self.architecture.boundary
         shares = []
         for part in images.to(self.dtype).split(BATCH):
             inputs = [low_passed(self.architecture, part, self.refinement), *self.layers(part)[:-1]]
             columns = []
             for k, (y, z) in enumerate(zip(inputs, self.anchors, strict=True)):
                 layer, root = self.architecture.layers[k], self.get_buffer(f"root_{k}")
-                patches = extract_patches(y, layer.patch_size, d, self.refinement).flatten(2)
+                patches = extract_patches(y, layer.patch_size, d, self.refinement, boundary).flatten(2)
                 captured = kernel_map(layer.kernel, z, root, patches).flatten(1).norm(dim=1)
-                columns.append(captured / y.flatten(1).norm(dim=1))
+                columns.append(captured / patches.flatten(1).norm(dim=1))
             shares.append(torch.stack(columns, dim=1))
         return torch.cat(shares)
 
@@ -185,13 +186,13 @@ class CKN(ExplicitRepresentation):
         if self.ridge:
             raise ValueError(f"ridge must be 0 for projections with a known error, got {self.ridge}; fit without one")
         size = spatial_size(check_images(images))
-        gains = sampling_gains(self.architecture, size, self.refinement)
+        gains, boundary = sampling_gains(self.architecture, size, self.refinement), self.architecture.boundary
         parts = []
         for part in images.double().split(BATCH):
             y, total = low_passed(self.architecture, part, self.refinement), part.new_zeros(len(part))
             for k, (layer, gain) in enumerate(zip(self.architecture.layers, gains, strict=True)):
                 anchors = torch.nn.functional.normalize(self.anchors[k].detach().double(), dim=1)
-                patches = extract_patches(y, layer.patch_size, len(size), self.refinement).flatten(2)
+                patches = extract_patches(y, layer.patch_size, len(size), self.refinement, boundary).flatten(2)
                 mapped = kernel_map(layer.kernel, anchors, inverse_root(layer.kernel, anchors), patches)
                 energy = patches.square().sum(1)
                 lost = (energy - mapped.square().sum(1)).clamp_min(0.0) + ROUND_OFF * energy  # (B, N)
@@ -214,19 +215,22 @@ def _layer(
 ) -> Tensor:
     """A_k M_k P_k y for maps ``(B, K, *size)``."""
     layer = architecture.layers[k]
-    patches = extract_patches(maps, layer.patch_size, d, refinement).flatten(2)  # (B, p, N)
+    patches = extract_patches(maps, layer.patch_size, d, refinement, architecture.boundary).flatten(2)  # (B, p, N)
     mapped = kernel_map(layer.kernel, anchors, root, patches).unflatten(2, maps.shape[-d:])
     return pooled(architecture, k, mapped, d, refinement)
 
 
-def _anchors(maps: Tensor, patch_size: int, d: int, count: int, generator: torch.Generator) -> Tensor:
+def _anchors(
+    maps: Tensor, patch_size: int, d: int, count: int, generator: torch.Generator, boundary: NetworkBoundary
+) -> Tensor:
     """k-means on at most ``TRAINING_PATCHES`` unit patches drawn from the maps; zero patches are left out."""
     per_image = maps[0, 0].numel()
     total = len(maps) * per_image
     chosen = torch.randperm(total, generator=generator, device=generator.device)[:TRAINING_PATCHES].to(maps.device)
     found = []
     for start in range(0, len(maps), BATCH):
-        patches = extract_patches(maps[start : start + BATCH], patch_size, d).flatten(2).movedim(1, 2).flatten(0, 1)
+        part = maps[start : start + BATCH]
+        patches = extract_patches(part, patch_size, d, boundary=boundary).flatten(2).movedim(1, 2).flatten(0, 1)
         inside = chosen[(chosen >= start * per_image) & (chosen < start * per_image + len(patches))]
         found.append(patches[inside - start * per_image])
     patches = torch.cat(found)

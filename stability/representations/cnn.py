@@ -19,7 +19,7 @@ RELU = ReLU()
 
 
 class CNN(ExplicitRepresentation):
-    r"""Phi(x) = A_n s(W_n P_n A_{n-1} ... s(W_1 P_1 A_0 F x)), the same operators as ``CKN``, on the torus.
+    r"""Phi(x) = A_n s(W_n P_n A_{n-1} ... s(W_1 P_1 A_0 F x)), the same operators as ``CKN``.
 
     s is pointwise and 1-Lipschitz and ||P_k|| = 1, so that layer k is ||W_k||_2-Lipschitz: ``lipschitz``, which
     ``closed_form`` and ``ladder`` use in place of the kernels' constants. The kernels of the architecture play no
@@ -28,6 +28,7 @@ class CNN(ExplicitRepresentation):
     A smoothed ReLU has s(0) != 0, and distances and bounds hold nonetheless: on the torus the layers applied to 0
     give constant images c_k, which every operator in the theorem leaves alone, and z_k - c_k are the maps of the
     network with the layers y -> M_k(y + P_k c_{k-1}) - c_k, which vanish at 0 and have the same Lipschitz constants.
+    With a boundary of zeros the c_k are not constant, and the theorem covers activations with s(0) = 0 only.
 
     Args:
         architecture: patches, scales, strides, front end.
@@ -78,6 +79,11 @@ class CNN(ExplicitRepresentation):
         return tuple(len(w) for w in self.weights)
 
     @property
+    def keeps_zero(self) -> bool:
+        """Whether s(0) = 0."""
+        return bool(self.activation(torch.zeros(1, dtype=torch.float64)) == 0)
+
+    @property
     def lipschitz(self) -> tuple[float, ...]:
         """rho_k = sup |s'| ||W_k||_2, the spectral norms in float64."""
         return tuple(
@@ -108,6 +114,7 @@ class CNN(ExplicitRepresentation):
         """The pooled maps A_k z_k of every layer, ``(B, m_k, *size_k)``, differentiable."""
         size = spatial_size(check_images(images))
         self.architecture.check_size(tuple(n // self.refinement for n in size))
+        boundary = self.architecture.boundary
         d, maps = len(size), [low_passed(self.architecture, images, self.refinement)]
         for k, (layer, weight) in enumerate(zip(self.architecture.layers, self.weights, strict=True)):
             entries = maps[-1].shape[1] * layer.patch_size**d
@@ -116,7 +123,7 @@ class CNN(ExplicitRepresentation):
                     f"the patches of layer {k + 1} must have {weight.shape[1]} entries (channels x positions), got "
                     f"{entries}; give images with other channels or draw the network with channels=, d="
                 )
-            mapped = self.activation(filtered(maps[-1], weight, layer.patch_size, d, self.refinement))
+            mapped = self.activation(filtered(maps[-1], weight, layer.patch_size, d, self.refinement, boundary))
             maps.append(pooled(self.architecture, k, mapped, d, self.refinement))
         return maps[1:]
 

@@ -6,15 +6,17 @@ import torch
 from torch import Tensor
 
 from stability.architecture import Architecture
+from stability.boundaries import Periodic
 from stability.grid import check_images, spatial_size
 from stability.kernels import Linear
+from stability.operators.front_end import front_end_output
 from stability.operators.patches import extract_patches
 from stability.operators.pooling import pool, pooling_matrices
 from stability.representations.base import KernelRepresentation, Reference, as_float64, paired
 from stability.representations.stages import PairStages
 
 BATCH = 8
-"""Images whose features are held at once: with strides there are e^(d depth) channels."""
+"""Images whose features are held at once: with strides or a boundary of zeros there are e^(d depth) channels."""
 
 
 class LinearReference(Reference):
@@ -39,8 +41,8 @@ class LinearReference(Reference):
 class LinearGram(KernelRepresentation):
     r"""Phi_n = A_n P_n A_{n-1} ... P_1 A_0 F: every kernel map replaced by the identity, kappa(u) = u.
 
-    Its distance is that of a linear filter, ||Phi (x - y)||: without subsampling exactly a Gaussian blur with
-    variance sum_k sigma_k^2. How far a CKN is from it says how much the kernel does.
+    Its distance is that of a linear filter, ||Phi (x - y)||: on the torus without subsampling exactly a Gaussian blur
+    with variance sum_k sigma_k^2. How far a CKN is from it says how much the kernel does.
 
     Args:
         architecture: patches, scales and strides; its kernels are replaced by ``kernels.Linear()``.
@@ -69,18 +71,19 @@ class LinearGram(KernelRepresentation):
         Args:
             images: ``(B, C, *size)``, float64.
         """
-        d = self.spatial_axes(images)
-        if self.architecture.front_end is not None:
-            images = self.architecture.front_end.apply(images, d, self.refinement)
+        d, boundary = self.spatial_axes(images), self.architecture.boundary
         device, fine = images.device, self.refinement
-        sigma = (self.architecture.antialiasing or 0.0) * fine
-        maps = pool(images, pooling_matrices(images.shape[-d:], sigma, device=device))
+        size, sigma = images.shape[-d:], (self.architecture.antialiasing or 0.0) * fine
+        maps = front_end_output(self.architecture, images, d, fine)
+        maps = pool(maps, pooling_matrices(size, sigma, boundary=boundary, device=device))
+        # on a torus without subsampling the shifts of a patch do not change a norm
+        stacked = self.architecture.spacings[-1] > 1 or not isinstance(boundary, Periodic)
         for layer, spacing in zip(self.architecture.layers, self.architecture.spacings, strict=False):
-            if self.architecture.spacings[-1] > 1:  # without subsampling the shifts of a patch do not change a norm
-                maps = extract_patches(maps, layer.patch_size, d, dilation=fine)
+            if stacked:
+                maps = extract_patches(maps, layer.patch_size, d, fine, boundary)
             sigma = layer.pooling_scale * fine / spacing
-            maps = pool(maps, pooling_matrices(maps.shape[-d:], sigma, layer.subsampling, device=device))
-        cell_area = math.prod(images.shape[-d:]) / math.prod(maps.shape[-d:]) / fine**d
+            maps = pool(maps, pooling_matrices(maps.shape[-d:], sigma, layer.subsampling, boundary, device=device))
+        cell_area = math.prod(size) / math.prod(maps.shape[-d:]) / fine**d
         return maps * math.sqrt(cell_area)
 
     def refined(self, factor: int) -> "LinearGram":

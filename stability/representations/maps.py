@@ -4,6 +4,7 @@ from torch import Tensor
 
 from stability.architecture import Architecture
 from stability.grid import spatial_size
+from stability.operators.front_end import front_end_output
 from stability.operators.pooling import pool, pooling_matrices
 
 
@@ -15,10 +16,9 @@ def low_passed(architecture: Architecture, images: Tensor, refinement: int = 1) 
     tensor([[[1., 1., 1., 1.]]])
     """
     d = len(spatial_size(images))
-    if architecture.front_end is not None:
-        images = architecture.front_end.apply(images, d, refinement)
+    images = front_end_output(architecture, images, d, refinement)
     sigma = (architecture.antialiasing or 0.0) * refinement
-    matrices = pooling_matrices(images.shape[-d:], sigma, device=images.device)
+    matrices = pooling_matrices(images.shape[-d:], sigma, boundary=architecture.boundary, device=images.device)
     return pool(images, [matrix.to(images.dtype) for matrix in matrices])
 
 
@@ -26,5 +26,6 @@ def pooled(architecture: Architecture, k: int, maps: Tensor, d: int, refinement:
     """A_k z with the stride of layer k = 0 ... n - 1, for maps ``(B, K, *size_k)`` on that layer's own grid."""
     layer, spacing = architecture.layers[k], architecture.spacings[k]
     sigma = layer.pooling_scale * refinement / spacing
-    matrices = pooling_matrices(maps.shape[-d:], sigma, layer.subsampling, device=maps.device)
+    stride, boundary = layer.subsampling, architecture.boundary
+    matrices = pooling_matrices(maps.shape[-d:], sigma, stride, boundary, device=maps.device)
     return pool(maps, [matrix.to(maps.dtype) for matrix in matrices])

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from stability.operators.patches import shifted
 from stability.representations.pair_plan import SMALLEST_NORM, ImageState, LayerPlan, PairPlan
 
 BLOCK_ENTRIES = 2**20
@@ -134,7 +135,8 @@ def _sum_over_patch(layer: LayerPlan, gram: Tensor) -> Tensor:
     """The mean of G(u + c, v + c) over the patch, ``(N, N)``."""
     h, w = layer.size
     gram = gram.view(h, w, h, w)
-    for axes, offsets in zip(((0, 2), (1, 3)), layer.offsets, strict=True):
+    for axis, offsets in enumerate(layer.offsets):
         if len(offsets) > 1:
-            gram = torch.stack([gram.roll((-c, -c), axes) for c in offsets]).sum(0)
+            both = [(c, 0, c, 0) if axis == 0 else (0, c, 0, c) for c in offsets]
+            gram = torch.stack([shifted(gram, c, layer.boundary) for c in both]).sum(0)
     return gram.view(h * w, h * w) / math.prod(map(len, layer.offsets))

@@ -15,9 +15,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from stability.boundaries import Periodic
 from stability.kernels import Kernel
 from stability.operators.exponential import exponential_
-from stability.representations.pair_plan import SMALLEST_NORM, ImageState, LayerPlan, PairPlan
+from stability.representations.pair_plan import ImageState, LayerPlan, PairPlan
 
 BLOCK_ENTRIES = 2**20
 """Pair entries of layer 1 held at a time: 8 MB in float64, about a core's share of cache."""
@@ -32,7 +33,7 @@ SELF_BLOCKS = 4
 
 
 class PairProgram:
-    """The layers of a plan, ready to evaluate K(x, y) pair by pair in float64.
+    """The layers of a plan, ready to evaluate K(x, y) pair by pair in the plan's dtype; the last sum is in float64.
 
     Args:
         plan: the layers on their grids.
@@ -77,7 +78,7 @@ class PairProgram:
         if not layer.is_last:
             kind = _Rows if layer.pooled_count * n <= ROW_ENTRIES else _Both
             pooled = [kind(self, layer, n, i) for i in range(1 + tangent)]
-        total = a.new_zeros(())
+        total = a.new_zeros((), dtype=torch.float64)
         for start in range(0, h, rows):
             stop = min(start + rows, h)
             part = slice(start * w, stop * w)
@@ -109,8 +110,7 @@ class PairProgram:
         grams = [sums.result() for sums in pooled]
         return [gram.add_(gram.T.clone()) for gram in grams] if is_self else grams
 
-    @staticmethod
-    def _factors(kernel: Kernel, left: ImageState, right: ImageState) -> tuple[Tensor, Tensor]:
+    def _factors(self, kernel: Kernel, left: ImageState, right: ImageState) -> tuple[Tensor, Tensor]:
         """Matrices whose product is the whole exponent of an exponential kernel.
 
         [alpha P/|P|, log|P| - alpha, 1] . [Q/|Q|, 1, log|Q|] = alpha (cos - 1) + log|P| + log|Q|: one GEMM and one
@@ -118,7 +118,7 @@ class PairProgram:
         """
         alpha = kernel.exponent
         assert alpha is not None
-        logs = [state.norms[0].clamp_min(SMALLEST_NORM).log()[:, None] for state in (left, right)]
+        logs = [state.norms[0].clamp_min(self.plan.smallest_norm).log()[:, None] for state in (left, right)]
         one = torch.ones_like(logs[0])
         return torch.cat([alpha * left.patches, logs[0] - alpha, one], 1), torch.cat([right.patches, one, logs[1]], 1)
 
@@ -155,14 +155,14 @@ class PairProgram:
 
     def _sum_over_patch(self, layer: LayerPlan, gram: Tensor, which: int) -> Tensor:
         """sum_c G(u + c, v + c) over the patch, one axis after the other; ``(N, N)``."""
-        h, w = layer.size
+        (h, w), periodic = layer.size, isinstance(layer.boundary, Periodic)
         gram = gram.view(h, w, h, w)
         for name, axes, offsets in zip(("patch_y", "patch_x"), ((0, 2), (1, 3)), layer.offsets, strict=True):
             if len(offsets) > 1:
                 total = self._buffer(f"{name}{which}", (h, w, h, w))
                 for i, c in enumerate(offsets):
-                    if gram.numel() > COPIED_ENTRIES:
-                        _add_shifted(total, gram, c, axes, overwrite=i == 0)
+                    if gram.numel() > COPIED_ENTRIES or not periodic:
+                        _add_shifted(total, gram, c, axes, periodic, overwrite=i == 0)
                     elif i == 0:
                         total.copy_(gram.roll((-c, -c), axes))
                     else:
@@ -172,9 +172,9 @@ class PairProgram:
 
     def _apply_kernel(self, layer: LayerPlan, grams: list[Tensor], left: Tensor, right: Tensor, is_self: bool) -> None:
         """S = |z| |z'| kappa(cos) (and T = S + kappa'(cos) T'), in place, from sums over the patch ``(N, N)``."""
-        gram = grams[0]
+        gram, least = grams[0], self.plan.smallest_norm
         inverse_left, inverse_right = (
-            torch.where(norm > SMALLEST_NORM, 1.0 / norm.clamp_min(SMALLEST_NORM), 0.0) for norm in (left, right)
+            torch.where(norm > least, 1.0 / norm.clamp_min(least), 0.0) for norm in (left, right)
         )
         gram.mul_((inverse_left / layer.patch_positions)[:, None]).mul_(inverse_right)
         if is_self:
@@ -198,10 +198,12 @@ class PairProgram:
         w = self.layers[-1].size[1]
         if self.plan.dense_weights is not None:
             weights = self.plan.dense_weights[start * w : start * w + block.shape[0], first:]
+            if block.dtype == torch.float32:  # rows are short; what is summed over many of them is in float64
+                return (block * weights).sum(1).sum(dtype=torch.float64)
             return torch.dot(block.reshape(-1), weights.reshape(-1))
         count = block.shape[0] // w
         along_x = (block.view(count, w, -1, w) * columns[:, None, :]).sum((1, 3))  # (count, rows of v)
-        return (along_x * rows[start : start + count, first // w :]).sum()
+        return (along_x * rows[start : start + count, first // w :]).sum(dtype=torch.float64)
 
     def _buffer(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """Uninitialised memory under a name, kept between pairs: fresh pages cost as much as the arithmetic.
@@ -210,7 +212,7 @@ class PairProgram:
         """
         count, key = math.prod(shape), (threading.get_ident(), name)
         if key not in self._memory or self._memory[key].numel() < count:
-            self._memory[key] = torch.empty(count, dtype=torch.float64, device=self.plan.device)
+            self._memory[key] = torch.empty(count, dtype=self.plan.dtype, device=self.plan.device)
         return self._memory[key][:count].view(shape)
 
     def __getstate__(self) -> dict[str, object]:
@@ -276,11 +278,15 @@ class _Both:
         return self._sum.view(count, count).T.contiguous()  # rows of v so far: G(u', v')
 
 
-def _add_shifted(total: Tensor, source: Tensor, c: int, axes: tuple[int, int], overwrite: bool) -> None:
-    """total(u, v) += source(u + c, v + c) with periodic wrap, for one spatial axis of u and of v, without copies."""
+def _add_shifted(total: Tensor, source: Tensor, c: int, axes: tuple[int, int], periodic: bool, overwrite: bool) -> None:
+    """total(u, v) += source(u + c, v + c), wrapped or 0 beyond, for one spatial axis of u and of v, without copies."""
     n = total.shape[axes[0]]
-    c %= n
-    pieces = [(0, c, n - c), (n - c, 0, c)] if c else [(0, 0, n)]  # (target start, source start, length)
+    pieces = [(max(-c, 0), max(c, 0), n - abs(c))]  # (target start, source start, length)
+    if periodic:
+        c %= n
+        pieces = [(0, c, n - c), (n - c, 0, c)] if c else [(0, 0, n)]
+    elif overwrite:
+        total.zero_()
     for to_u, from_u, length_u in pieces:
         for to_v, from_v, length_v in pieces:
             target = total.narrow(axes[0], to_u, length_u).narrow(axes[1], to_v, length_v)

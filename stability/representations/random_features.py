@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from stability.architecture import Architecture
+from stability.boundaries import PERIODIC, NetworkBoundary
 from stability.grid import check_images, spatial_size
 from stability.operators.convolution import filtered
 from stability.representations.explicit import ExplicitRepresentation
@@ -81,7 +82,7 @@ class RandomFeatures(ExplicitRepresentation):
         Args:
             architecture: the network.
             widths: m_k, number of channels of every layer, even: two for every random vector.
-            channels: C of the images, >= 1.
+            channels: C of F x, >= 1: those of the images unless a front end makes others.
             d: 2 for images, 1 for signals.
             dtype: of the weights, in which the network computes.
             generator: source of randomness.
@@ -178,17 +179,20 @@ class RandomFeatures(ExplicitRepresentation):
                 f"the patches of layer {k + 1} must have {weight.shape[1]} entries (channels x positions), got "
                 f"{entries}; give images with other channels or draw the features with channels=, d="
             )
-        norms = patch_norms(maps, e, d, self.refinement).flatten(2)  # (B, 1, N)
+        boundary = self.architecture.boundary
+        norms = patch_norms(maps, e, d, self.refinement, boundary).flatten(2)  # (B, 1, N)
         found = []
         for rows in weight.split(max(1, BLOCK // (2 * norms.numel()))):
-            products = filtered(maps, rows, e, d, self.refinement).flatten(2)
+            products = filtered(maps, rows, e, d, self.refinement, boundary).flatten(2)
             halves = self.random_maps[k](products, norms, len(weight))
             two = torch.stack([half.unflatten(2, maps.shape[-d:]) for half in halves], dim=1)  # (B, 2, r, *size)
             found.append(pooled(self.architecture, k, two, d, self.refinement))
         return torch.cat(found, dim=2).flatten(1, 2)
 
 
-def patch_norms(maps: Tensor, patch_size: int, d: int, dilation: int = 1) -> Tensor:
+def patch_norms(
+    maps: Tensor, patch_size: int, d: int, dilation: int = 1, boundary: NetworkBoundary = PERIODIC
+) -> Tensor:
     """|P y(u)|, ``(B, 1, *size)`` for maps ``(B, C, *size)``: a root of a mean of squares, whose gradient at 0 is 0.
 
     >>> patch_norms(torch.ones(1, 4, 5), 3, d=1)
@@ -196,7 +200,7 @@ def patch_norms(maps: Tensor, patch_size: int, d: int, dilation: int = 1) -> Ten
     """
     squares = maps.square().sum(dim=1, keepdim=True)
     mean = squares.new_full((1, patch_size**d), patch_size ** (-0.5 * d))
-    total = filtered(squares, mean, patch_size, d, dilation)
+    total = filtered(squares, mean, patch_size, d, dilation, boundary)
     return total.clamp_min(torch.finfo(total.dtype).tiny).sqrt() * (total > 0)
 
 

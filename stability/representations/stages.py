@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from stability.architecture import Architecture
+from stability.boundaries import PERIODIC, NetworkBoundary
 from stability.kernels import Kernel
 from stability.operators.patches import extract_patches
 from stability.operators.pooling import pool, pooling_matrices
@@ -62,7 +63,8 @@ class Stages(abc.ABC):
 
     def patches(self, k: int, maps: Tensor) -> Tensor:
         """P_k y, ``(K e^d, *size_k)``."""
-        return extract_patches(maps, self.architecture.layers[k - 1].patch_size, self.d, self.refinement)
+        layer, boundary = self.architecture.layers[k - 1], self.architecture.boundary
+        return extract_patches(maps, layer.patch_size, self.d, self.refinement, boundary)
 
     def pooled(self, k: int, maps: Tensor) -> Tensor:
         """A_k z with its stride, k = 1 ... n."""
@@ -121,7 +123,7 @@ class PairStages(Stages):
         for k, layer in enumerate(architecture.layers, start=1):
             smooth = smoothed(architecture, k, maps[-1], refinement)
             flat = smooth.flatten(1)
-            gram = _patch_gram(flat.T @ flat, smooth.shape[1:], layer.patch_size, refinement)
+            gram = _patch_gram(flat.T @ flat, smooth.shape[1:], layer.patch_size, refinement, architecture.boundary)
             grams.append(gram)
             norms = gram.diagonal().clamp_min(0.0).sqrt()
             coordinates, dropped = _coordinates(homogeneous(layer.kernel, gram, norms, norms))
@@ -143,7 +145,7 @@ class PairStages(Stages):
         size = self.maps[k].shape[1:]
         layer, spacing = self.architecture.layers[k - 1], self.architecture.spacings[k - 1]
         sigma = layer.pooling_scale * self.refinement / spacing
-        matrices = pooling_matrices(size, sigma, layer.subsampling, device=warp.device)
+        matrices = pooling_matrices(size, sigma, layer.subsampling, self.architecture.boundary, device=warp.device)
         once = pool(difference.unflatten(1, size), matrices).flatten(1)  # (N, N')
         twice = pool(once.T.unflatten(1, size), matrices).flatten(1)  # (N', N')
         return math.sqrt(max(float(twice.diagonal().sum()), 0.0) * self.cell(k + 1))
@@ -159,16 +161,21 @@ def smoothed(architecture: Architecture, k: int, maps: Tensor, refinement: int =
 def entering(architecture: Architecture, k: int, maps: Tensor, refinement: int = 1) -> Tensor:
     """P_k A_{k-1} z with the stride of A_{k-1}, ``(K e^d, *size_k)`` for z = z_{k-1} ``(K, *size_{k-1})``."""
     smooth = smoothed(architecture, k, maps, refinement)
-    return extract_patches(smooth, architecture.layers[k - 1].patch_size, maps.ndim - 1, refinement)
+    layer = architecture.layers[k - 1]
+    return extract_patches(smooth, layer.patch_size, maps.ndim - 1, refinement, architecture.boundary)
 
 
-def _patch_gram(gram: Tensor, size: torch.Size, patch_size: int, dilation: int) -> Tensor:
-    """<P y(u), P y(v)> = the mean over offsets c of <y(u + c), y(v + c)>, ``(N, N)``."""
-    d, places = len(size), torch.arange(gram.shape[0], device=gram.device)
-    own = extract_patches(places.view(1, *size).double(), patch_size, d, dilation).flatten(1)
-    total = torch.zeros_like(gram)
-    for shifted in (own * math.sqrt(patch_size**d)).round().long():
-        total += gram[shifted][:, shifted]
+def _patch_gram(
+    gram: Tensor, size: torch.Size, patch_size: int, dilation: int, boundary: NetworkBoundary = PERIODIC
+) -> Tensor:
+    """<P y(u), P y(v)> = the mean over offsets c of <y(u + c), y(v + c)>, ``(N, N)``; y = 0 beyond zeros."""
+    d, count = len(size), gram.shape[0]
+    gram = torch.nn.functional.pad(gram, (1, 0, 1, 0))  # place 0: beyond the border
+    places = torch.arange(1, count + 1, dtype=torch.float64, device=gram.device).view(1, *size)
+    own = extract_patches(places, patch_size, d, dilation, boundary).flatten(1) * math.sqrt(patch_size**d)
+    total = gram.new_zeros(count, count)
+    for there in own.round().long():
+        total += gram[there][:, there]
     return total / patch_size**d
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from stability.allowances import is_projection, low_pass_difference, refined_distance
 from stability.architecture import Architecture
-from stability.boundaries import Periodic, Reflect
+from stability.boundaries import NetworkBoundary, Periodic, Reflect
 from stability.deformations.base import Deformation
 from stability.front_ends import FrontEnd
 from stability.representations.base import Representation
@@ -45,7 +45,7 @@ class Deformed:
     exact: tuple[Tensor, ...]
     clipped: Tensor
     _errors: dict[float | None, Tensor] = field(default_factory=dict)
-    _differences: dict[tuple[float | None, FrontEnd | None], Tensor] = field(default_factory=dict)
+    _differences: dict[tuple[float | None, FrontEnd | None, NetworkBoundary], Tensor] = field(default_factory=dict)
 
     def error(self, antialiasing: float | None) -> Tensor:
         """||A_0 (W x - L x)|| for every image and field, ``(I, F)``."""
@@ -68,7 +68,7 @@ class Deformed:
 
     def difference(self, architecture: Architecture) -> Tensor:
         """||A_0 F (W x - x)|| for every image and field, ``(I, F)``."""
-        key = architecture.antialiasing, architecture.front_end
+        key = architecture.antialiasing, architecture.front_end, architecture.boundary
         if key not in self._differences:
             pairs = zip(self.images, self.warped, strict=True)
             rows = [low_pass_difference(architecture, image[None], warped) for image, warped in pairs]

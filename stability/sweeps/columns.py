@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from stability.allowances import divides, is_projection, pushed
+from stability.allowances import divides, input_smoothing, is_projection, pushed
 from stability.architecture import Architecture
 from stability.bounds.closed_form import ClosedForm
 from stability.bounds.rung import Status
@@ -35,6 +35,8 @@ NORMS = (
 )  # fmt: skip
 
 Column = npt.NDArray[Any]
+TheoremKey = tuple[Architecture, tuple[float, ...] | None, bool]
+"""What of a model the theorem sees: architecture, constants that take the place of the kernels', whether 0 stays 0."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,7 @@ def _architecture(architecture: Architecture | None, representation: Representat
     return {
         "depth": architecture.depth,
         "antialiasing": architecture.antialiasing or 0.0,
-        "boundary": boundary,
+        "boundary": cell(architecture.boundary),
         "front_end": cell(architecture.front_end),
         "patch_size": float(last.patch_size),
         "pooling_scale": last.pooling_scale,
@@ -264,7 +266,7 @@ def _warp_error(deformed: Deformed, representation: Representation, norm_x: Tens
         return torch.zeros(len(deformed.images), 0, dtype=torch.float64)
     if architecture is None:
         return _over(deformed.error(None), norm_x)
-    error = deformed.error(architecture.antialiasing)
+    error = deformed.error(input_smoothing(architecture))
     size = deformed.warped.flatten(2).norm(dim=2) + error
     rho = own_lipschitz(representation)
     if rho is not None and math.inf in rho:
@@ -286,7 +288,7 @@ def _over(values: Tensor, norm: Tensor) -> Tensor:
 def theorem(
     representation: Representation,
     fields: Fields,
-    memo: dict[tuple[Architecture, tuple[float, ...] | None], list[ClosedForm]],
+    memo: dict[TheoremKey, list[ClosedForm]],
 ) -> list[ClosedForm] | None:
     """The theorem for every field of a chunk, once for all models of one architecture; None where it is silent."""
     architecture = representation.architecture
@@ -295,10 +297,11 @@ def theorem(
     rho = own_lipschitz(representation)
     if rho is not None and math.inf in rho:
         return None
-    if (architecture, rho) not in memo:
-        memo[architecture, rho] = [
+    key = architecture, rho, representation.keeps_zero
+    if key not in memo:
+        memo[key] = [
             form
             for deformation in fields.deformations
-            for form in closed_forms(architecture, deformation, deformation.batch_shape.numel(), rho)
+            for form in closed_forms(architecture, deformation, deformation.batch_shape.numel(), *key[1:])
         ]
-    return memo[architecture, rho]
+    return memo[key]

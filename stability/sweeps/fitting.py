@@ -17,6 +17,7 @@ from stability.representations.cnn import CNN, cnn
 from stability.representations.gram import GramCKN
 from stability.representations.lenet import LeNet
 from stability.representations.linear import LinearGram
+from stability.representations.maps import low_passed
 from stability.representations.module import ModuleRepresentation
 from stability.representations.ntk import GramNTK
 from stability.representations.random_features import RandomFeatures
@@ -62,10 +63,11 @@ def build(model: Model, spec: SweepSpec, state: Mapping[str, Tensor] | None = No
             assert state is not None  # a CKN is fitted before it is built
             return CKN(architecture, [state[f"anchors.{k}"] for k in range(architecture.depth)], ridge=chosen.ridge)
         case RandomFeaturesSpec(widths=widths, seed=seed):
+            black = torch.zeros(1, spec.images.channels, *spec.images.size)
             return RandomFeatures.draw(
                 architecture,
                 widths,
-                channels=spec.images.channels,
+                channels=low_passed(architecture, black).shape[1],  # a front end may add some
                 d=len(spec.images.size),
                 generator=torch.Generator().manual_seed(seed),
             )

@@ -14,6 +14,7 @@ from pydantic import Field, field_serializer, field_validator, model_validator
 
 from stability import plugins
 from stability.architecture import Architecture
+from stability.boundaries import NetworkBoundary
 from stability.front_ends import FrontEnd
 from stability.kernels import Kernel
 from stability.names import unknown
@@ -76,6 +77,8 @@ __all__ = [
 RUNGS = ("closed_form", "trivial")
 PREFIX = "architecture."
 """May stand before a varied path."""
+OBJECTS = Kernel | FrontEnd | NetworkBoundary
+"""What a varied value may be beside numbers."""
 COMPACT_SIZES = (0.5, 1.0, 2.0)
 """Sizes in px of the deformations that plain modules are measured under where the spec names none."""
 
@@ -134,7 +137,7 @@ class SweepSpec(Spec):
     @field_validator("vary", mode="before")
     @classmethod
     def _canonical(cls, vary: Any) -> Any:
-        """Kernels and front ends given as data become objects, 2.0 becomes 2: equal specs are written equally."""
+        """Objects given as data become kernels, front ends ..., 2.0 becomes 2: equal specs are written equally."""
         if not isinstance(vary, Mapping):
             return vary
 
@@ -161,7 +164,7 @@ class SweepSpec(Spec):
     @field_serializer("vary")
     def _data(self, vary: dict[str, tuple[Any, ...]]) -> dict[str, list[Any]]:
         return {
-            path: [plain(value) if isinstance(value, Kernel | FrontEnd) else value for value in values]
+            path: [plain(value) if isinstance(value, OBJECTS) else value for value in values]
             for path, values in vary.items()
         }
 

@@ -12,13 +12,12 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from stability.architecture import Architecture
 from stability.bounds.closed_form import ClosedForm
 from stability.representations.base import Representation
 from stability.sweeps.build import build_fields, build_warp
 from stability.sweeps.cells import deform, measure, pair_distances
 from stability.sweeps.chunks import ORDER, PAIR, Chunk, Draw, Model
-from stability.sweeps.columns import Place, columns, theorem
+from stability.sweeps.columns import Place, TheoremKey, columns, theorem
 from stability.sweeps.fitting import State, fit
 from stability.sweeps.spec import SweepSpec
 from stability.sweeps.store import Store, state_digest
@@ -76,7 +75,7 @@ def work(task: Task) -> list[Outcome]:
             return [_keep(task, chunk, 0.0, _pairs, task, i) for i, chunk in enumerate(task.chunks)]
         fields = build_fields(task.spec, task.draws)
         deformed = deform(task.images, fields.deformations, build_warp(task.spec))
-        memo: dict[tuple[Architecture, tuple[float, ...] | None], list[ClosedForm]] = {}
+        memo: dict[TheoremKey, list[ClosedForm]] = {}
 
         def cells(i: int) -> Mapping[str, Any]:
             representation, model = task.representations[i], task.models[i]

@@ -1,0 +1,88 @@
+"""Kernel matrices in single precision: close to those in double, kept apart, and never behind a distance."""
+
+import dataclasses
+
+import pytest
+import torch
+
+import stability as st
+from stability import kernels
+from stability.representations import pair_plan
+
+SMOOTH = [kernels.Exponential(2.5), kernels.ArcCosine(1), kernels.InversePolynomial(), kernels.Polynomial(2, 1.0)]
+
+
+def network(kernel, boundary=None):
+    layers = (st.Layer(3, 1.4, 2, kernel), st.Layer(3, 2.5, 5, kernel))
+    return st.Architecture(layers, None, boundary or st.Periodic(), st.front_ends.MeanRemoval())
+
+
+def pictures(count):
+    return st.images.dataset("fashion").images[:count].double()
+
+
+def off(representation, images):
+    """The largest difference of the two precisions over (K(x, x) K(y, y))^(1/2), and the matrix in single."""
+    exact = st.kernel_matrix(representation, images)
+    single = st.kernel_matrix(representation, images, dtype=torch.float32)
+    norms = exact.diagonal().sqrt()
+    return ((exact - single.double()).abs() / norms / norms[:, None]).max().item(), single
+
+
+@pytest.mark.parametrize("boundary", [st.Periodic(), st.Zero()], ids=repr)
+@pytest.mark.parametrize("kernel", SMOOTH, ids=repr)
+def test_entries_are_those_of_double_precision_to_a_few_units_in_the_last_place(kernel, boundary):
+    apart, single = off(st.GramCKN(network(kernel, boundary)), pictures(4))
+    assert single.dtype == torch.float32
+    assert 1e-9 < apart < 2e-6  # the arithmetic is that of float32, and not rounded float64
+    assert torch.equal(single, single.T)
+
+
+@pytest.mark.parametrize(
+    "representation",
+    [st.GramCKN(network(kernels.ArcCosine(0))), st.GramNTK(network(kernels.ArcCosine(1)))],
+    ids=["step", "tangent"],
+)
+def test_where_small_angles_count_like_their_square_root_more_is_lost(representation):
+    assert 1e-7 < off(representation, pictures(4))[0] < 1e-4
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_large_traces_and_separable_weights_lose_nothing(depth, monkeypatch):
+    arch = network(kernels.Exponential(2.5))
+    phi = st.GramCKN(dataclasses.replace(arch, layers=arch.layers[:depth]))
+    assert off(phi, pictures(2))[0] < 2e-6
+    monkeypatch.setattr(pair_plan, "DENSE_WEIGHT_ENTRIES", 0)
+    assert off(st.GramCKN(phi.architecture), pictures(2))[0] < 2e-6
+
+
+@pytest.mark.parametrize("kernel", SMOOTH, ids=repr)
+def test_zero_images_and_zero_patches_are_finite(kernel):
+    layers = (st.Layer(3, 1.0, 1, kernel), st.Layer(3, 2.0, 1, kernel))
+    gram = st.GramCKN(st.Architecture(layers, None, st.Zero()))
+    images = torch.zeros(2, 1, 8, 8, dtype=torch.float64)
+    images[1, 0, 0, 0] = 1.0
+    exact, single = (gram.kernel_matrix(images, dtype=dtype) for dtype in (torch.float64, torch.float32))
+    assert torch.allclose(single.double(), exact, rtol=1e-5, atol=1e-20)
+
+
+def test_distances_stay_in_double_precision():
+    """Of one object: a matrix in single first, then a distance that single precision could not see."""
+    gram, x = st.GramCKN(network(kernels.Exponential(2.5))), pictures(1)
+    fresh = st.GramCKN(gram.architecture).distance(x, (1 + 1e-6) * x)
+    gram.kernel_matrix(x, dtype=torch.float32)
+    assert torch.equal(gram.distance(x, (1 + 1e-6) * x), fresh)
+    assert fresh.item() == pytest.approx(1e-6 * gram.norm(x).item(), rel=1e-2)
+
+
+def test_a_store_of_one_precision_is_not_taken_for_the_other(tmp_path):
+    gram, x = st.GramCKN(network(kernels.Exponential(2.5))), pictures(3)
+    first = st.kernel_matrix(gram, x, store=tmp_path / "single", dtype=torch.float32, block=2)
+    assert torch.equal(first, st.kernel_matrix(gram, x, store=tmp_path / "single", dtype=torch.float32))
+    with pytest.raises(ValueError, match="dtype must be that of the store"):
+        st.kernel_matrix(gram, x, store=tmp_path / "single")
+
+
+def test_half_precision_is_refused():
+    with pytest.raises(ValueError, match="must be torch"):
+        st.GramCKN(network(kernels.Exponential())).kernel_matrix(pictures(1), dtype=torch.float16)
