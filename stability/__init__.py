@@ -71,6 +71,7 @@ _EXPORTS = {
     "CKN": "stability.representations.ckn",
     "ConvolutionalForm": "stability.representations.convolutional_form",
     "subspaces": "stability.representations.subspaces",
+    "RandomFeatures": "stability.representations.random_features",
     "cnn": "stability.representations.cnn",
     "CNN": "stability.representations.cnn",
     "LeNet": "stability.representations.lenet",
@@ -89,6 +90,11 @@ _EXPORTS = {
     "KernelRidge": "stability.rkhs.methods",
     "SupportVectorMachine": "stability.rkhs.methods",
     "cross_validate": "stability.rkhs.validation",
+    # recovery
+    "Decoder": "stability.recovery.decoder",
+    "PreImage": "stability.recovery.pre_image",
+    "invert": "stability.recovery.inversion",
+    "Inversion": "stability.recovery.inversion",
     # sweeps
     "SweepSpec": "stability.sweeps.spec",
     "ImagesSpec": "stability.sweeps.spec",
@@ -98,6 +104,7 @@ _EXPORTS = {
     "LinearSpec": "stability.sweeps.spec",
     "NTKSpec": "stability.sweeps.spec",
     "CKNSpec": "stability.sweeps.spec",
+    "RandomFeaturesSpec": "stability.sweeps.spec",
     "CNNSpec": "stability.sweeps.spec",
     "LeNetSpec": "stability.sweeps.spec",
     "ModuleSpec": "stability.sweeps.spec",
@@ -198,6 +205,10 @@ if TYPE_CHECKING:
     from stability.ladders import Ladder as Ladder
     from stability.ladders import ladder as ladder
     from stability.operator_norms.norms import OperatorNorms as OperatorNorms
+    from stability.recovery.decoder import Decoder as Decoder
+    from stability.recovery.inversion import Inversion as Inversion
+    from stability.recovery.inversion import invert as invert
+    from stability.recovery.pre_image import PreImage as PreImage
     from stability.representations.base import Representation as Representation
     from stability.representations.ckn import CKN as CKN
     from stability.representations.cnn import CNN as CNN
@@ -210,6 +221,7 @@ if TYPE_CHECKING:
     from stability.representations.matrix import kernel_matrix as kernel_matrix
     from stability.representations.module import ModuleRepresentation as ModuleRepresentation
     from stability.representations.ntk import GramNTK as GramNTK
+    from stability.representations.random_features import RandomFeatures as RandomFeatures
     from stability.representations.subspaces import subspaces as subspaces
     from stability.rkhs.methods import KernelRidge as KernelRidge
     from stability.rkhs.methods import SupportVectorMachine as SupportVectorMachine
@@ -240,6 +252,7 @@ if TYPE_CHECKING:
     from stability.sweeps.spec import ModuleSpec as ModuleSpec
     from stability.sweeps.spec import NTKSpec as NTKSpec
     from stability.sweeps.spec import PiecewiseLinearSpec as PiecewiseLinearSpec
+    from stability.sweeps.spec import RandomFeaturesSpec as RandomFeaturesSpec
     from stability.sweeps.spec import SaturatedSpec as SaturatedSpec
     from stability.sweeps.spec import SplineFieldSpec as SplineFieldSpec
     from stability.sweeps.spec import SplineWarpSpec as SplineWarpSpec

@@ -1,16 +1,12 @@
 """scikit-image's photographs, at any size, grey or RGB (extra ``images``)."""
 
-import math
-
 import torch
 from torch import Tensor
 
-from stability.images.preparation import resize
+from stability.images.preparation import fill, luminance
 
 NAMES = ("camera", "astronaut", "coffee", "chelsea", "brick", "grass", "gravel", "coins")
 LICENCE = "CC0 or public domain, as stated in the docstrings of skimage.data"
-GREY = (0.2125, 0.7154, 0.0721)
-"""Weights of red, green and blue in the luminance (ITU-R BT.709)."""
 
 
 def read(count: int, size: tuple[int, ...], channels: int) -> Tensor:
@@ -37,11 +33,8 @@ def read(count: int, size: tuple[int, ...], channels: int) -> Tensor:
         pixels = torch.from_numpy(getattr(skimage.data, name)().copy()).to(torch.float64) / 255
         picture = pixels.movedim(-1, 0) if pixels.ndim == 3 else pixels[None]  # (C, h, w)
         if picture.shape[0] == 3 and channels == 1:
-            picture = torch.tensordot(torch.tensor(GREY, dtype=torch.float64), picture, dims=1)[None]
+            picture = luminance(picture[None])[0]
         picture = picture.expand(channels, -1, -1)
-        scale = min(m / n for m, n in zip(picture.shape[1:], target, strict=True))
-        crop = [math.floor(n * scale) for n in target]
-        top, left = ((m - c) // 2 for m, c in zip(picture.shape[1:], crop, strict=True))
-        pictures.append(resize(picture[None, :, top : top + crop[0], left : left + crop[1]], target)[0])
+        pictures.append(fill(picture, target))
     images = torch.stack(pictures)
     return images if len(size) == 2 else images[..., size[0] // 2, :]

@@ -9,6 +9,9 @@ from torch.nn import functional
 
 from stability.grid import band_limit, check_images, check_size
 
+GREY = (0.2125, 0.7154, 0.0721)
+"""Weights of red, green and blue in the luminance (ITU-R BT.709)."""
+
 
 def fade(images: Tensor, margin: int, d: int | None = None) -> Tensor:
     """Multiply by a window that rises from the border like sin^2(pi (i + 1/2) / (2 margin)) over ``margin`` pixels.
@@ -93,3 +96,20 @@ def resize(images: Tensor, size: tuple[int, ...]) -> Tensor:
     if len(size) == 1:
         return resize(images.unsqueeze(-2), (1, *size)).squeeze(-2)
     return functional.interpolate(images, size=size, mode="bilinear", antialias=True, align_corners=False)
+
+
+def fill(picture: Tensor, size: tuple[int, int]) -> Tensor:
+    """The largest centred part of a picture ``(C, h, w)`` with the aspect ratio of a size, resampled to it.
+
+    >>> fill(torch.ones(1, 30, 20), (8, 8)).shape
+    torch.Size([1, 8, 8])
+    """
+    scale = min(m / n for m, n in zip(picture.shape[1:], size, strict=True))
+    crop = [max(1, math.floor(n * scale)) for n in size]
+    top, left = ((m - c) // 2 for m, c in zip(picture.shape[1:], crop, strict=True))
+    return resize(picture[None, :, top : top + crop[0], left : left + crop[1]], size)[0]
+
+
+def luminance(images: Tensor) -> Tensor:
+    """Grey values of colour pictures, ``(B, 1, H, W)`` for ``(B, 3, H, W)``."""
+    return torch.tensordot(images, torch.tensor(GREY, dtype=images.dtype), dims=([1], [0])).unsqueeze(1)

@@ -239,5 +239,6 @@ def check_sizes(spec: SweepSpec) -> None:
 
 def labels(spec: SweepSpec) -> list[int]:
     """The measured images' classes; -1 where the set has none."""
-    found = image_sets.dataset(spec.images.name, root=spec.images.root).labels[: spec.images.count].tolist()
+    chosen = spec.images
+    found = image_sets.dataset(chosen.name, root=chosen.root, count=chosen.count).labels.tolist()
     return found + [-1] * (spec.images.count - len(found))

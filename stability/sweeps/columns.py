@@ -21,7 +21,7 @@ from stability.sweeps.build import Fields, torus
 from stability.sweeps.cells import Deformed, Measured
 from stability.sweeps.chunks import ORDER, Model, cell
 from stability.sweeps.marks import OUT_OF_REACH, Column, over_items
-from stability.sweeps.models import CKNSpec, CNNSpec
+from stability.sweeps.models import counts
 from stability.sweeps.rungs import Further, rung_columns
 from stability.sweeps.spec import SweepSpec
 
@@ -175,9 +175,7 @@ def _varied(spec: SweepSpec, path: str, value: Any, architecture: Architecture |
 
 
 def _counts(model: Model) -> str:
-    chosen = model.chosen
-    counts = chosen.filters if isinstance(chosen, CKNSpec) else chosen.widths if isinstance(chosen, CNNSpec) else ()
-    return "-".join(map(str, counts))
+    return "-".join(map(str, counts(model.chosen) or ()))
 
 
 def norm_columns(fields: Fields) -> Mapping[str, Tensor]:

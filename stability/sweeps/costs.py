@@ -7,7 +7,16 @@ much is lost when a run is killed, never what is computed.
 import math
 
 from stability.architecture import Architecture
-from stability.sweeps.models import CKNSpec, CNNSpec, GramSpec, LeNetSpec, LinearSpec, NTKSpec, RepresentationSpec
+from stability.sweeps.models import (
+    CKNSpec,
+    CNNSpec,
+    GramSpec,
+    LeNetSpec,
+    LinearSpec,
+    NTKSpec,
+    RepresentationSpec,
+    counts,
+)
 from stability.sweeps.spec import SweepSpec
 
 EVALUATION = 4e-10
@@ -43,10 +52,9 @@ def distance_cost(chosen: RepresentationSpec, architecture: Architecture, spec: 
         seconds += PAIR * (3 if isinstance(chosen, NTKSpec) else 1) * sum(n * n for n in positions[:-1])
     elif isinstance(chosen, LinearSpec):
         seconds += MULTIPLICATION * pixels * sum(spec.images.size) * 4
-    elif isinstance(chosen, CKNSpec | CNNSpec):
-        counts = chosen.filters if isinstance(chosen, CKNSpec) else chosen.widths
+    elif (channels := counts(chosen)) is not None:
         before: int = spec.images.channels
-        for layer, count, n in zip(architecture.layers, counts, positions, strict=False):
+        for layer, count, n in zip(architecture.layers, channels, positions, strict=False):
             seconds += MULTIPLICATION * n * count * (before * layer.patch_size**d + count + 20)
             before = count
     else:

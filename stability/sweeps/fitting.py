@@ -18,11 +18,23 @@ from stability.representations.cnn import CNN, cnn
 from stability.representations.gram import GramCKN
 from stability.representations.lenet import LeNet
 from stability.representations.linear import LinearGram
+from stability.representations.maps import low_passed
 from stability.representations.module import ModuleRepresentation
 from stability.representations.ntk import GramNTK
+from stability.representations.random_features import RandomFeatures
 from stability.sweeps.build import load_images
 from stability.sweeps.chunks import Model
-from stability.sweeps.models import CKNSpec, CNNSpec, GramSpec, LeNetSpec, LinearSpec, ModuleSpec, NTKSpec, TrainingSpec
+from stability.sweeps.models import (
+    CKNSpec,
+    CNNSpec,
+    GramSpec,
+    LeNetSpec,
+    LinearSpec,
+    ModuleSpec,
+    NTKSpec,
+    RandomFeaturesSpec,
+    TrainingSpec,
+)
 from stability.sweeps.spec import SweepSpec
 
 State = dict[str, Tensor]
@@ -53,6 +65,15 @@ def build(model: Model, spec: SweepSpec, state: Mapping[str, Tensor] | None = No
                 return CKN(architecture, [state[f"anchors.{k}"] for k in range(architecture.depth)], ridge=chosen.ridge)
             assert chosen.checkpoint is not None  # a CKN is fitted before it is built
             return _read_anchors(chosen, chosen.checkpoint, architecture, spec)
+        case RandomFeaturesSpec(widths=widths, seed=seed):
+            black = torch.zeros(1, spec.images.channels, *spec.images.size)
+            return RandomFeatures.draw(
+                architecture,
+                widths,
+                channels=low_passed(architecture, black).shape[1],  # a front end may add some
+                d=len(spec.images.size),
+                generator=torch.Generator().manual_seed(seed),
+            )
         case CNNSpec() | LeNetSpec():
             network = _network(model, spec)
             if state is not None:

@@ -10,6 +10,14 @@ Column = npt.NDArray[Any]
 OUT_OF_REACH = "out of reach"
 """Status of a size that the field cannot have."""
 
+RUNGS = (
+    "closed_form", "trivial", "x_specific", "early_stop", "centred_operator_norms", "centred_certificates",
+    "operator_norms", "certificates", "energy",
+)  # fmt: skip
+"""The bounds that a row may hold."""
+CHEAP_RUNGS = RUNGS[:2]
+"""Those that cost nothing beside a distance."""
+
 
 def over_items(values: list[str], shape: tuple[int, int, int]) -> Column:
     """One word per item, repeated over images and layers.

@@ -6,6 +6,8 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from stability import plugins
 from stability.anchors import AnchorChoice, KMeans, Optimised, PivotedCholesky, RandomPatches
+from stability.architecture import Architecture
+from stability.representations.random_maps import random_map
 from stability.sweeps.parts import Counts, LayerNames, Positive, Seed, Spec
 
 ANCHORS: dict[str, type[AnchorChoice]] = {
@@ -46,6 +48,31 @@ class LinearSpec(_Named):
     """The linear kernel of the same architecture, ``LinearGram(architecture)``: the control."""
 
     kind: Literal["linear"] = "linear"
+
+
+class RandomFeaturesSpec(_Named):
+    """``RandomFeatures.draw(architecture, widths)``: random layers, for kernels of the architecture that have them.
+
+    Args:
+        widths: channels of every layer, even numbers.
+        seed: of the generator that draws the weights.
+    """
+
+    kind: Literal["random_features"] = "random_features"
+    widths: Counts
+    seed: Seed = 0
+
+    @field_validator("widths")
+    @classmethod
+    def _even(cls, widths: tuple[int, ...]) -> tuple[int, ...]:
+        if any(width % 2 for width in widths):
+            raise ValueError(f"widths of random features must be even, got {widths}; two channels for a random vector")
+        return widths
+
+    def check(self, architecture: Architecture) -> None:
+        """Raise ``ValueError`` for a kernel without random features."""
+        for layer in architecture.layers:
+            random_map(layer.kernel)
 
 
 class TrainingSpec(Spec):
@@ -170,7 +197,7 @@ class ModuleSpec(_Named):
         return self.name or self.class_path.rpartition(".")[2]
 
 
-KINDS = ("gram", "ntk", "linear", "ckn", "cnn", "lenet", "module")
+KINDS = ("gram", "ntk", "linear", "ckn", "random_features", "cnn", "lenet", "module")
 MODULES = ("lenet", "module")
 """Kinds without an architecture of the theory: ordinary networks on ordinary pictures."""
 _SETTINGS = tuple(name for name in ModuleSpec.model_fields if name not in ("kind", *plugins.CLASS_KEYS))
@@ -183,7 +210,15 @@ def _own(data: Any) -> Any:
 
 RepresentationSpec = Annotated[
     Annotated[
-        GramSpec | NTKSpec | LinearSpec | CKNSpec | CNNSpec | LeNetSpec | ModuleSpec, Field(discriminator="kind")
+        GramSpec | NTKSpec | LinearSpec | CKNSpec | RandomFeaturesSpec | CNNSpec | LeNetSpec | ModuleSpec,
+        Field(discriminator="kind"),
     ],
     BeforeValidator(_own),
 ]
+
+
+def counts(chosen: Any) -> tuple[int, ...] | None:
+    """Anchors or channels of every layer of a finite network with an architecture; None for other kinds."""
+    if isinstance(chosen, CKNSpec):
+        return chosen.filters
+    return chosen.widths if isinstance(chosen, CNNSpec | RandomFeaturesSpec) else None

@@ -10,7 +10,7 @@ from stability.architecture import Architecture
 from stability.names import unknown
 from stability.sweeps.messages import one_line
 
-IMAGE_SETS = ("blobs", "fashion", "photographs")
+IMAGE_SETS = ("blobs", "cifar10", "cifar100", "fashion", "folder", "idx", "npz", "photographs")
 
 
 def _architecture(value: Any) -> Any:

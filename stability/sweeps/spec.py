@@ -38,6 +38,7 @@ from stability.sweeps.families import (
     ThinPlateSpec,
     TranslationSpec,
 )
+from stability.sweeps.marks import CHEAP_RUNGS, RUNGS
 from stability.sweeps.models import (
     MODULES,
     CKNSpec,
@@ -47,8 +48,10 @@ from stability.sweeps.models import (
     LinearSpec,
     ModuleSpec,
     NTKSpec,
+    RandomFeaturesSpec,
     RepresentationSpec,
     TrainingSpec,
+    counts,
 )
 from stability.sweeps.parts import (
     ArchitectureField,
@@ -68,17 +71,10 @@ __all__ = [
     "AffineSpec", "BandLimitedWarpSpec", "BilinearWarpSpec", "BumpSpec", "CKNSpec", "CNNSpec", "CompactSpec",
     "DivergenceFreeSpec", "FlowSpec", "FourierSpec", "GaussianSpec", "GradientSpec", "GramSpec", "ImagesSpec",
     "IndexWarpSpec", "LeNetSpec", "LinearSpec", "LocalAffineSpec", "MaxEntropySpec", "MixedSpec", "ModuleSpec",
-    "NTKSpec", "PiecewiseLinearSpec", "SaturatedSpec", "SplineFieldSpec", "SplineWarpSpec", "SweepSpec", "TangentSpec",
-    "ThinPlateSpec", "TrainingSpec", "TranslationSpec",
+    "NTKSpec", "PiecewiseLinearSpec", "RandomFeaturesSpec", "SaturatedSpec", "SplineFieldSpec", "SplineWarpSpec",
+    "SweepSpec", "TangentSpec", "ThinPlateSpec", "TrainingSpec", "TranslationSpec",
 ]  # fmt: skip
 
-RUNGS = (
-    "closed_form", "trivial", "x_specific", "early_stop", "centred_operator_norms", "centred_certificates",
-    "operator_norms", "certificates", "energy",
-)  # fmt: skip
-"""The bounds that a row may hold."""
-CHEAP_RUNGS = RUNGS[:2]
-"""Those that cost nothing beside a distance."""
 PREFIX = "architecture."
 """May stand before a varied path."""
 OBJECTS = Kernel | FrontEnd | NetworkBoundary
@@ -217,16 +213,24 @@ class SweepSpec(Spec):
         self._check_overlap()
         for _, architecture in self.architectures():
             for chosen in self.representations:
-                counts = {CKNSpec: "filters", CNNSpec: "widths"}.get(type(chosen))
-                if counts and len(getattr(chosen, counts)) != architecture.depth:
+                given = counts(chosen)
+                if given is not None and len(given) != architecture.depth:
+                    name = "filters" if isinstance(chosen, CKNSpec) else "widths"
                     raise ValueError(
-                        f"{counts} must have one number per layer ({architecture.depth}), got "
-                        f"{getattr(chosen, counts)}; use for example {(64, 128, 256)[: architecture.depth]}"
+                        f"{name} must have one number per layer ({architecture.depth}), got {given}; use for example "
+                        f"{(64, 128, 256)[: architecture.depth]}"
                     )
-        labels = [repr((chosen.label, getattr(chosen, "filters", None))) for chosen in self.representations]
+                if isinstance(chosen, RandomFeaturesSpec):
+                    chosen.check(architecture)
+        labels = [
+            repr((chosen.label, counts(chosen) if isinstance(chosen, CKNSpec | RandomFeaturesSpec) else None))
+            for chosen in self.representations
+        ]
         for label in labels:
             if labels.count(label) > 1:
-                raise ValueError(f"representations must differ in name (or filters), got {label} twice; give 'name'")
+                raise ValueError(
+                    f"representations must differ in name (or filters, widths), got {label} twice; give 'name'"
+                )
         return self
 
     def _check_zip(self) -> None:
