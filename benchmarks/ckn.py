@@ -4,10 +4,10 @@
 
 32 x 32 x 3 images, patches 3 x 3, 64 and 256 filters, strides 2 and 6, exponential kernel of bandwidth 0.6, single
 precision, one thread, processor time. On a machine where CKN-Pytorch-image needs 3.7 s to encode 1,000 images and 31 s
-to choose anchors among 100,000 patches a layer, at most 1.8 s and 15 s are wanted. Plain yardsticks tell how fast a machine
-is: torch's convolution of layer 2 (64 to 256 channels on 16 x 16 pixels), in the default layout and in the
-faster one, for the same images; k-means without any draft, 10 passes over the patches of layer 2; and
-the same filters applied in the order of operations of that package (after its description; its code is not run).
+to choose anchors among 100,000 patches a layer, at most 1.8 s and 15 s are wanted. Plain yardsticks tell how fast a
+machine is: torch's convolution of layer 2 (64 to 256 channels on 16 x 16 pixels), in the default layout and in the
+faster one, for the same images; k-means without any draft, 10 passes over the patches of layer 2; and the same filters
+applied in the order of operations of that package (after its description; its code is not run).
 """
 
 import argparse
