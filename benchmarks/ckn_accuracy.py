@@ -85,6 +85,7 @@ def unsupervised(train: Labelled, test: Labelled) -> list[str]:
         validated = judge(network(learn[0], alpha, scales, 0), learn, judged, PENALTIES)
         best = max(range(len(PENALTIES)), key=validated.__getitem__)
         tried[alpha, scales, PENALTIES[best]] = validated[best]
+        print(f"alpha {alpha}, pooling {scales}: validated {100 * validated[best]:.1f} %", flush=True)
     alpha, scales, penalty = max(tried, key=tried.__getitem__)
     start = time.process_time()
     ckn = network(train[0], alpha, scales, 0)

@@ -70,6 +70,7 @@ _EXPORTS = {
     "LinearGram": "stability.representations.linear",
     "CKN": "stability.representations.ckn",
     "ConvolutionalForm": "stability.representations.convolutional_form",
+    "GaussianCKN": "stability.representations.gaussian_ckn",
     "subspaces": "stability.representations.subspaces",
     "RandomFeatures": "stability.representations.random_features",
     "cnn": "stability.representations.cnn",
@@ -215,6 +216,7 @@ if TYPE_CHECKING:
     from stability.representations.cnn import cnn as cnn
     from stability.representations.convolutional_form import ConvolutionalForm as ConvolutionalForm
     from stability.representations.explicit import ExplicitRepresentation as ExplicitRepresentation
+    from stability.representations.gaussian_ckn import GaussianCKN as GaussianCKN
     from stability.representations.gram import GramCKN as GramCKN
     from stability.representations.lenet import LeNet as LeNet
     from stability.representations.linear import LinearGram as LinearGram

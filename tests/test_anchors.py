@@ -218,13 +218,14 @@ def test_gradients_of_the_layers_are_right_in_anchors_and_images(kernel, ridge, 
     z = [units(generator, 3, 9), units(generator, 4, 12)]
     x = torch.randn(1, 1, 4, 4, generator=generator, dtype=torch.float64)
 
-    assert torch.autograd.gradcheck(st.CKN(arch, z, ridge=ridge), (x.clone().requires_grad_(),))
+    assert torch.autograd.gradcheck(st.CKN(arch, z, ridge=ridge), (x.clone().requires_grad_(),), fast_mode=True)
     ckn = st.CKN(arch, z, ridge=ridge).requires_grad_(True)
 
     def in_anchors(*given):
         return torch.func.functional_call(ckn, {f"anchors.{k}": value for k, value in enumerate(given)}, (x,))
 
-    assert torch.autograd.gradcheck(in_anchors, tuple(2.0 * value.clone().requires_grad_() for value in z))
+    given = tuple(2.0 * value.clone().requires_grad_() for value in z)
+    assert torch.autograd.gradcheck(in_anchors, given, fast_mode=True)
 
 
 def test_copies_of_an_anchor_have_finite_gradients_with_a_ridge(generator):
@@ -249,6 +250,16 @@ def test_a_network_follows_its_anchors_and_returns_them_to_the_sphere(generator)
     ckn.requires_grad_(True).retract_()
     assert torch.allclose(ckn.anchors[0], new.anchors[0])
     assert torch.allclose(ckn.float()(x.float()).double(), new(x), atol=1e-5)
+
+
+def test_what_inference_mode_left_behind_serves_gradients(generator):
+    x = torch.randn(2, 1, 8, 4, generator=generator, dtype=torch.float64)
+    ckn = st.CKN(st.Architecture((st.Layer(3, 1.234, 2),), 0.567), [units(generator, 3, 9)])
+    with torch.inference_mode():
+        before = ckn(x)
+    (gradient,) = torch.autograd.grad(ckn(x.requires_grad_()).square().sum(), x)
+    assert torch.isfinite(gradient).all()
+    assert torch.allclose(ckn(x), before)
 
 
 def test_single_precision_leaves_out_what_it_cannot_resolve(generator):

@@ -186,7 +186,7 @@ class CKN(ExplicitRepresentation):
             return units.to(z.dtype), inverse_root(kernel, units, self.ridge, tolerance).to(z.dtype)
         held = self._held[k]
         if held is None or held[0].dtype != z.dtype or held[0].device != z.device or not torch.equal(held[0], z):
-            with torch.no_grad():
+            with torch.inference_mode(False), torch.no_grad():  # what is kept must serve in a graph, too
                 units = units_of(z.detach())
                 root = inverse_root(kernel, units, self.ridge, tolerance)
                 held = self._held[k] = z.detach().clone(), units.to(z.dtype), root.to(z.dtype)

@@ -45,4 +45,5 @@ def _matrices(
     dtype: torch.dtype,
 ) -> tuple[Tensor, ...]:
     """``pooling_matrices`` in a dtype, kept: networks ask for the same few at every batch."""
-    return tuple(matrix.to(dtype) for matrix in pooling_matrices(size, sigma, stride, boundary, device=device))
+    with torch.inference_mode(False):  # what is kept must serve in a graph, too
+        return tuple(matrix.to(dtype) for matrix in pooling_matrices(size, sigma, stride, boundary, device=device))
