@@ -84,6 +84,9 @@ _EXPORTS = {
     "KernelRidge": "stability.rkhs.methods",
     "SupportVectorMachine": "stability.rkhs.methods",
     "cross_validate": "stability.rkhs.validation",
+    # search
+    "linearised": "stability.search.linearised",
+    "worst_case": "stability.search.worst_case",
     # sweeps
     "SweepSpec": "stability.sweeps.spec",
     "ImagesSpec": "stability.sweeps.spec",
@@ -204,6 +207,8 @@ if TYPE_CHECKING:
     from stability.rkhs.methods import SupportVectorMachine as SupportVectorMachine
     from stability.rkhs.predictor import Predictor as Predictor
     from stability.rkhs.validation import cross_validate as cross_validate
+    from stability.search.linearised import linearised as linearised
+    from stability.search.worst_case import worst_case as worst_case
     from stability.sweeps.run import run as run
     from stability.sweeps.run import sweep as sweep
     from stability.sweeps.spec import AffineSpec as AffineSpec

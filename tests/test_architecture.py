@@ -85,7 +85,7 @@ def test_wrong_architectures_are_told(make, message):
 ORDER = [
     "files", "names", "boundaries", "kernels", "activations", "front_ends", "plugins", "plain_data", "architecture",
     "grid", "workers", "images", "deformations", "operators", "warps", "augmentation", "representations", "bounds",
-    "rkhs", "allowances", "ladders", "training", "sweeps", "quickstart", "plots", "report", "cli",
+    "rkhs", "allowances", "ladders", "search", "training", "sweeps", "quickstart", "plots", "report", "cli",
 ]  # fmt: skip
 PURE = [
     "files", "names", "boundaries", "kernels", "activations", "front_ends", "plugins", "plain_data", "architecture",

@@ -111,7 +111,7 @@ class PairRepresentation(KernelRepresentation, abc.ABC):
         Args:
             images: ``(B, C, H, W)`` or ``(B, C, N)``, finite floating point.
         """
-        return PairReference(self._program(images), as_float64(images))
+        return PairReference(self.program(images), as_float64(images))
 
     def stages(self, image: Tensor) -> PairStages | None:
         """z_0, ..., z_n in coordinates, ``O(N^3)``; None for the tangent kernel, whose layers are no pointwise maps."""
@@ -119,7 +119,7 @@ class PairRepresentation(KernelRepresentation, abc.ABC):
 
     def norm(self, images: Tensor) -> Tensor:
         """||Phi(x)||, ``(B,)``, float64."""
-        squares = [state.squared_norm for state in self._states(self._program(images), images)]
+        squares = [state.squared_norm for state in self._states(self.program(images), images)]
         return as_float64(images).new_tensor(squares).clamp_min(0.0).sqrt()
 
     def kernel(self, images: Tensor, others: Tensor) -> Tensor:
@@ -129,14 +129,14 @@ class PairRepresentation(KernelRepresentation, abc.ABC):
             images: ``(B, C, *size)``.
             others: ``(B, C, *size)``.
         """
-        program = self._program(images)
+        program = self.program(images)
         paired(images, check_images(others), program.plan.d)
         pairs = zip(self._states(program, images), self._states(program, others), strict=True)
         return as_float64(images).new_tensor([program.kernel(x, y) for x, y in pairs])
 
     def kernel_matrix(self, images: Tensor, others: Tensor | None = None) -> Tensor:
         """K(x_i, y_j) for all pairs, ``(Bx, By)``; with ``others=None`` the symmetric matrix of the images."""
-        program = self._program(images)
+        program = self.program(images)
         left = self._states(program, images)
         right = left if others is None else self._states(program, check_images(others))
         matrix = as_float64(images).new_empty(len(left), len(right))
@@ -152,7 +152,8 @@ class PairRepresentation(KernelRepresentation, abc.ABC):
     def _states(program: PairProgram, images: Tensor) -> list[ImageState]:
         return [program.complete(state) for state in program.plan.prepare(as_float64(images))]
 
-    def _program(self, images: Tensor) -> PairProgram:
+    def program(self, images: Tensor) -> PairProgram:
+        """What evaluates the kernel for images of this size and on this device, kept for later calls."""
         check_images(images)
         if images.ndim not in (3, 4):
             raise ValueError(
