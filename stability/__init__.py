@@ -86,7 +86,9 @@ _EXPORTS = {
     "cross_validate": "stability.rkhs.validation",
     # search
     "linearised": "stability.search.linearised",
+    "smallest_deformation": "stability.search.smallest",
     "worst_case": "stability.search.worst_case",
+    "worst_case_curve": "stability.search.curve",
     # sweeps
     "SweepSpec": "stability.sweeps.spec",
     "ImagesSpec": "stability.sweeps.spec",
@@ -207,7 +209,9 @@ if TYPE_CHECKING:
     from stability.rkhs.methods import SupportVectorMachine as SupportVectorMachine
     from stability.rkhs.predictor import Predictor as Predictor
     from stability.rkhs.validation import cross_validate as cross_validate
+    from stability.search.curve import worst_case_curve as worst_case_curve
     from stability.search.linearised import linearised as linearised
+    from stability.search.smallest import smallest_deformation as smallest_deformation
     from stability.search.worst_case import worst_case as worst_case
     from stability.sweeps.run import run as run
     from stability.sweeps.run import sweep as sweep

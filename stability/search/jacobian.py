@@ -33,7 +33,7 @@ class FieldJacobian:
         size = tuple(image.shape[1:])
         if warp.points_per_pixel != 1:
             raise ValueError(f"warp must look images up at the pixels, got {warp!r}; use SplineWarp()")
-        self.shape = (count, *size, len(size))
+        self.shape, self.device = (count, *size, len(size)), image.device
         with torch.enable_grad():
             self._tau = torch.zeros(self.shape, dtype=torch.float64, device=image.device, requires_grad=True)
             points = nodes(size, 1, warp.boundary, device=image.device) - self._tau.flatten(1, -2)

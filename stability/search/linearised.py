@@ -14,25 +14,36 @@ from stability.deformations.piecewise_linear import PiecewiseLinearField
 from stability.representations.base import Representation
 from stability.search.checks import check_images_of_search, check_norm
 from stability.search.compared import compared
+from stability.search.frank_wolfe import COLD
 from stability.search.jacobian import FieldJacobian
-from stability.search.piecewise import PiecewiseLinear
-from stability.search.weights import Weights, largest_eigenvalue, missed
+from stability.search.piecewise import PiecewiseLinear, PiecewiseLinearSpace
+from stability.search.space import Step
+from stability.search.weights import Weights, largest_eigenvalues, missed
 from stability.warps.base import Warp
 from stability.warps.spline import SplineWarp
 
-STARTS, POWERS = 4, 30
-"""Power iterations, and their steps at most."""
+STARTS, POWERS, GAIN = 4, 30, 1e-4
+"""Power iterations, their steps at most, and the gain below which all are done."""
 
-CONVERGED = 800
-"""Iterations of the linear step whose multipliers are the weights."""
+WARM, CONVERGED = 80, 800
+"""Iterations of a linear step in them, and of the one whose multipliers are the weights."""
 
-MOVES, SHORT, LONG, RATE = 12, 24, 100, 0.4
-"""Moves of the weights, Lanczos steps of each and of the certificate, and how far the weights move."""
+ENOUGH = 1.02
+"""Ratio of the two ends at which the weights are no longer moved."""
 
-CUBIC = SplineWarp()
+MOVES, RATE, EVEN, SLOWER = 32, 0.5, 0.02, 6
+"""Moves of the weights, how far the first goes, the share it makes even, and after how many both are slower."""
+
+TOPS, SHARP = 4, 30.0
+"""Eigenvectors that share in a move, and how much more the top one counts."""
+
+SHORT, LONG = 12, 100
+"""Lanczos steps for each move, and for the certificate."""
 
 FAILURE = 1e-6
 """Probability with which Lanczos' method misses more than is allowed for."""
+
+CUBIC = SplineWarp()
 
 
 @dataclass(frozen=True, repr=False)
@@ -136,22 +147,30 @@ def _one(
     several: FieldJacobian, single: FieldJacobian, a: Tensor, b: Tensor, generator: torch.Generator
 ) -> tuple[Tensor, float, float]:
     """Field, lower and upper value of one image."""
-    field, lower = _lower(several, a, b, generator)
-    if lower == 0:
-        probe = torch.randn(single.shape, generator=generator, dtype=torch.float64, device=generator.device).to(
-            a.device
-        )
-        if not bool(single.apply(probe).any()):
-            return field, 0.0, 0.0
-    return field, lower, max(lower, _upper(single, field, float(a), float(b), generator))
-
-
-def _lower(jacobian: FieldJacobian, a: Tensor, b: Tensor, generator: torch.Generator) -> tuple[Tensor, float]:
-    """The best of several generalised power iterations."""
-    n, *lattice, d = jacobian.shape
+    n, *lattice = several.shape[:-1]
     space = PiecewiseLinear().space(tuple(lattice), a.expand(n), b.expand(n))
-    step = space.step(space.directions(generator), None, 120)
-    best, at = torch.zeros(n, dtype=torch.float64, device=a.device), step.parameters
+    field, lower = _climbed(several, space, space.step(space.directions(generator), None, COLD))
+    if lower == 0:
+        return field, 0.0, 0.0 if _silent(single, generator) else math.inf
+    upper, vectors = _upper(single, field, lower, float(a), float(b), generator)
+    # the relaxation's own top eigenvectors, one by one and together, are near the maximiser where it is tight
+    both = vectors[:1] + vectors[1:2] if len(vectors) > 1 else vectors
+    other = vectors[:1] - vectors[1:2] if len(vectors) > 1 else vectors
+    ends = torch.cat([vectors[:2], both, other])[:n]
+    ends = torch.cat([ends, ends[:1].expand(n - len(ends), *ends.shape[1:])])
+    again, value = _climbed(several, space, space.step(several.gram(ends), None, COLD))
+    return (again, value, max(value, upper)) if value > lower else (field, lower, max(lower, upper))
+
+
+def _silent(jacobian: FieldJacobian, generator: torch.Generator) -> bool:
+    """Whether J maps a random field to 0, thus all but surely every field."""
+    probe = torch.randn(jacobian.shape, generator=generator, dtype=torch.float64, device=generator.device)
+    return not bool(jacobian.apply(probe.to(jacobian.device)).any())
+
+
+def _climbed(jacobian: FieldJacobian, space: PiecewiseLinearSpace, step: Step) -> tuple[Tensor, float]:
+    """The best end of generalised power iterations, and its ||J tau||."""
+    best, at = torch.zeros(len(space.a), dtype=torch.float64, device=space.a.device), step.parameters
     for _ in range(POWERS):
         rows = jacobian.apply(step.parameters)
         value = rows.norm(dim=1)
@@ -160,39 +179,44 @@ def _lower(jacobian: FieldJacobian, a: Tensor, b: Tensor, generator: torch.Gener
                 "the derivative of the representation must be finite, got NaN; look for a root, a logarithm or a "
                 "division by 0 in it"
             )
-        better = value > best
-        at = torch.where(better.reshape(-1, *[1] * (d + 1)), step.parameters, at)
-        going = bool((value > best * (1 + 1e-4)).any())
+        going = bool((value > best * (1 + GAIN)).any())
+        at = torch.where((value > best).reshape(-1, *[1] * (at.ndim - 1)), step.parameters, at)
         best = torch.maximum(best, value)
         if not going:
             break
-        step = space.step(jacobian.adjoint(rows), step.state, 80)
+        step = space.step(jacobian.adjoint(rows), step.state, WARM)
     return at[int(best.argmax())], float(best.max())
 
 
-def _upper(jacobian: FieldJacobian, field: Tensor, a: float, b: float, generator: torch.Generator) -> float:
-    """The smallest of the certified values of a sequence of weights."""
+def _upper(
+    jacobian: FieldJacobian, field: Tensor, lower: float, a: float, b: float, generator: torch.Generator
+) -> tuple[float, Tensor]:
+    """The certified value of the best of a sequence of weights, and the top eigenvectors of those."""
     cells = (1.0,) * field.shape[-1]
     polished = linear_step(jacobian.gram(field[None]), cells, a, b, iterations=CONVERGED, precision=torch.float64)
     weights = Weights.of(polished.splitting, cells, a, b)
-    best, chosen, start = math.inf, weights, field
+    best, chosen, start, tops = math.inf, weights, field, field[None]
     for move in range(MOVES + 1):
-        value, vector = _relative_eigenvalue(jacobian, weights, start, SHORT)
-        if value < best:
-            best, chosen = value, weights
-        if move < MOVES:
-            weights, start = weights.moved(vector, RATE / (1 + move / 4)), vector
+        values, vectors = _relative_eigenvalues(jacobian, weights, start, SHORT)
+        if float(values[0]) < best:
+            best, chosen, tops = float(values[0]), weights, vectors
+        if best <= (ENOUGH * lower) ** 2:
+            break
+        shares = torch.softmax(SHARP * (values / values[0] - 1), 0)
+        slower = 1 / (1 + move / SLOWER)
+        weights, start = weights.moved(vectors, shares, RATE * slower, EVEN * slower**2), vectors.sum(0)
     draw = torch.randn(field.shape, generator=generator, dtype=torch.float64, device=generator.device).to(field.device)
-    steps = min(LONG, draw.numel())
-    certain, _ = _relative_eigenvalue(jacobian, chosen, draw, LONG, random=True)
-    loss = missed(steps, draw.numel(), FAILURE)
-    return math.sqrt(certain / (1 - loss)) if steps < draw.numel() and loss < 1 else math.sqrt(certain)
+    values, _ = _relative_eigenvalues(jacobian, chosen, draw, LONG, random=True)
+    if draw.numel() <= LONG:
+        return math.sqrt(float(values[0])), tops  # Lanczos' method has ended
+    loss = missed(LONG, draw.numel(), FAILURE)
+    return math.sqrt(float(values[0]) / (1 - loss)), tops
 
 
-def _relative_eigenvalue(
+def _relative_eigenvalues(
     jacobian: FieldJacobian, weights: Weights, start: Tensor, steps: int, random: bool = False
-) -> tuple[float, Tensor]:
-    """The largest v^T J^T J v / v^T M v that Lanczos' method sees, and v with v^T M v = 1.
+) -> tuple[Tensor, Tensor]:
+    """The largest v^T J^T J v / v^T M v that Lanczos' method sees, ``(m,)``, and v with v^T M v = 1.
 
     Args:
         jacobian: J for one field.
@@ -214,5 +238,5 @@ def _relative_eigenvalue(
         return torch.linalg.solve_triangular(factor, image.reshape(-1, d), upper=False).flatten()
 
     first = start.reshape(-1, d) if random else factor.T @ start.reshape(-1, d)
-    value, vector = largest_eigenvalue(operator, first.flatten(), steps)
-    return value, unfolded(vector).reshape(shape)
+    values, vectors = largest_eigenvalues(operator, first.flatten(), steps, TOPS)
+    return values, torch.stack([unfolded(vector).reshape(shape) for vector in vectors])

@@ -49,7 +49,7 @@ class Linearised(Start):
         steps: gradients that each of them costs.
     """
 
-    count: int = 8
+    count: int = 12
     steps: int = 2
 
     def draw(self, problem: Problem, generator: torch.Generator) -> Tensor:

@@ -26,9 +26,6 @@ from torch import Tensor
 from stability.deformations.linear_step import Splitting, ball, clip
 from stability.deformations.triangulation import component_gradients, component_gradients_adjoint
 
-FLOOR = 0.03
-"""Share of the weights that stays uniform: it keeps M invertible and lets weights grow again."""
-
 
 class Weights:
     """w and Q of one image, sum w + sum tr Q = 1, and the metric M that belongs to them.
@@ -39,19 +36,26 @@ class Weights:
         cells: sides of a cell.
         displacement_norm: a.
         jacobian_norm: b.
+        even: share of the weights that is made uniform: it keeps M invertible and lets weights grow again.
     """
 
     def __init__(
-        self, nodes: Tensor, triangles: Tensor, cells: Sequence[float], displacement_norm: float, jacobian_norm: float
+        self,
+        nodes: Tensor,
+        triangles: Tensor,
+        cells: Sequence[float],
+        displacement_norm: float,
+        jacobian_norm: float,
+        even: float = 0.03,
     ) -> None:
         self.cells, self.a, self.b = tuple(cells), displacement_norm, jacobian_norm
         d = len(self.cells)
         trace = triangles.diagonal(dim1=0, dim2=1).sum(-1)
         total = nodes.sum() + trace.sum()
         count = nodes.numel() + trace.numel()
-        even = torch.eye(d, dtype=nodes.dtype, device=nodes.device).reshape(d, d, *[1] * (triangles.ndim - 2)) / d
-        self.nodes = (1 - FLOOR) * nodes / total + FLOOR / count
-        self.triangles = (1 - FLOOR) * triangles / total + FLOOR / count * even
+        identity = torch.eye(d, dtype=nodes.dtype, device=nodes.device).reshape(d, d, *[1] * (triangles.ndim - 2)) / d
+        self.nodes = (1 - even) * nodes / total + even / count
+        self.triangles = (1 - even) * triangles / total + even / count * identity
 
     @classmethod
     def of(
@@ -84,31 +88,38 @@ class Weights:
             bent = component_gradients_adjoint(torch.stack([flux, torch.zeros_like(flux)]), self.cells)[:1]
         return self.nodes / self.a**2 * fields + bent / self.b**2
 
-    def moved(self, field: Tensor, rate: float) -> "Weights":
-        """Weights that count more where a field with <v, M v> = 1 breaks the constraints.
+    def moved(self, fields: Tensor, shares: Tensor, rate: float, even: float) -> "Weights":
+        """Weights that count more where fields with <v, M v> = 1 break the constraints.
 
         Args:
-            field: v, ``(*lattice, d)``.
+            fields: v, ``(m, *lattice, d)``.
+            shares: of the fields in the move, ``(m,)``, sum 1: of top eigenvectors, lest the second overtake the first.
             rate: eta in (0, 1).
+            even: see the class.
         """
-        components = field.movedim(-1, 0)[:, None]
-        here = components[:, 0].square().sum(0) / self.a**2
-        j = component_gradients(components, self.cells)[:, :, 0] / self.b  # (i, j, simplices, *lattice)
+        components = fields.movedim(-1, 0)  # (d, m, *lattice)
+        here = torch.einsum("m...,m->...", components.square().sum(0), shares) / self.a**2
+        j = component_gradients(components, self.cells) / self.b  # (i, j, m, simplices, *lattice)
         root = _matrices_first(_root_of(_matrices_last(self.triangles)))
-        turned = torch.einsum("ij...,jk...->ik...", j, root)
-        own = torch.einsum("ij...,ik...->jk...", turned, turned)  # Q^(1/2) J^T J Q^(1/2), trace tr(Q J^T J)
+        turned = torch.einsum("ijm...,jk...->ikm...", j, root)
+        own = torch.einsum("ijm...,ikm...,m->jk...", turned, turned, shares)  # Q^(1/2) J^T J Q^(1/2): trace tr(Q J^T J)
         nodes = self.nodes * (1 + rate * (here - 1))
-        triangles = (1 - rate) * self.triangles + rate * own
-        return Weights(nodes, triangles, self.cells, self.a, self.b)
+        return Weights(nodes, (1 - rate) * self.triangles + rate * own, self.cells, self.a, self.b, even)
 
 
-def largest_eigenvalue(operator: Callable[[Tensor], Tensor], start: Tensor, steps: int) -> tuple[float, Tensor]:
-    """The largest Ritz value of a symmetric operator after Lanczos' steps, and its vector, ``(n,)``, of length 1.
+def largest_eigenvalues(
+    operator: Callable[[Tensor], Tensor], start: Tensor, steps: int, count: int
+) -> tuple[Tensor, Tensor]:
+    """The largest Ritz values of a symmetric operator after Lanczos' steps, and their unit vectors.
 
     Args:
         operator: on vectors ``(n,)``.
         start: ``(n,)``.
         steps: k, at least 1.
+        count: m of them.
+
+    Returns:
+        Values ``(m,)``, the largest first, and vectors ``(m, n)``; fewer if the start's Krylov space is smaller.
     """
     basis, diagonal, beside = [start / start.norm()], [], []
     for _ in range(min(steps, len(start))):
@@ -122,13 +133,14 @@ def largest_eigenvalue(operator: Callable[[Tensor], Tensor], start: Tensor, step
             break
         beside.append(size)
         basis.append(image / size)
-    count = len(diagonal)
+    found = len(diagonal)
     matrix = torch.diag(torch.tensor(diagonal, dtype=torch.float64))
-    if count > 1:
-        off = torch.tensor(beside[: count - 1], dtype=torch.float64)
+    if found > 1:
+        off = torch.tensor(beside[: found - 1], dtype=torch.float64)
         matrix = matrix + torch.diag(off, 1) + torch.diag(off, -1)
     values, vectors = torch.linalg.eigh(matrix)
-    return float(values[-1]), torch.stack(basis[:count]).T @ vectors[:, -1].to(start)
+    top = vectors.flip(1)[:, :count].to(start)
+    return values.flip(0)[:count].to(start), top.T @ torch.stack(basis[:found])
 
 
 def missed(steps: int, size: int, failure: float) -> float:

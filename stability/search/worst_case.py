@@ -21,9 +21,9 @@ from stability.warps.spline import SplineWarp
 STEPS = 20
 """Frank-Wolfe steps of a start, at most."""
 
-STARTS = (Saturated(4), Linearised(8))
+STARTS = (Saturated(4), Linearised(12))
 KEPT = 8
-SCREENING = 3
+SCREENING = 4
 """Frank-Wolfe steps after which only the best ``KEPT`` starts of an image go on: by then wrong basins show."""
 
 DISTANCE, PIECEWISE_LINEAR, CUBIC = Distance(), PiecewiseLinear(), SplineWarp()
@@ -57,8 +57,8 @@ def worst_case(
         objective: what is made large.
         fields: among which is searched.
         warp: L_tau, differentiable at tau = 0 (``BilinearWarp`` is not: its derivative there is one-sided).
-        starts: how fields to start from are made, 12 for each image by default.
-        kept: how many starts go on after three steps, the best of each image; all if there are not more.
+        starts: how fields to start from are made, 16 for each image by default.
+        kept: how many starts go on after four steps, the best of each image; all if there are not more.
         steps: of every start, at most; a start stops when it gains less than 1e-4 of its value.
 
     Returns:
@@ -89,7 +89,7 @@ def worst_case(
     if isinstance(kept, bool) or not isinstance(kept, int) or kept < 1:
         raise ValueError(f"kept must be an integer of at least 1, got {kept!r}; use 8")
     if not starts:
-        raise ValueError("starts must name at least one way to start, got none; use (Saturated(4), Linearised(8))")
+        raise ValueError("starts must name at least one way to start, got none; use (Saturated(4), Linearised(12))")
     for value, kind, name, use in (
         (objective, Objective, "objective", "Distance()"), (warp, Warp, "warp", "SplineWarp()"),
     ):  # fmt: skip
