@@ -10,8 +10,8 @@ import stability as st
 from stability.deformations.linear_step import linear_step
 from stability.deformations.triangulation import largest_displacement, largest_gradient
 from stability.search.compared import compared
+from stability.search.families import PiecewiseLinear
 from stability.search.objectives import Angle, AtFixedNorm, Change, Distance, DistanceOverPairs, Margin
-from stability.search.piecewise import PiecewiseLinear
 from stability.search.problem import Problem
 from stability.search.starts import Given, Linearised, Saturated, signed
 from stability.search.worst_case import worst_case

@@ -16,7 +16,7 @@ from stability.search.checks import check_images_of_search, check_norm
 from stability.search.compared import compared
 from stability.search.frank_wolfe import COLD
 from stability.search.jacobian import FieldJacobian
-from stability.search.piecewise import PiecewiseLinear, PiecewiseLinearSpace
+from stability.search.piecewise import PiecewiseLinearSpace
 from stability.search.space import Step
 from stability.search.weights import Weights, largest_eigenvalues, missed
 from stability.warps.base import Warp
@@ -148,7 +148,7 @@ def _one(
 ) -> tuple[Tensor, float, float]:
     """Field, lower and upper value of one image."""
     n, *lattice = several.shape[:-1]
-    space = PiecewiseLinear().space(tuple(lattice), a.expand(n), b.expand(n))
+    space = PiecewiseLinearSpace(tuple(lattice), tuple(lattice), a.expand(n), b.expand(n))
     field, lower = _climbed(several, space, space.step(space.directions(generator), None, COLD))
     if lower == 0:
         return field, 0.0, 0.0 if _silent(single, generator) else math.inf

@@ -1,14 +1,12 @@
-"""``PiecewiseLinear``: fields that are linear on triangles, whose two sup norms are finite maxima."""
+"""``PiecewiseLinearSpace``: fields that are linear on triangles, whose two sup norms are finite maxima."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Self, cast
 
 import torch
 from torch import Tensor
 
 from stability.deformations.base import Deformation
-from stability.deformations.lattice import check_lattice, lattice_nodes
+from stability.deformations.lattice import lattice_nodes
 from stability.deformations.linear_step import Splitting, linear_step
 from stability.deformations.piecewise_linear import PiecewiseLinearField
 from stability.deformations.triangulation import interpolate, largest_displacement, largest_gradient
@@ -91,25 +89,3 @@ class PiecewiseLinearSpace(Space):
     def scaled(self, factor: float) -> Self:
         """The lattice is the same."""
         return type(self)(self.size, self.lattice, factor * self.a, factor * self.b)
-
-
-@dataclass(frozen=True)
-class PiecewiseLinear:
-    """Fields that are linear on two triangles a cell: both norms are exact, and many triangles can meet them at once.
-
-    Mollifying raises neither norm, so that their supremum is that over all smooth fields, up to the lattice.
-
-    Args:
-        lattice: nodes per axis in the order of the size, or on the shorter side; None: one per pixel.
-    """
-
-    lattice: int | Sequence[int] | None = None
-
-    def space(self, size: tuple[int, ...], displacement_norm: Tensor, jacobian_norm: Tensor) -> PiecewiseLinearSpace:
-        """The sets of n fields.
-
-        Raises:
-            ValueError: if the lattice does not fit.
-        """
-        lattice = check_lattice(size if self.lattice is None else self.lattice, size)
-        return PiecewiseLinearSpace(size, lattice, displacement_norm, jacobian_norm)

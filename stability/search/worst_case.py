@@ -5,14 +5,17 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from stability.deformations.base import Deformation
 from stability.deformations.checks import check_generator
 from stability.representations.base import Representation
+from stability.search.candidates import Candidates, best_of
 from stability.search.checks import check_images_of_search, check_norm
 from stability.search.compared import Compared, compared
+from stability.search.constraints import Constraint
+from stability.search.families import Fields, PiecewiseLinear
 from stability.search.found import Found
 from stability.search.frank_wolfe import PHASES, Ascent, ascend
 from stability.search.objectives import Distance, Objective
-from stability.search.piecewise import PiecewiseLinear
 from stability.search.problem import Counts, Problem
 from stability.search.starts import Linearised, Saturated, Start, signed
 from stability.warps.base import Warp
@@ -37,7 +40,8 @@ def worst_case(
     jacobian_norm: float | Tensor,
     generator: torch.Generator,
     objective: Objective = DISTANCE,
-    fields: PiecewiseLinear = PIECEWISE_LINEAR,
+    fields: Fields | Candidates = PIECEWISE_LINEAR,
+    constraints: Sequence[Constraint] = (),
     warp: Warp = CUBIC,
     starts: Sequence[Start] = STARTS,
     kept: int = KEPT,
@@ -55,7 +59,9 @@ def worst_case(
         jacobian_norm: b > 0, a number or ``(B,)``; from 1 on a field need not be invertible.
         generator: source of randomness of the starts.
         objective: what is made large.
-        fields: among which is searched.
+        fields: among which is searched: ``PiecewiseLinear``, ``Spline``, ``Fourier``; or ``Translations`` or
+            ``RigidMotions``, all of which are tried.
+        constraints: that fields must fulfil beside their norms.
         warp: L_tau, differentiable at tau = 0 (``BilinearWarp`` is not: its derivative there is one-sided).
         starts: how fields to start from are made, 16 for each image by default.
         kept: how many starts go on after four steps, the best of each image; all if there are not more.
@@ -92,20 +98,26 @@ def worst_case(
         raise ValueError("starts must name at least one way to start, got none; use (Saturated(4), Linearised(12))")
     for value, kind, name, use in (
         (objective, Objective, "objective", "Distance()"), (warp, Warp, "warp", "SplineWarp()"),
+        (fields, (Fields, Candidates), "fields", "PiecewiseLinear()"),
     ):  # fmt: skip
         if not isinstance(value, kind):
             raise ValueError(f"{name} must be one like {use}, got {value!r}; use {use}")
     fixed = compared(representation, images)
     score, counts, parts = objective.score(fixed, images), Counts(), []
+    if isinstance(fields, Candidates):
+        if constraints:
+            raise ValueError(f"constraints must be left out for {type(fields).__name__}, got {constraints!r}")
+        chosen, values, counts.values = best_of(fields, score, images, warp, a, b)
+        return _found(images, fixed, objective, warp, chosen, values, values[None, :, None], (a, b), counts)
     indices, size = torch.arange(len(images), device=images.device), tuple(images.shape[2:])
     for start in starts:
         owner = indices.repeat_interleave(start.count)
-        problem = Problem(score, images, warp, fields.space(size, a[owner], b[owner]), owner, counts)
+        problem = Problem(score, images, warp, fields.space(size, a[owner], b[owner], constraints), owner, counts)
         parts.append(signed(problem, start.draw(problem, generator)).unflatten(0, (len(images), start.count)))
     parameters = torch.cat(parts, 1)  # (B, S, *shape)
     count = parameters.shape[1]
     owner = indices.repeat_interleave(count)
-    problem = Problem(score, images, warp, fields.space(size, a[owner], b[owner]), owner, counts)
+    problem = Problem(score, images, warp, fields.space(size, a[owner], b[owner], constraints), owner, counts)
     ascent = Ascent(parameters.flatten(0, 1), problem.values(parameters.flatten(0, 1))[None])
     if count > kept and steps > SCREENING:
         ascent = ascend(problem, ascent.parameters, SCREENING, PHASES[:1])
@@ -115,31 +127,39 @@ def worst_case(
         count, steps = kept, steps - SCREENING
     last = ascend(problem, ascent.parameters, steps)
     trace = torch.cat([ascent.trace[:-1], last.trace]).unflatten(1, (len(images), count))
-    return _result(problem, fixed, objective, last.parameters, trace, a, b)
-
-
-def _result(
-    problem: Problem, fixed: Compared, objective: Objective, parameters: Tensor, trace: Tensor, a: Tensor, b: Tensor
-) -> Found:
-    """The best start of every image."""
     values, at = trace[-1].max(1)
-    rows = torch.arange(len(at), device=at.device) * trace.shape[2] + at
-    best = problem[rows]
+    rows = indices * count + at
+    field = problem[rows].space.field(last.parameters[rows])
+    return _found(images, fixed, objective, warp, field, values, trace, (a, b), counts)
+
+
+def _found(
+    images: Tensor,
+    fixed: Compared,
+    objective: Objective,
+    warp: Warp,
+    field: Deformation,
+    values: Tensor,
+    trace: Tensor,
+    asked: tuple[Tensor, Tensor],
+    counts: Counts,
+) -> Found:
+    """The best fields with what else is measured at them."""
     with torch.no_grad():
-        deformed = best.deformed(parameters[rows])
-        distance, angle = (measure(deformed, best.owner) for measure in (fixed.distance, fixed.angle))
+        deformed, owner = warp(images, field), torch.arange(len(images), device=images.device)
+        distance, angle = (measure(deformed, owner) for measure in (fixed.distance, fixed.angle))
     return Found(
-        field=best.space.field(parameters[rows]),
+        field=field,
         largest_found=values,
         distance=distance,
         angle=angle,
-        norm_x=problem.images.flatten(1).norm(dim=1),
+        norm_x=images.flatten(1).norm(dim=1),
         norm_phi=fixed.norm,
-        asked_displacement_norm=a,
-        asked_jacobian_norm=b,
+        asked_displacement_norm=asked[0],
+        asked_jacobian_norm=asked[1],
         of_starts=trace[-1],
         trace=trace,
         objective=objective,
-        values=problem.counts.values,
-        gradients=problem.counts.gradients,
+        values=counts.values,
+        gradients=counts.gradients,
     )
