@@ -11,10 +11,10 @@ from stability.deformations.linear_step import linear_step
 from stability.deformations.piecewise_linear import PiecewiseLinearField
 from stability.search.compared import compared
 from stability.search.jacobian import FieldJacobian
-from stability.search.linearised import linearised
+from stability.search.slope import linearised
 from stability.search.starts import Linearised
 from stability.search.weights import Weights, largest_eigenvalues, missed
-from stability.search.worst_case import worst_case
+from stability.search.worst import worst_case
 
 SIZE = (8, 8)
 

@@ -13,7 +13,7 @@ from stability.search.checks import check_images_of_search, check_norm
 from stability.search.found import MEANING, Found
 from stability.search.objectives import Objective
 from stability.search.starts import Given, Saturated, Start
-from stability.search.worst_case import CUBIC, DISTANCE, KEPT, STARTS, STEPS, worst_case
+from stability.search.worst import CUBIC, DISTANCE, KEPT, STARTS, STEPS, worst_case
 from stability.warps.base import Warp
 
 SIZES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0)

@@ -28,8 +28,8 @@ class Found:
         of_starts: the end of every start that was kept, ``(B, S)``.
         trace: the objective at the start and after every step of every start, ``(T, B, S)``, non-decreasing along T.
         objective: what was made large.
-        values: deformed images whose objective was evaluated without a gradient, all images together.
-        gradients: and with one.
+        value_evaluations: deformed images whose objective was evaluated without a gradient, all images together.
+        gradient_evaluations: and with one.
     """
 
     field: Deformation
@@ -43,8 +43,8 @@ class Found:
     of_starts: Tensor
     trace: Tensor
     objective: Objective
-    values: int
-    gradients: int
+    value_evaluations: int
+    gradient_evaluations: int
     meaning: str = MEANING
 
     @property
@@ -84,7 +84,7 @@ class Found:
             columns[name] = getattr(self, name).tolist()
         frame = pd.DataFrame(columns)
         frame["starts"] = self.of_starts.shape[1]
-        frame["values"], frame["gradients"] = self.values, self.gradients
+        frame["value_evaluations"], frame["gradient_evaluations"] = self.value_evaluations, self.gradient_evaluations
         frame["objective"], frame["unit"] = type(self.objective).__name__, self.objective.unit
         frame["search"], frame["meaning"] = True, self.meaning
         return frame

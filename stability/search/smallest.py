@@ -16,7 +16,7 @@ from stability.search.compared import Compared, compared
 from stability.search.curve import SIZES, warm, worst_case_curve
 from stability.search.objectives import Head, Margin, Objective, Score
 from stability.search.starts import Start
-from stability.search.worst_case import CUBIC, DISTANCE, KEPT, STARTS, STEPS, worst_case
+from stability.search.worst import CUBIC, DISTANCE, KEPT, STARTS, STEPS, worst_case
 from stability.warps.base import Warp
 
 RAY = 64

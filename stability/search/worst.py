@@ -160,6 +160,6 @@ def _found(
         of_starts=trace[-1],
         trace=trace,
         objective=objective,
-        values=counts.values,
-        gradients=counts.gradients,
+        value_evaluations=counts.values,
+        gradient_evaluations=counts.gradients,
     )
