@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-_MODULES = ("grid", "images", "kernels", "activations", "front_ends", "anchors", "bounds", "training")
+_MODULES = ("grid", "images", "kernels", "activations", "front_ends", "anchors", "bounds", "search", "training")
 _EXPORTS = {
     # deformations
     "Deformation": "stability.deformations.base",
@@ -96,6 +96,11 @@ _EXPORTS = {
     "PreImage": "stability.recovery.pre_image",
     "invert": "stability.recovery.inversion",
     "Inversion": "stability.recovery.inversion",
+    # search
+    "linearised": "stability.search",
+    "smallest_deformation": "stability.search",
+    "worst_case": "stability.search",
+    "worst_case_curve": "stability.search",
     # sweeps
     "SweepSpec": "stability.sweeps.spec",
     "ImagesSpec": "stability.sweeps.spec",
@@ -161,6 +166,7 @@ if TYPE_CHECKING:
     from stability import grid as grid
     from stability import images as images
     from stability import kernels as kernels
+    from stability import search as search
     from stability import training as training
     from stability.architecture import Architecture as Architecture
     from stability.architecture import Layer as Layer
@@ -229,6 +235,10 @@ if TYPE_CHECKING:
     from stability.rkhs.methods import SupportVectorMachine as SupportVectorMachine
     from stability.rkhs.predictor import Predictor as Predictor
     from stability.rkhs.validation import cross_validate as cross_validate
+    from stability.search import linearised as linearised
+    from stability.search import smallest_deformation as smallest_deformation
+    from stability.search import worst_case as worst_case
+    from stability.search import worst_case_curve as worst_case_curve
     from stability.sweeps.run import run as run
     from stability.sweeps.run import sweep as sweep
     from stability.sweeps.spec import AffineSpec as AffineSpec

@@ -242,11 +242,11 @@ def test_projections_are_those_of_the_singular_value_decomposition():
     matrices = torch.cat([matrices, torch.tensor(special, dtype=torch.float64)])
     left, sigma, right = torch.linalg.svd(matrices)
     expected = left @ (sigma.clamp(max=1)[..., None] * right)
-    found = module._clip(matrices.permute(1, 2, 0)).permute(2, 0, 1)
+    found = module.clip(matrices.permute(1, 2, 0)).permute(2, 0, 1)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
     torch.testing.assert_close(module._nuclear(matrices.permute(1, 2, 0)), sigma.sum(-1), rtol=1e-12, atol=1e-12)
     vectors = torch.randn(2, 300, generator=rng, dtype=torch.float64)
-    torch.testing.assert_close(module._ball(vectors), vectors / vectors.norm(dim=0).clamp(min=1))
+    torch.testing.assert_close(module.ball(vectors), vectors / vectors.norm(dim=0).clamp(min=1))
 
 
 @pytest.mark.parametrize(("lattice", "cells"), [((7,), (1.5,)), ((4, 5), (1.5, 0.75))])

@@ -182,7 +182,7 @@ class _Problem:
                 f"start must come from fields {tuple(shape[1:])}, got {tuple(start.displacement.shape[1:])}; "
                 "pass the splitting of a step with the same batch and lattice, or None"
             )
-        p, q = _ball(start.displacement), _clip(start.gradient)
+        p, q = ball(start.displacement), clip(start.gradient)
         factor_p = _column(start.displacement_penalty / self.displacement_penalty, self.d).to(p.dtype)
         factor_q = _column(start.gradient_penalty / self.gradient_penalty, self.d + 1).to(q.dtype)
         return Splitting(
@@ -217,12 +217,12 @@ def _iterate(
     inverse, r_p, r_q = inverse.to(precision), r_p.to(precision), r_q.to(precision)
     best, value = problem.feasible(problem.direction)
     for k in range(1, iterations + 1):
-        p, q = _ball(z_p), _clip(z_q)
+        p, q = ball(z_p), clip(z_q)
         mirrored_p, mirrored_q = z_p.sub(p, alpha=2), z_q.sub(q, alpha=2)
         x = problem.divided(g - r_p * mirrored_p - r_q * problem.adjoint(mirrored_q), inverse)
         gradient = problem.gradient(x)
         if k % _RATED == 0 or k == iterations:
-            for candidate in (x.to(torch.float64), _ball(x.to(torch.float64))):
+            for candidate in (x.to(torch.float64), ball(x.to(torch.float64))):
                 field, objective = problem.feasible(candidate)
                 best = torch.where(_column(objective > value, d), field, best)
                 value = torch.maximum(value, objective)
@@ -235,12 +235,12 @@ def _iterate(
     return best, upper, Splitting(z_p, z_q, at.displacement_penalty, at.gradient_penalty)
 
 
-def _ball(x: Tensor) -> Tensor:
+def ball(x: Tensor) -> Tensor:
     """Nearest vectors with |x| <= 1, ``(d, ...)``."""
     return x / lengths.euclidean(list(x)).clamp_min_(1.0)
 
 
-def _clip(q: Tensor) -> Tensor:
+def clip(q: Tensor) -> Tensor:
     """Nearest matrices with ||q||_2 <= 1, ``(d, d, ...)``: singular values above 1 become 1.
 
     With the conformal and the anticonformal part, (p, -m; m, p) + (s, t; t, -s), sigma = ||(p, m)| +- |(s, t)||.

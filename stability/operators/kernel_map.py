@@ -124,11 +124,22 @@ def kernel_map(kernel: Kernel, anchors: Tensor, root: Tensor, patches: Tensor) -
         kernel: kappa.
         anchors: ``(m, p)``, unit rows.
         root: ``inverse_root(kernel, anchors)``.
-        patches: ``(B, p, N)``.
+        patches: ``(B, p, N)``; the result can be differentiated in them, with derivative 0 at a patch that is 0.
 
     Returns:
         Tensor ``(B, m, N)``.
     """
+    if torch.is_grad_enabled() and patches.requires_grad:
+        return _with_graph(kernel, anchors, root, patches)
     norms = patches.norm(dim=1, keepdim=True)  # (B, 1, N)
     cosine = torch.matmul(anchors, patches) / norms.clamp_min(torch.finfo(patches.dtype).tiny)
     return torch.matmul(root, kernel.evaluate_(cosine.clamp_(-1.0, 1.0)).mul_(norms))
+
+
+def _with_graph(kernel: Kernel, anchors: Tensor, root: Tensor, patches: Tensor) -> Tensor:
+    """The same out of place, with derivatives of every order that the kernel has."""
+    squares = patches.square().sum(1, keepdim=True)
+    alive = squares > 0
+    norms = torch.where(alive, squares, 1.0).sqrt()
+    cosine = torch.matmul(anchors, patches) / norms
+    return torch.matmul(root, kernel(cosine.clamp(-1.0, 1.0)) * torch.where(alive, norms, 0.0))

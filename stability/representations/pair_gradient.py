@@ -35,12 +35,17 @@ def squared_distance(plan: PairPlan, state: ImageState, image: Tensor, tangent: 
         image: y, ``(C, *size)``, float64.
         tangent: the neural tangent kernel.
     """
+    itself, cross = inner_products(plan, state, image, tangent)
+    return state.squared_norm + itself - 2.0 * cross
+
+
+def inner_products(plan: PairPlan, state: ImageState, image: Tensor, tangent: bool) -> tuple[Tensor, Tensor]:
+    """K(y, y) and K(x, y), numbers that can be differentiated in y; arguments as in ``squared_distance``."""
     patches = plan.patches(image[None])[0]
     norms = _root(patches.square().sum(-1))
     other = Differentiable(patches / norms.clamp_min(SMALLEST_NORM)[:, None], [norms])
     itself = _kernel(plan, other, other, tangent)  # fills in the norms of the upper layers
-    cross = _kernel(plan, Differentiable(state.patches, state.norms), other, tangent)
-    return state.squared_norm + itself - 2.0 * cross
+    return itself, _kernel(plan, Differentiable(state.patches, state.norms), other, tangent)
 
 
 def safe_root(values: Tensor) -> Tensor:

@@ -111,7 +111,7 @@ class PairRepresentation(KernelRepresentation, abc.ABC):
         Args:
             images: ``(B, C, H, W)`` or ``(B, C, N)``, finite floating point.
         """
-        return PairReference(self._program(images), as_float64(images))
+        return PairReference(self.program(images), as_float64(images))
 
     def stages(self, image: Tensor) -> PairStages | None:
         """z_0, ..., z_n in coordinates, ``O(N^3)``; None for the tangent kernel, whose layers are no pointwise maps."""
@@ -119,7 +119,7 @@ class PairRepresentation(KernelRepresentation, abc.ABC):
 
     def norm(self, images: Tensor) -> Tensor:
         """||Phi(x)||, ``(B,)``, float64."""
-        squares = [state.squared_norm for state in self._states(self._program(images), images)]
+        squares = [state.squared_norm for state in self._states(self.program(images), images)]
         return as_float64(images).new_tensor(squares).clamp_min(0.0).sqrt()
 
     def kernel(self, images: Tensor, others: Tensor) -> Tensor:
@@ -129,7 +129,7 @@ class PairRepresentation(KernelRepresentation, abc.ABC):
             images: ``(B, C, *size)``.
             others: ``(B, C, *size)``.
         """
-        program = self._program(images)
+        program = self.program(images)
         paired(images, check_images(others), program.plan.d)
         pairs = zip(self._states(program, images), self._states(program, others), strict=True)
         return as_float64(images).new_tensor([program.kernel(x, y) for x, y in pairs])
@@ -148,7 +148,7 @@ class PairRepresentation(KernelRepresentation, abc.ABC):
         """
         if dtype not in (torch.float32, torch.float64):
             raise ValueError(f"dtype must be torch.float64 or torch.float32, got {dtype}; use torch.float64")
-        program = self._program(images, dtype)
+        program = self.program(images, dtype)
         left = self._states(program, images)
         right = left if others is None else self._states(program, check_images(others))
         matrix = images.new_empty(len(left), len(right), dtype=dtype)
@@ -164,7 +164,13 @@ class PairRepresentation(KernelRepresentation, abc.ABC):
     def _states(program: PairProgram, images: Tensor) -> list[ImageState]:
         return [program.complete(state) for state in program.plan.prepare(as_float64(images))]
 
-    def _program(self, images: Tensor, dtype: torch.dtype = torch.float64) -> PairProgram:
+    def program(self, images: Tensor, dtype: torch.dtype = torch.float64) -> PairProgram:
+        """What evaluates the kernel for images of this size and on this device, kept for later calls.
+
+        Args:
+            images: ``(B, C, *size)``.
+            dtype: of the arithmetic.
+        """
         check_images(images)
         if images.ndim not in (3, 4):
             raise ValueError(

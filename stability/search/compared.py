@@ -1,0 +1,167 @@
+r"""``Compared``: Phi(x_i) held fixed, and what an objective may ask about other images, differentiable in them."""
+
+import abc
+import math
+
+import torch
+from torch import Tensor, nn
+
+from stability.grid import spatial_size
+from stability.representations.base import Representation
+from stability.representations.explicit import ExplicitRepresentation
+from stability.representations.linear import LinearGram
+from stability.representations.module import ModuleRepresentation
+from stability.representations.pair_gradient import inner_products, safe_root
+from stability.representations.pairs import PairRepresentation
+
+
+class Compared(abc.ABC):
+    """Phi(x_1), ..., Phi(x_B); other images y_j come with the index of the image that they are compared with.
+
+    All results are float64 and can be differentiated in y, with derivative 0 where a distance is 0.
+    """
+
+    norm: Tensor
+    """||Phi(x_i)||, ``(B,)``."""
+
+    @abc.abstractmethod
+    def distance(self, others: Tensor, owner: Tensor) -> Tensor:
+        """||Phi(y_j) - Phi(x_owner(j))||, ``(n,)``.
+
+        Args:
+            others: y, ``(n, C, *size)``, float64.
+            owner: ``(n,)`` indices of images.
+        """
+
+    @abc.abstractmethod
+    def angle(self, others: Tensor, owner: Tensor) -> Tensor:
+        """The angle between Phi(y_j) and Phi(x_owner(j)) in radians, ``(n,)``; 0 if one of them is 0."""
+
+    def features(self, others: Tensor) -> Tensor:
+        """The raw output of the representation, ``(n, K, *size')``.
+
+        Raises:
+            ValueError: if the representation has none.
+        """
+        raise ValueError(
+            "the representation must have features for an objective with a head, got one known through distances; "
+            "use Distance() or Angle(), or a CKN or a module"
+        )
+
+
+def compared(representation: Representation | nn.Module, images: Tensor) -> Compared:
+    """Phi(x_i) held fixed.
+
+    Args:
+        representation: one with features, an exact kernel, or any torch module, whose output counts.
+        images: ``(B, C, *size)``, float64.
+
+    Raises:
+        ValueError: for a representation without derivatives.
+    """
+    if isinstance(representation, ExplicitRepresentation | ModuleRepresentation):
+        return _Encoded(representation, images)
+    if isinstance(representation, LinearGram):
+        return _Linear(representation, images)
+    if isinstance(representation, PairRepresentation):
+        return _Paired(representation, images)
+    if isinstance(representation, Representation):
+        raise ValueError(
+            "representation must have features or an exact kernel that can be differentiated, got "
+            f"{type(representation).__name__}; derive it from ExplicitRepresentation"
+        )
+    return _Encoded(ModuleRepresentation(representation), images)
+
+
+class Vectors(Compared):
+    """Representations with coordinates: rows whose Euclidean distance is that of the representation."""
+
+    def __init__(self, images: Tensor) -> None:
+        with torch.no_grad():
+            self._rows = torch.cat([self.rows(part) for part in images.split(16)])
+        self.norm = self._rows.norm(dim=1)
+        self._units = _unit(self._rows)
+
+    @abc.abstractmethod
+    def rows(self, images: Tensor) -> Tensor:
+        """``(n, K')``, float64."""
+
+    def distance(self, others: Tensor, owner: Tensor) -> Tensor:
+        """The norm of a difference."""
+        return safe_root((self.rows(others) - self._rows[owner]).square().sum(1))
+
+    def angle(self, others: Tensor, owner: Tensor) -> Tensor:
+        """2 atan(|u - v| / |u + v|) of unit vectors: precise for small angles (Kahan)."""
+        u, v = _unit(self.rows(others)), self._units[owner]
+        apart, together = (safe_root(part.square().sum(1)) for part in (u - v, u + v))
+        known = (u.detach().any(1)) & (self.norm[owner] > 0)
+        return torch.where(known, 2 * torch.atan2(apart, together), 0.0)
+
+
+class _Encoded(Vectors):
+    def __init__(self, representation: ExplicitRepresentation | ModuleRepresentation, images: Tensor) -> None:
+        self.representation = representation
+        super().__init__(images)
+
+    def features(self, others: Tensor) -> Tensor:
+        return self.representation(others.to(self.representation.dtype))
+
+    def rows(self, images: Tensor) -> Tensor:
+        raw = self.features(images)
+        area = self.representation.cell_area(spatial_size(images), raw)
+        return raw.flatten(1).to(images.device, torch.float64) * math.sqrt(area)
+
+
+class _Linear(Vectors):
+    def __init__(self, representation: LinearGram, images: Tensor) -> None:
+        self.representation = representation
+        super().__init__(images)
+
+    def rows(self, images: Tensor) -> Tensor:
+        return self.representation.features(images).flatten(1)
+
+
+class _Paired(Compared):
+    """Exact kernels, one pair at a time: the memory is that of one pair whatever the number of fields."""
+
+    def __init__(self, representation: PairRepresentation, images: Tensor) -> None:
+        self._program = representation.program(images)
+        plan = self._program.plan
+        self._states = [self._program.complete(state) for state in plan.prepare(images)]
+        self.norm = images.new_tensor([state.squared_norm for state in self._states]).clamp_min(0.0).sqrt()
+
+    def distance(self, others: Tensor, owner: Tensor) -> Tensor:
+        squares = [own + itself - 2.0 * cross for own, itself, cross in self._products(others, owner)]
+        return safe_root(torch.stack(squares))
+
+    def angle(self, others: Tensor, owner: Tensor) -> Tensor:
+        """2 asin(c / 2), c^2 = (|p - q|^2 - (|p| - |q|)^2) / (|p| |q|) the squared chord of the directions."""
+        angles = []
+        for own, itself, cross in self._products(others, owner):
+            sizes = math.sqrt(max(own, 0.0)) * safe_root(itself)
+            if not bool(sizes > 0):
+                angles.append(0.0 * itself)
+                continue
+            angles.append(2.0 * torch.asin((safe_root(2.0 - 2.0 * cross / sizes) / 2.0).clamp_max(1.0)))
+        return torch.stack(angles)
+
+    def _products(self, others: Tensor, owner: Tensor) -> list[tuple[float, Tensor, Tensor]]:
+        """K(x, x), K(y, y) and K(x, y) of each pair."""
+        graph = torch.is_grad_enabled() and others.requires_grad
+        found = []
+        for y, i in zip(others, owner.tolist(), strict=True):
+            state = self._states[i]
+            if graph:
+                itself, cross = inner_products(self._program.plan, state, y, self._program.tangent)
+            else:
+                (other,) = self._program.plan.prepare(y.detach()[None])
+                self._program.complete(other)
+                itself, cross = y.new_tensor(other.squared_norm), y.new_tensor(self._program.kernel(state, other))
+            found.append((state.squared_norm, itself, cross))
+        return found
+
+
+def _unit(rows: Tensor) -> Tensor:
+    """Rows over their norms; a zero row stays."""
+    norms = safe_root(rows.square().sum(1, keepdim=True))
+    return rows / torch.where(norms > 0, norms, 1.0)

@@ -1,0 +1,72 @@
+r"""Linear constraints on fields: each is a set of equations for the coefficients of a basis."""
+
+import abc
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stability.grid import coordinates
+from stability.search.basis import Basis
+
+TOUCH = 1e-12
+"""Values of a function that count as 0."""
+
+
+class Constraint(abc.ABC):
+    """tau must lie in a linear space."""
+
+    @abc.abstractmethod
+    def equations(self, basis: Basis) -> Tensor:
+        """E with E c = 0 for coefficients c flattened from ``(M, d)``; ``(equations, M d)``."""
+
+
+@dataclass(frozen=True)
+class TranslationFree(Constraint):
+    """The mean of tau is 0: what a translation does is left out."""
+
+    def equations(self, basis: Basis) -> Tensor:
+        """The mean of each component over the points of the basis, which are equispaced."""
+        return _each(basis.values(basis.points).mean(0, keepdim=True), basis.d)
+
+
+@dataclass(frozen=True)
+class DivergenceFree(Constraint):
+    """div tau = 0: areas are kept to first order in tau. Only ``Fourier`` has more such fields than constants."""
+
+    def equations(self, basis: Basis) -> Tensor:
+        """The trace of the gradient at the points of the basis."""
+        return basis.slopes(basis.points).flatten(1)  # (P, M, d): sum over m, i of d_i phi_m c_mi
+
+
+@dataclass(frozen=True)
+class FixedBorder(Constraint):
+    """tau = 0 within a distance of the window's border. Only fields with local support can do so.
+
+    Args:
+        width: in pixels, >= 0.5: the border runs through the middle between the first and the last pixel.
+    """
+
+    width: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0.5 <= self.width < float("inf"):
+            raise ValueError(f"width must be at least 0.5 px, got {self.width!r}; use 1.0")
+
+    def equations(self, basis: Basis) -> Tensor:
+        """The coefficients of all functions that do not vanish at a quarter of a pixel's spacing near the border."""
+        if not basis.local:
+            raise ValueError(
+                f"FixedBorder needs functions with local support, got {type(basis).__name__}: an analytic field that "
+                "vanishes at the border is 0; use PiecewiseLinear(16) or Spline()"
+            )
+        points = coordinates(basis.size, oversample=4, dtype=torch.float64, device=basis.points.device).flatten(0, -2)
+        sides = points.new_tensor(basis.size[::-1])
+        near = torch.minimum(points + 0.5, sides - 0.5 - points).amin(1) <= self.width
+        touching = (basis.values(points[near]).abs() > TOUCH).any(0)  # (M,)
+        return _each(torch.eye(basis.count).to(points)[touching], basis.d)
+
+
+def _each(rows: Tensor, d: int) -> Tensor:
+    """Equations for scalar fields, ``(P, M)``, asked of each component, ``(P d, M d)``."""
+    return torch.einsum("pm,ij->pimj", rows, torch.eye(d).to(rows)).flatten(2).flatten(0, 1)

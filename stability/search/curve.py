@@ -1,0 +1,125 @@
+r"""``worst_case_curve``: the largest objective found versus the size of the deformation."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from stability.deformations.base import Deformation
+from stability.representations.base import Representation
+from stability.search.checks import check_images_of_search, check_norm
+from stability.search.found import MEANING, Found
+from stability.search.objectives import Objective
+from stability.search.starts import Given, Saturated, Start
+from stability.search.worst import CUBIC, DISTANCE, KEPT, STARTS, STEPS, worst_case
+from stability.warps.base import Warp
+
+SIZES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0)
+
+
+@dataclass(frozen=True, repr=False)
+class Curve:
+    """The largest objective found over C(t a, t b), for every size t and image.
+
+    Args:
+        sizes: t, ``(K,)``, increasing.
+        found: the search at every size, K of them.
+    """
+
+    sizes: Tensor
+    found: tuple[Found, ...]
+
+    @property
+    def largest_found(self) -> Tensor:
+        """``(K, B)``, non-decreasing along the sizes: a field found at one size is a start at the next."""
+        return torch.stack([one.largest_found for one in self.found])
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per size and image."""
+        parts = [one.to_frame().assign(size=t) for t, one in zip(self.sizes.tolist(), self.found, strict=True)]
+        return pd.concat(parts, ignore_index=True)
+
+    def __repr__(self) -> str:
+        shown = pd.DataFrame(self.largest_found.tolist(), index=self.sizes.tolist())
+        return f"Largest found versus size, {MEANING}:\n{shown.to_string()}"
+
+
+def worst_case_curve(
+    representation: Representation | nn.Module,
+    images: Tensor,
+    *,
+    displacement_norm: float | Tensor,
+    jacobian_norm: float | Tensor,
+    generator: torch.Generator,
+    sizes: Sequence[float] = SIZES,
+    objective: Objective = DISTANCE,
+    warp: Warp = CUBIC,
+    starts: Sequence[Start] = STARTS,
+    kept: int = KEPT,
+    steps: int = STEPS,
+) -> Curve:
+    r"""t -> max ||Phi(L_tau x) - Phi(x)|| over C(t a, t b), from below and non-decreasing.
+
+    The smallest size is searched from all starts, each later one from the field found before (as it is, and enlarged)
+    and two saturated fields. Since sets grow with t and no ascent falls, the curve is monotone by construction.
+
+    Args:
+        representation: as in ``worst_case``, likewise the others that are not named here.
+        images: x, ``(B, C, *size)``.
+        displacement_norm: a at size 1.
+        jacobian_norm: b at size 1.
+        generator: of the starts.
+        sizes: t > 0, increasing.
+        objective: what is made large.
+        warp: L_tau.
+        starts: at the smallest size.
+        kept: of the starts, at the smallest size.
+        steps: of every start, at most.
+
+    Raises:
+        ValueError: if the sizes do not increase, or as in ``worst_case``.
+    """
+    t = torch.as_tensor(sizes, dtype=torch.float64)
+    if (
+        t.ndim != 1
+        or not len(t)
+        or not bool(torch.isfinite(t).all())
+        or float(t[0]) <= 0
+        or bool((t.diff() <= 0).any())
+    ):
+        raise ValueError(f"sizes must be positive and increasing, got {tuple(sizes)}; use (0.25, 0.5, 1.0)")
+    images = check_images_of_search(images)
+    a, b = (
+        check_norm("displacement_norm", displacement_norm, images),
+        check_norm("jacobian_norm", jacobian_norm, images),
+    )
+    found: list[Found] = []
+    for k, size in enumerate(t.tolist()):
+        own = starts if not found else warm(found[-1].field, size / float(t[k - 1]))
+        found.append(
+            worst_case(
+                representation,
+                images,
+                displacement_norm=size * a,
+                jacobian_norm=size * b,
+                generator=generator,
+                objective=objective,
+                warp=warp,
+                starts=own,
+                kept=kept,
+                steps=steps,
+            )
+        )
+    return Curve(t, tuple(found))
+
+
+def warm(field: Deformation, ratio: float | Tensor) -> tuple[Start, ...]:
+    """Starts from what was found in sets of another size.
+
+    Args:
+        field: found, batch shape ``(B,)``.
+        ratio: new size over old size, a number or ``(B,)``.
+    """
+    return (Given(field), Given(field.scaled(ratio)), Saturated(2))

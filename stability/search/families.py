@@ -1,0 +1,126 @@
+r"""Families of fields among which is searched: Fourier series, B-splines, and what constraints leave of them."""
+
+import abc
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stability.deformations.lattice import check_lattice
+from stability.deformations.modes import check_cutoff
+from stability.search.basis import Basis, FourierBasis, HatBasis, SplineBasis
+from stability.search.constraints import Constraint
+from stability.search.piecewise import PiecewiseLinearSpace
+from stability.search.space import Space
+from stability.search.subspace import LARGEST, RANK, SubspaceSpace
+
+
+class Fields(abc.ABC):
+    """A family of fields."""
+
+    @abc.abstractmethod
+    def space(
+        self, size: tuple[int, ...], displacement_norm: Tensor, jacobian_norm: Tensor, constraints: Sequence[Constraint]
+    ) -> Space:
+        """The sets C(a, b) of n fields of the family that fulfil the constraints.
+
+        Raises:
+            ValueError: if nothing but 0 does, or too much.
+        """
+
+
+@dataclass(frozen=True)
+class PiecewiseLinear(Fields):
+    """Fields that are linear on two triangles a cell: both norms are exact, and many triangles can meet them at once.
+
+    Mollifying raises neither norm, so that their supremum is that over all smooth fields, up to the lattice.
+
+    Args:
+        lattice: nodes per axis in the order of the size, or on the shorter side; None: one per pixel. With constraints
+            at most about 700 nodes.
+    """
+
+    lattice: int | Sequence[int] | None = None
+
+    def space(
+        self,
+        size: tuple[int, ...],
+        displacement_norm: Tensor,
+        jacobian_norm: Tensor,
+        constraints: Sequence[Constraint] = (),
+    ) -> Space:
+        """Without constraints the fast linear step."""
+        lattice = check_lattice(size if self.lattice is None else self.lattice, size)
+        if not constraints:
+            return PiecewiseLinearSpace(size, lattice, displacement_norm, jacobian_norm)
+        return _left(HatBasis(size, lattice, displacement_norm.device), displacement_norm, jacobian_norm, constraints)
+
+
+@dataclass(frozen=True)
+class Spline(Fields):
+    """Cubic B-splines on a lattice of control points, twice differentiable; norms certified by convex hulls.
+
+    Args:
+        lattice: control points per axis in the order of the size, or on the shorter side.
+    """
+
+    lattice: int | Sequence[int] = 8
+
+    def space(
+        self,
+        size: tuple[int, ...],
+        displacement_norm: Tensor,
+        jacobian_norm: Tensor,
+        constraints: Sequence[Constraint] = (),
+    ) -> Space:
+        """Norms are looked at three times as densely as the lattice, then certified."""
+        basis = SplineBasis(size, check_lattice(self.lattice, size), displacement_norm.device)
+        return _left(basis, displacement_norm, jacobian_norm, constraints)
+
+
+@dataclass(frozen=True)
+class Fourier(Fields):
+    """Band-limited fields with a constant; norms certified by Bernstein's inequality.
+
+    Args:
+        cutoff: radius of the disc of frequencies in cycles per shorter side.
+    """
+
+    cutoff: float = 3
+
+    def space(
+        self,
+        size: tuple[int, ...],
+        displacement_norm: Tensor,
+        jacobian_norm: Tensor,
+        constraints: Sequence[Constraint] = (),
+    ) -> Space:
+        """Norms are looked at 8 times per shortest wavelength, then certified."""
+        basis = FourierBasis(size, check_cutoff(self.cutoff, size), displacement_norm.device)
+        return _left(basis, displacement_norm, jacobian_norm, constraints)
+
+
+def _left(basis: Basis, a: Tensor, b: Tensor, constraints: Sequence[Constraint]) -> SubspaceSpace:
+    """What the constraints leave."""
+    total = basis.count * basis.d
+    if total > LARGEST:
+        raise ValueError(
+            f"a family with dense matrices must have at most {LARGEST} dimensions, got {total}; use a coarser lattice, "
+            "for example PiecewiseLinear(lattice=16), or a lower cutoff"
+        )
+    null = torch.eye(total, dtype=torch.float64, device=a.device)
+    if constraints:
+        for one in constraints:
+            if not isinstance(one, Constraint):
+                raise ValueError(f"constraints must be like TranslationFree(), got {one!r}; use TranslationFree()")
+        equations = torch.cat([one.equations(basis) for one in constraints])
+        values, vectors = torch.linalg.eigh(equations.T @ equations)
+        null = vectors[:, values <= RANK * values[-1].clamp_min(1e-300)]
+    if not null.shape[1]:
+        names = " and ".join(type(one).__name__ for one in constraints)
+        raise ValueError(
+            f"fields must be able to fulfil {names}, got {type(basis).__name__}, of which nothing is left; use Fourier "
+            "for DivergenceFree, or a finer lattice"
+        )
+    return SubspaceSpace(basis, null, a, b)

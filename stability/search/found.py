@@ -1,0 +1,94 @@
+r"""``Found``: what a search found, for every image: a lower bound of the supremum, and how much to trust it."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from stability.deformations.base import Deformation
+from stability.search.objectives import Objective
+
+MEANING = "lower bound of the supremum"
+
+
+@dataclass(frozen=True, repr=False)
+class Found:
+    """The best field of every image and its objective, which the supremum over C(a, b) is at least.
+
+    Args:
+        field: batch shape ``(B,)``.
+        largest_found: the objective at the field, ``(B,)``, float64.
+        distance: ||Phi(L_tau x) - Phi(x)|| at the field, ``(B,)``.
+        angle: between Phi(L_tau x) and Phi(x) in radians, ``(B,)``: small where the distance is mostly mass.
+        norm_x: ||x||, ``(B,)``.
+        norm_phi: ||Phi(x)||, ``(B,)``.
+        asked_displacement_norm: a in pixels, ``(B,)``.
+        asked_jacobian_norm: b, ``(B,)``.
+        of_starts: the end of every start that was kept, ``(B, S)``.
+        trace: the objective at the start and after every step of every start, ``(T, B, S)``, non-decreasing along T.
+        objective: what was made large.
+        value_evaluations: deformed images whose objective was evaluated without a gradient, all images together.
+        gradient_evaluations: and with one.
+    """
+
+    field: Deformation
+    largest_found: Tensor
+    distance: Tensor
+    angle: Tensor
+    norm_x: Tensor
+    norm_phi: Tensor
+    asked_displacement_norm: Tensor
+    asked_jacobian_norm: Tensor
+    of_starts: Tensor
+    trace: Tensor
+    objective: Objective
+    value_evaluations: int
+    gradient_evaluations: int
+    meaning: str = MEANING
+
+    @property
+    def relative(self) -> Tensor:
+        """distance / ||x||, the unit of the bounds, ``(B,)``."""
+        return self.distance / self.norm_x
+
+    @property
+    def displacement_norm(self) -> Tensor:
+        """sup |tau| of the field found, certified from above, ``(B,)`` in pixels."""
+        return self.field.norms().displacement.upper
+
+    @property
+    def jacobian_norm(self) -> Tensor:
+        """sup ||grad tau||_2 of the field found, certified from above, ``(B,)``."""
+        return self.field.norms().jacobian.upper
+
+    @property
+    def spread(self) -> Tensor:
+        """1 - least / best of the starts that were kept, ``(B,)``: 0 if all agree; NaN if none found more than 0."""
+        best = self.of_starts.amax(1)
+        return torch.where(best > 0, 1 - self.of_starts.amin(1) / best, torch.nan)
+
+    @property
+    def median_spread(self) -> Tensor:
+        """1 - median / best of the starts, ``(B,)``: what a single start misses half of the time."""
+        best = self.of_starts.amax(1)
+        return torch.where(best > 0, 1 - self.of_starts.median(1).values / best, torch.nan)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per image; ``search`` is true and ``meaning`` says what the value is."""
+        columns: dict[str, object] = {"image": range(len(self.norm_x))}
+        for name in (
+            "largest_found", "relative", "distance", "angle", "norm_x", "norm_phi", "displacement_norm",
+            "jacobian_norm", "asked_displacement_norm", "asked_jacobian_norm", "spread", "median_spread",
+        ):  # fmt: skip
+            columns[name] = getattr(self, name).tolist()
+        frame = pd.DataFrame(columns)
+        frame["starts"] = self.of_starts.shape[1]
+        frame["value_evaluations"], frame["gradient_evaluations"] = self.value_evaluations, self.gradient_evaluations
+        frame["objective"], frame["unit"] = type(self.objective).__name__, self.objective.unit
+        frame["search"], frame["meaning"] = True, self.meaning
+        return frame
+
+    def __repr__(self) -> str:
+        shown = ["largest_found", "relative", "angle", "displacement_norm", "jacobian_norm", "spread"]
+        return f"Found, {self.meaning}:\n{self.to_frame()[shown].to_string()}"

@@ -1,0 +1,92 @@
+r"""Frank-Wolfe ascent (generalised power iteration) of many fields at once.
+
+    s = argmax <grad f(tau), s> over C(a, b),    tau <- tau + gamma (s - tau),
+
+with the first gamma of {1, .4, .16, .064} that raises f.
+
+No step size has to be chosen, the sets' norms hold at every iterate since they are convex, and f never falls. Where f
+is convex along the segment, gamma = 1 raises it. A field that no gamma improves, or only by a small share, is done.
+
+References: Frank & Wolfe 1956; Journee, Nesterov, Richtarik & Sepulchre 2010 (generalised power method).
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from stability.search.problem import Problem
+
+GAMMAS = (1.0, 0.4, 0.16, 0.064)
+"""Line search."""
+
+COLD = 120
+"""Iterations of a linear step that starts from nothing."""
+
+PHASES = ((40, 1e-3), (160, 1e-4))
+"""Iterations of the linear step, which starts where the last one ended, and the share of its value that a field must
+gain in a step to go on: first quickly, then with linear steps that are good to about 1 %."""
+
+
+class Ascent(NamedTuple):
+    """The end of an ascent.
+
+    Args:
+        parameters: ``(n, *shape)``.
+        trace: the objective at the start and after every step, ``(T, n)``, non-decreasing; fields that are done wait.
+    """
+
+    parameters: Tensor
+    trace: Tensor
+
+
+def ascend(problem: Problem, parameters: Tensor, steps: int, phases: Sequence[tuple[int, float]] = PHASES) -> Ascent:
+    """Frank-Wolfe from given fields; between two phases fields are enlarged up to the sets' norms where that helps.
+
+    Args:
+        problem: of n rows.
+        parameters: fields of the sets, ``(n, *shape)``.
+        steps: at most, over all phases; each costs one gradient a field.
+        phases: (iterations, gain) of each.
+    """
+    parameters, value = parameters.clone(), problem.values(parameters)
+    left = torch.full((len(value),), steps, device=value.device)  # steps that a field may still take
+    trace = [value.clone()]
+    for number, (iterations, gain) in enumerate(phases):
+        active, state = left.nonzero()[:, 0], None
+        while len(active):
+            part, before = problem[active], value[active]
+            enough = iterations if state is not None else max(iterations, COLD)
+            step = part.space.step(part.gradients(parameters[active])[1], state, enough)
+            parameters[active], value[active] = _searched(part, parameters[active], step.parameters, before)
+            trace.append(value.clone())
+            left[active] -= 1
+            going = (value[active] > before + gain * before.abs()) & (left[active] > 0)
+            active, state = active[going], part.space.state_of(step.state, going.nonzero()[:, 0])
+        if number < len(phases) - 1:
+            _enlarge(problem, parameters, value)
+    return Ascent(parameters, torch.stack(trace))
+
+
+def _enlarge(problem: Problem, parameters: Tensor, value: Tensor) -> None:
+    """Fields on the boundary of their sets where that is better, in place."""
+    larger = problem.space.enlarged(parameters)
+    tried = problem.values(larger)
+    better = tried > value
+    parameters[better], value[better] = larger[better], tried[better]
+
+
+def _searched(problem: Problem, start: Tensor, end: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """The first point of the line search that is better, or the start; and its objective."""
+    found, best = start.clone(), value.clone()
+    left = torch.arange(len(start), device=start.device)
+    for gamma in GAMMAS:
+        candidate = torch.lerp(start[left], end[left], gamma)
+        tried = problem[left].values(candidate)
+        better = tried > value[left]
+        found[left[better]], best[left[better]] = candidate[better], tried[better]
+        left = left[~better]
+        if not len(left):
+            break
+    return found, best

@@ -1,0 +1,242 @@
+r"""``linearised``: the largest slope of the distance at zero over C(a, b), in an interval, and its field."""
+
+import math
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from stability.bounds.rung import Status
+from stability.deformations.checks import check_generator
+from stability.deformations.linear_step import linear_step
+from stability.deformations.piecewise_linear import PiecewiseLinearField
+from stability.representations.base import Representation
+from stability.search.checks import check_images_of_search, check_norm
+from stability.search.compared import compared
+from stability.search.frank_wolfe import COLD
+from stability.search.jacobian import FieldJacobian
+from stability.search.piecewise import PiecewiseLinearSpace
+from stability.search.space import Step
+from stability.search.weights import Weights, largest_eigenvalues, missed
+from stability.warps.base import Warp
+from stability.warps.spline import SplineWarp
+
+STARTS, POWERS, GAIN = 4, 30, 1e-4
+"""Power iterations, their steps at most, and the gain below which all are done."""
+
+WARM, CONVERGED = 80, 800
+"""Iterations of a linear step in them, and of the one whose multipliers are the weights."""
+
+ENOUGH = 1.02
+"""Ratio of the two ends at which the weights are no longer moved."""
+
+MOVES, RATE, EVEN, SLOWER = 32, 0.5, 0.02, 6
+"""Moves of the weights, how far the first goes, the share it makes even, and after how many both are slower."""
+
+TOPS, SHARP = 4, 30.0
+"""Eigenvectors that share in a move, and how much more the top one counts."""
+
+SHORT, LONG = 12, 100
+"""Lanczos steps for each move, and for the certificate."""
+
+FAILURE = 1e-6
+"""Probability with which Lanczos' method misses more than is allowed for."""
+
+CUBIC = SplineWarp()
+
+
+@dataclass(frozen=True, repr=False)
+class Slope:
+    """lower <= sup ||J tau|| over C(a, b) <= upper, J = d Phi(L_tau x) / d tau at 0, for every image.
+
+    For small t the largest distance over C(t a, t b) is t times that slope, up to terms of order t^2.
+
+    Args:
+        field: has the slope ``lower``, batch shape ``(B,)``: the predicted worst field, at the norms a and b.
+        lower: attained, ``(B,)``.
+        upper: ``(B,)``, over fields that are linear on the triangles of the pixel grid.
+        norm_x: ||x||, ``(B,)``.
+        status: of the upper value.
+    """
+
+    field: PiecewiseLinearField
+    lower: Tensor
+    upper: Tensor
+    norm_x: Tensor
+    status: Status = Status.PROBABLE
+
+    @property
+    def width(self) -> Tensor:
+        """upper / lower - 1, ``(B,)``; NaN where nothing moves."""
+        return torch.where(self.lower > 0, self.upper / self.lower - 1, torch.nan)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per image."""
+        names = ("lower", "upper", "width", "norm_x")
+        columns: dict[str, object] = {name: getattr(self, name).tolist() for name in names}
+        frame = pd.DataFrame({"image": range(len(self.lower)), **columns})
+        frame["status"] = str(self.status)
+        return frame
+
+    def __repr__(self) -> str:
+        return f"Slope of the distance at zero:\n{self.to_frame().to_string()}"
+
+
+def linearised(
+    representation: Representation | nn.Module,
+    images: Tensor,
+    *,
+    displacement_norm: float | Tensor,
+    jacobian_norm: float | Tensor,
+    generator: torch.Generator,
+    warp: Warp = CUBIC,
+) -> Slope:
+    r"""sup ||J tau|| over {sup |tau| <= a, sup ||grad tau||_2 <= b}, from both sides, J = d Phi(L_tau x) / d tau at 0.
+
+    From below by tau <- argmax <J^T J tau, s> over C(a, b), which never lowers ||J tau||; from above by the largest
+    eigenvalue of J^T J relative to a quadratic form that is at most 1 on C(a, b) (see ``weights``), which holds except
+    with probability 1e-6. J is never formed.
+
+    Args:
+        representation: with features that have second derivatives.
+        images: x, ``(B, C, *size)``, floating point, none of them 0.
+        displacement_norm: a > 0 in pixels, a number or ``(B,)``.
+        jacobian_norm: b > 0, a number or ``(B,)``.
+        generator: of the starts.
+        warp: L_tau, differentiable at tau = 0 and looking up at pixels: ``SplineWarp``.
+
+    Returns:
+        The interval and the field with the lower value.
+
+    Raises:
+        ValueError: for an exact kernel, images that are 0, norms that are not positive, or NaN.
+        TypeError: if there is no generator.
+
+    Reference: Journee, Nesterov, Richtarik & Sepulchre 2010 (from below); Nesterov 1998 (from above).
+
+    >>> from stability import Architecture, CKN, images
+    >>> x = images.load("fashion", count=2, size=(8, 8))
+    >>> rng = torch.Generator().manual_seed(0)
+    >>> ckn = CKN.fit(Architecture.dyadic(depth=1), x, filters=(8,), generator=rng)
+    >>> slope = linearised(ckn, x[:1], displacement_norm=1.0, jacobian_norm=0.25, generator=rng)
+    >>> bool((slope.lower <= slope.upper).all())
+    True
+    """
+    check_generator(generator)
+    images = check_images_of_search(images)
+    a, b = (
+        check_norm(name, value, images)
+        for name, value in (("displacement_norm", displacement_norm), ("jacobian_norm", jacobian_norm))
+    )
+    fixed, rows = compared(representation, images), []
+    for i, image in enumerate(images):
+        rows.append(
+            _one(FieldJacobian(fixed, image, warp, STARTS), FieldJacobian(fixed, image, warp), a[i], b[i], generator)
+        )
+    fields, lower, upper = zip(*rows, strict=True)
+    return Slope(
+        PiecewiseLinearField(torch.stack(fields), tuple(images.shape[2:])),
+        a.new_tensor(lower),
+        a.new_tensor(upper),
+        images.flatten(1).norm(dim=1),
+    )
+
+
+def _one(
+    several: FieldJacobian, single: FieldJacobian, a: Tensor, b: Tensor, generator: torch.Generator
+) -> tuple[Tensor, float, float]:
+    """Field, lower and upper value of one image."""
+    n, *lattice = several.shape[:-1]
+    space = PiecewiseLinearSpace(tuple(lattice), tuple(lattice), a.expand(n), b.expand(n))
+    field, lower = _climbed(several, space, space.step(space.directions(generator), None, COLD))
+    if lower == 0:
+        return field, 0.0, 0.0 if _silent(single, generator) else math.inf
+    upper, vectors = _upper(single, field, lower, float(a), float(b), generator)
+    # the relaxation's own top eigenvectors, one by one and together, are near the maximiser where it is tight
+    both = vectors[:1] + vectors[1:2] if len(vectors) > 1 else vectors
+    other = vectors[:1] - vectors[1:2] if len(vectors) > 1 else vectors
+    ends = torch.cat([vectors[:2], both, other])[:n]
+    ends = torch.cat([ends, ends[:1].expand(n - len(ends), *ends.shape[1:])])
+    again, value = _climbed(several, space, space.step(several.gram(ends), None, COLD))
+    return (again, value, max(value, upper)) if value > lower else (field, lower, max(lower, upper))
+
+
+def _silent(jacobian: FieldJacobian, generator: torch.Generator) -> bool:
+    """Whether J maps a random field to 0, thus all but surely every field."""
+    probe = torch.randn(jacobian.shape, generator=generator, dtype=torch.float64, device=generator.device)
+    return not bool(jacobian.apply(probe.to(jacobian.device)).any())
+
+
+def _climbed(jacobian: FieldJacobian, space: PiecewiseLinearSpace, step: Step) -> tuple[Tensor, float]:
+    """The best end of generalised power iterations, and its ||J tau||."""
+    best, at = torch.zeros(len(space.a), dtype=torch.float64, device=space.a.device), step.parameters
+    for _ in range(POWERS):
+        rows = jacobian.apply(step.parameters)
+        value = rows.norm(dim=1)
+        if not bool(torch.isfinite(value).all()):
+            raise ValueError(
+                "the derivative of the representation must be finite, got NaN; look for a root, a logarithm or a "
+                "division by 0 in it"
+            )
+        going = bool((value > best * (1 + GAIN)).any())
+        at = torch.where((value > best).reshape(-1, *[1] * (at.ndim - 1)), step.parameters, at)
+        best = torch.maximum(best, value)
+        if not going:
+            break
+        step = space.step(jacobian.adjoint(rows), step.state, WARM)
+    return at[int(best.argmax())], float(best.max())
+
+
+def _upper(
+    jacobian: FieldJacobian, field: Tensor, lower: float, a: float, b: float, generator: torch.Generator
+) -> tuple[float, Tensor]:
+    """The certified value of the best of a sequence of weights, and the top eigenvectors of those."""
+    cells = (1.0,) * field.shape[-1]
+    polished = linear_step(jacobian.gram(field[None]), cells, a, b, iterations=CONVERGED, precision=torch.float64)
+    weights = Weights.of(polished.splitting, cells, a, b)
+    best, chosen, start, tops = math.inf, weights, field, field[None]
+    for move in range(MOVES + 1):
+        values, vectors = _relative_eigenvalues(jacobian, weights, start, SHORT)
+        if float(values[0]) < best:
+            best, chosen, tops = float(values[0]), weights, vectors
+        if best <= (ENOUGH * lower) ** 2:
+            break
+        shares = torch.softmax(SHARP * (values / values[0] - 1), 0)
+        slower = 1 / (1 + move / SLOWER)
+        weights, start = weights.moved(vectors, shares, RATE * slower, EVEN * slower**2), vectors.sum(0)
+    draw = torch.randn(field.shape, generator=generator, dtype=torch.float64, device=generator.device).to(field.device)
+    values, _ = _relative_eigenvalues(jacobian, chosen, draw, LONG, random=True)
+    if draw.numel() <= LONG:
+        return math.sqrt(float(values[0])), tops  # Lanczos' method has ended
+    loss = missed(LONG, draw.numel(), FAILURE)
+    return math.sqrt(float(values[0]) / (1 - loss)), tops
+
+
+def _relative_eigenvalues(
+    jacobian: FieldJacobian, weights: Weights, start: Tensor, steps: int, random: bool = False
+) -> tuple[Tensor, Tensor]:
+    """The largest v^T J^T J v / v^T M v that Lanczos' method sees, ``(m,)``, and v with v^T M v = 1.
+
+    Args:
+        jacobian: J for one field.
+        weights: of M = R R^T.
+        start: v, or R^T v, which is uniformly distributed in direction, if it is random.
+        steps: of Lanczos' method.
+        random: see above.
+    """
+    factor = weights.factor()
+    shape = start.shape
+    d = shape[-1]
+
+    def unfolded(u: Tensor) -> Tensor:
+        """v = R^{-T} u."""
+        return torch.linalg.solve_triangular(factor.T, u.reshape(-1, d), upper=True)
+
+    def operator(u: Tensor) -> Tensor:
+        image = jacobian.gram(unfolded(u).reshape(1, *shape))
+        return torch.linalg.solve_triangular(factor, image.reshape(-1, d), upper=False).flatten()
+
+    first = start.reshape(-1, d) if random else factor.T @ start.reshape(-1, d)
+    values, vectors = largest_eigenvalues(operator, first.flatten(), steps, TOPS)
+    return values, torch.stack([unfolded(vector).reshape(shape) for vector in vectors])

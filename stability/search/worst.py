@@ -1,0 +1,165 @@
+r"""``worst_case``: the field of C(a, b) that moves a representation most, as far as a search finds it."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from stability.deformations.base import Deformation
+from stability.deformations.checks import check_generator
+from stability.representations.base import Representation
+from stability.search.candidates import Candidates, best_of
+from stability.search.checks import check_images_of_search, check_norm
+from stability.search.compared import Compared, compared
+from stability.search.constraints import Constraint
+from stability.search.families import Fields, PiecewiseLinear
+from stability.search.found import Found
+from stability.search.frank_wolfe import PHASES, Ascent, ascend
+from stability.search.objectives import Distance, Objective
+from stability.search.problem import Counts, Problem
+from stability.search.starts import Linearised, Saturated, Start, signed
+from stability.warps.base import Warp
+from stability.warps.spline import SplineWarp
+
+STEPS = 20
+"""Frank-Wolfe steps of a start, at most."""
+
+STARTS = (Saturated(4), Linearised(12))
+KEPT = 8
+SCREENING = 4
+"""Frank-Wolfe steps after which only the best ``KEPT`` starts of an image go on: by then wrong basins show."""
+
+DISTANCE, PIECEWISE_LINEAR, CUBIC = Distance(), PiecewiseLinear(), SplineWarp()
+
+
+def worst_case(
+    representation: Representation | nn.Module,
+    images: Tensor,
+    *,
+    displacement_norm: float | Tensor,
+    jacobian_norm: float | Tensor,
+    generator: torch.Generator,
+    objective: Objective = DISTANCE,
+    fields: Fields | Candidates = PIECEWISE_LINEAR,
+    constraints: Sequence[Constraint] = (),
+    warp: Warp = CUBIC,
+    starts: Sequence[Start] = STARTS,
+    kept: int = KEPT,
+    steps: int = STEPS,
+) -> Found:
+    r"""max ||Phi(L_tau x) - Phi(x)|| over C(a, b) = {sup |tau| <= a, sup ||grad tau||_2 <= b}, from below.
+
+    Frank-Wolfe from several starts, all images and starts at once. Every field on the way is in C(a, b), so that the
+    best one shows what the supremum is at least, and no search can show more: worst found <= supremum <= bound.
+
+    Args:
+        representation: with features (a CKN, a CNN, any torch module) or an exact kernel.
+        images: x, ``(B, C, *size)``, floating point, none of them 0.
+        displacement_norm: a > 0 in pixels, a number or ``(B,)``.
+        jacobian_norm: b > 0, a number or ``(B,)``; from 1 on a field need not be invertible.
+        generator: source of randomness of the starts.
+        objective: what is made large.
+        fields: among which is searched: ``PiecewiseLinear``, ``Spline``, ``Fourier``; or ``Translations`` or
+            ``RigidMotions``, all of which are tried.
+        constraints: that fields must fulfil beside their norms.
+        warp: L_tau, differentiable at tau = 0 (``BilinearWarp`` is not: its derivative there is one-sided).
+        starts: how fields to start from are made, 16 for each image by default.
+        kept: how many starts go on after four steps, the best of each image; all if there are not more.
+        steps: of every start, at most; a start stops when it gains less than 1e-4 of its value.
+
+    Returns:
+        Fields, values and how far the starts agree.
+
+    Raises:
+        ValueError: for images that are 0 or not finite, norms that are not positive, or gradients that are not finite.
+        TypeError: if there is no generator.
+
+    Reference: Frank & Wolfe 1956; Bietti & Mairal 2019 (the supremum that their stability theorem bounds).
+
+    >>> from stability import Architecture, CKN, images
+    >>> x = images.load("fashion", count=2, size=(16, 16))
+    >>> rng = torch.Generator().manual_seed(0)
+    >>> ckn = CKN.fit(Architecture.dyadic(depth=1), x, filters=(8,), generator=rng)
+    >>> found = worst_case(ckn, x, displacement_norm=1.0, jacobian_norm=0.25, generator=rng, steps=4)
+    >>> bool((found.displacement_norm <= 1.0).all()), bool((found.jacobian_norm <= 0.25).all())
+    (True, True)
+    """
+    check_generator(generator)
+    images = check_images_of_search(images)
+    a, b = (
+        check_norm(name, value, images)
+        for name, value in (("displacement_norm", displacement_norm), ("jacobian_norm", jacobian_norm))
+    )
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise ValueError(f"steps must be an integer of at least 1, got {steps!r}; use 20")
+    if isinstance(kept, bool) or not isinstance(kept, int) or kept < 1:
+        raise ValueError(f"kept must be an integer of at least 1, got {kept!r}; use 8")
+    if not starts:
+        raise ValueError("starts must name at least one way to start, got none; use (Saturated(4), Linearised(12))")
+    for value, kind, name, use in (
+        (objective, Objective, "objective", "Distance()"), (warp, Warp, "warp", "SplineWarp()"),
+        (fields, (Fields, Candidates), "fields", "PiecewiseLinear()"),
+    ):  # fmt: skip
+        if not isinstance(value, kind):
+            raise ValueError(f"{name} must be one like {use}, got {value!r}; use {use}")
+    fixed = compared(representation, images)
+    score, counts, parts = objective.score(fixed, images), Counts(), []
+    if isinstance(fields, Candidates):
+        if constraints:
+            raise ValueError(f"constraints must be left out for {type(fields).__name__}, got {constraints!r}")
+        chosen, values, counts.values = best_of(fields, score, images, warp, a, b)
+        return _found(images, fixed, objective, warp, chosen, values, values[None, :, None], (a, b), counts)
+    indices, size = torch.arange(len(images), device=images.device), tuple(images.shape[2:])
+    for start in starts:
+        owner = indices.repeat_interleave(start.count)
+        problem = Problem(score, images, warp, fields.space(size, a[owner], b[owner], constraints), owner, counts)
+        parts.append(signed(problem, start.draw(problem, generator)).unflatten(0, (len(images), start.count)))
+    parameters = torch.cat(parts, 1)  # (B, S, *shape)
+    count = parameters.shape[1]
+    owner = indices.repeat_interleave(count)
+    problem = Problem(score, images, warp, fields.space(size, a[owner], b[owner], constraints), owner, counts)
+    ascent = Ascent(parameters.flatten(0, 1), problem.values(parameters.flatten(0, 1))[None])
+    if count > kept and steps > SCREENING:
+        ascent = ascend(problem, ascent.parameters, SCREENING, PHASES[:1])
+        best = ascent.trace[-1].unflatten(0, (len(images), count)).topk(kept, dim=1).indices
+        rows = (best + count * indices[:, None]).flatten()
+        problem, ascent = problem[rows], Ascent(ascent.parameters[rows], ascent.trace[:, rows])
+        count, steps = kept, steps - SCREENING
+    last = ascend(problem, ascent.parameters, steps)
+    trace = torch.cat([ascent.trace[:-1], last.trace]).unflatten(1, (len(images), count))
+    values, at = trace[-1].max(1)
+    rows = indices * count + at
+    field = problem[rows].space.field(last.parameters[rows])
+    return _found(images, fixed, objective, warp, field, values, trace, (a, b), counts)
+
+
+def _found(
+    images: Tensor,
+    fixed: Compared,
+    objective: Objective,
+    warp: Warp,
+    field: Deformation,
+    values: Tensor,
+    trace: Tensor,
+    asked: tuple[Tensor, Tensor],
+    counts: Counts,
+) -> Found:
+    """The best fields with what else is measured at them."""
+    with torch.no_grad():
+        deformed, owner = warp(images, field), torch.arange(len(images), device=images.device)
+        distance, angle = (measure(deformed, owner) for measure in (fixed.distance, fixed.angle))
+    return Found(
+        field=field,
+        largest_found=values,
+        distance=distance,
+        angle=angle,
+        norm_x=images.flatten(1).norm(dim=1),
+        norm_phi=fixed.norm,
+        asked_displacement_norm=asked[0],
+        asked_jacobian_norm=asked[1],
+        of_starts=trace[-1],
+        trace=trace,
+        objective=objective,
+        value_evaluations=counts.values,
+        gradient_evaluations=counts.gradients,
+    )

@@ -1,0 +1,158 @@
+"""The slope at zero: J and its adjoint, quadratic forms at most 1 on C(a, b), and both ends of the interval."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import stability as st
+from stability.deformations.linear_step import linear_step
+from stability.deformations.piecewise_linear import PiecewiseLinearField
+from stability.search.compared import compared
+from stability.search.jacobian import FieldJacobian
+from stability.search.slope import linearised
+from stability.search.starts import Linearised
+from stability.search.weights import Weights, largest_eigenvalues, missed
+from stability.search.worst import worst_case
+
+SIZE = (8, 8)
+
+
+def photographs(count=1, size=SIZE):
+    return st.images.load("fashion", count=count, size=size)
+
+
+def network(generator, x):
+    return st.CKN.fit(st.Architecture.dyadic(depth=1), x, filters=(8,), generator=generator)
+
+
+class Identity(nn.Module):
+    def forward(self, x):
+        return x
+
+
+def noise(generator, *shape):
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def test_the_jacobian_is_the_slope_of_the_features_and_its_adjoint_is_exact(generator):
+    x = photographs()
+    ckn = network(generator, x)
+    jacobian = FieldJacobian(compared(ckn, x), x[0], st.SplineWarp(), 2)
+    tau = noise(generator, 2, *SIZE, 2)
+    slope = jacobian.apply(tau)
+    h = 1e-4
+    field = PiecewiseLinearField(tau, SIZE)
+    ends = [ckn.vectors(st.SplineWarp()(x.expand(2, -1, -1, -1), t * field)) for t in (h, -h)]
+    assert torch.allclose(slope, (ends[0] - ends[1]) / (2 * h), rtol=1e-4, atol=1e-6)
+    w = noise(generator, *slope.shape)
+    assert torch.allclose((slope * w).sum(), (tau * jacobian.adjoint(w)).sum(), rtol=1e-10)
+    assert torch.allclose(jacobian.gram(tau), jacobian.adjoint(slope), rtol=1e-12)
+
+
+@pytest.mark.parametrize("lattice", [(6, 7), (9,)], ids=str)
+def test_the_quadratic_form_is_at_most_one_on_the_two_balls(lattice, generator):
+    d, a, b, cells = len(lattice), 1.5, 0.4, (1.0,) * len(lattice)
+    root = noise(generator, d, d, d, *lattice)
+    triangles = torch.einsum("ijt...,kjt...->ikt...", root, root)
+    weights = Weights(noise(generator, *lattice).abs(), triangles, cells, a, b, 0.1)
+    factor = weights.factor()
+    fields = linear_step(noise(generator, 20, *lattice, d), cells, a, b).values
+    form = (factor.T @ fields.reshape(20, -1, d)).square().sum((1, 2))
+    assert bool((form <= 1 + 1e-12).all())
+    assert bool((form > 0.05).all())
+    # by its definition
+    gradients = st.deformations.triangulation.gradients(fields, cells)
+    own = torch.einsum("n...ij,jk...,n...ik->n", gradients, _behind(weights.triangles, d), gradients)
+    expected = (weights.nodes * fields.square().sum(-1)).flatten(1).sum(1) / a**2 + own / b**2
+    assert torch.allclose(form, expected, rtol=1e-10)
+    total = weights.nodes.sum() + weights.triangles.diagonal(dim1=0, dim2=1).sum()
+    assert total.item() == pytest.approx(1.0)
+
+
+def _behind(triangles, d):
+    """(d, d, simplices, *lattice) to (d, d, *lattice, simplices)."""
+    return triangles.movedim(2, -1)
+
+
+def test_moved_weights_stay_weights(generator):
+    weights = Weights(noise(generator, 6, 6).abs(), torch.eye(2).double().reshape(2, 2, 1, 1, 1).expand(2, 2, 2, 6, 6),
+                      (1.0, 1.0), 1.0, 0.3)  # fmt: skip
+    fields = noise(generator, 3, 6, 6, 2)
+    shares = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
+    factor = weights.factor()
+    sizes = (factor.T @ fields.reshape(3, -1, 2)).square().sum((1, 2)).sqrt()
+    moved = weights.moved(fields / sizes.reshape(3, 1, 1, 1), shares, 0.5, 0.0)
+    assert bool((moved.nodes >= 0).all())
+    assert bool((torch.linalg.eigvalsh(moved.triangles.movedim((0, 1), (-2, -1))) >= -1e-12).all())
+    assert (moved.nodes.sum() + moved.triangles.diagonal(dim1=0, dim2=1).sum()).item() == pytest.approx(1.0)
+
+
+def test_lanczos_finds_the_largest_eigenvalues(generator):
+    matrix = noise(generator, 30, 30)
+    matrix = matrix @ matrix.T
+    values, vectors = largest_eigenvalues(lambda v: matrix @ v, noise(generator, 30), 30, 3)
+    expected = torch.linalg.eigvalsh(matrix).flip(0)[:3]
+    assert torch.allclose(values, expected, rtol=1e-8)
+    assert torch.allclose(matrix @ vectors.T, vectors.T * values, atol=1e-6 * float(values[0]))
+    short, _ = largest_eigenvalues(lambda v: matrix @ v, noise(generator, 30), 8, 1)
+    assert float(short[0]) <= float(values[0]) * (1 + 1e-12)
+    assert missed(50, 30, 1e-6) > missed(100, 30, 1e-6) > 0
+
+
+def test_without_a_gradient_constraint_the_slope_is_known(generator):
+    x = photographs()
+    slope = linearised(Identity(), x, displacement_norm=0.5, jacobian_norm=100.0, generator=generator)
+    jacobian = FieldJacobian(compared(Identity().double(), x), x[0], st.SplineWarp(), 2)
+    units = torch.eye(2, dtype=torch.float64).reshape(2, 1, 1, 2).expand(2, *SIZE, 2)
+    expected = 0.5 * jacobian.apply(units.contiguous()).norm().item()
+    assert slope.lower.item() == pytest.approx(expected, rel=1e-3)
+    assert expected * (1 - 1e-6) <= slope.upper.item() <= 1.02 * expected
+
+
+def test_both_ends_hold_and_are_near(generator):
+    a, b = 1.0, 0.25
+    x = photographs()
+    ckn = network(generator, x)
+    slope = linearised(ckn, x, displacement_norm=a, jacobian_norm=b, generator=generator)
+    assert bool((slope.field.norms().displacement.upper <= a).all())
+    assert bool((slope.field.norms().jacobian.upper <= b).all())
+    assert bool((slope.lower <= slope.upper).all())
+    assert bool((slope.width < 0.2).all())
+    jacobian = FieldJacobian(compared(ckn, x), x[0], st.SplineWarp(), 30)
+    others = PiecewiseLinearField.saturated(
+        SIZE, displacement_norm=a, jacobian_norm=b, batch_shape=(30,), generator=generator
+    )
+    reached = jacobian.apply(others.values).norm(dim=1)
+    assert bool((reached <= slope.lower * (1 + 1e-3)).all())
+    small = 1 / 32 / a
+    settings = {"starts": (Linearised(2),), "steps": 6, "generator": generator}
+    found = worst_case(ckn, x, displacement_norm=small * a, jacobian_norm=small * b, **settings)
+    assert found.largest_found.item() == pytest.approx(small * slope.lower.item(), rel=0.05)
+
+
+def test_an_invariant_representation_has_slope_zero(generator):
+    class Blind(nn.Module):
+        def forward(self, x):
+            return 0.0 * x.flatten(1) ** 2 + 1.0
+
+    slope = linearised(Blind(), photographs(), displacement_norm=1.0, jacobian_norm=0.5, generator=generator)
+    assert slope.lower.item() == slope.upper.item() == 0
+    assert math.isnan(slope.width.item())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"representation": st.GramCKN(st.Architecture.dyadic(depth=1))}, "must have features"),
+        ({"images": 0 * photographs()}, "must not be 0"),
+        ({"displacement_norm": -1.0}, "displacement_norm"),
+        ({"warp": st.BandLimitedWarp(2)}, "warp must"),
+    ],
+)
+def test_wrong_input_is_told(change, message, generator):
+    given = {"representation": Identity(), "images": photographs(), "displacement_norm": 1.0, "jacobian_norm": 0.5}
+    given |= {"generator": generator, **change}
+    with pytest.raises(ValueError, match=message):
+        linearised(given.pop("representation"), given.pop("images"), **given)

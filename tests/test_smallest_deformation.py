@@ -1,0 +1,130 @@
+"""The largest objective versus size, and the smallest size at which a target is reached."""
+
+import pytest
+import torch
+from torch import nn
+
+import stability as st
+from stability.search.curve import worst_case_curve
+from stability.search.objectives import Angle, Margin
+from stability.search.smallest import Flip, Level, smallest_deformation
+from stability.search.starts import Saturated
+
+SIZE = (8, 8)
+FEW = {"starts": (Saturated(2),), "steps": 4, "displacement_norm": 1.0, "jacobian_norm": 0.5}
+
+
+def photographs(count=2):
+    return st.images.load("fashion", count=count, size=SIZE)
+
+
+def network(generator, x):
+    return st.CKN.fit(st.Architecture.dyadic(depth=1), x, filters=(8,), generator=generator)
+
+
+class Identity(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one = nn.Parameter(torch.ones((), dtype=torch.float64), requires_grad=False)
+
+    def forward(self, x):
+        return x
+
+
+class Classes(nn.Module):
+    """Three linear functions, none of which is 0 at the image."""
+
+    def __init__(self, generator):
+        super().__init__()
+        weights = torch.randn(3, 64, generator=generator, dtype=torch.float64)
+        self.weights = nn.Parameter(weights, requires_grad=False)
+
+    def forward(self, x):
+        return x.flatten(1) @ self.weights.T
+
+
+def test_the_curve_never_falls_and_its_fields_have_their_sizes(generator):
+    x = photographs()
+    curve = worst_case_curve(network(generator, x), x, generator=generator, sizes=(0.1, 0.5, 0.6, 1.0), **FEW)
+    assert curve.largest_found.shape == (4, 2)
+    assert bool((curve.largest_found.diff(dim=0) >= 0).all())
+    for t, found in zip((0.1, 0.5, 0.6, 1.0), curve.found, strict=True):
+        assert bool((found.displacement_norm <= t).all())
+        assert bool((found.jacobian_norm <= 0.5 * t).all())
+    assert len(curve.to_frame()) == 8
+
+
+def test_a_linear_objective_reaches_its_level_at_the_known_size(generator):
+    # with the tangent of the warp and no constraint on gradients the maximum over C(t a, .) is t a ||grad x||
+    x = photographs()
+    warp = st.TangentPerturbation()
+    units = torch.eye(2, dtype=torch.float64)
+    slopes = torch.stack([warp(x, st.Translation(e, size=SIZE)) - x for e in units])
+    level = 0.3 * slopes.square().sum((0, 2, 3, 4)).sqrt()
+    settings = {**FEW, "jacobian_norm": 100.0, "steps": 12, "sizes": (0.2, 0.6, 1.0)}
+    found = smallest_deformation(Identity(), x, Level(level), generator=generator, warp=warp, **settings)
+    assert torch.allclose(found.size, torch.full((2,), 0.3, dtype=torch.float64), rtol=2e-3)
+    assert bool((found.size >= 0.3 * (1 - 1e-9)).all())
+
+
+def test_the_field_reaches_the_level_at_the_stated_size(generator):
+    x = photographs()
+    ckn = network(generator, x)
+    target = Level(0.1, Angle())
+    found = smallest_deformation(ckn, x, target, generator=generator, sizes=(0.25, 1.0), **FEW)
+    assert bool((found.reached >= 0.1 * (1 - 1e-9)).all())
+    assert bool((found.size <= found.along_ray).all())
+    norms = found.field.norms()
+    assert bool((norms.displacement.upper <= found.displacement_norm * (1 + 1e-9)).all())
+    assert bool((norms.jacobian.upper <= found.jacobian_norm * (1 + 1e-9)).all())
+    assert torch.allclose(found.displacement_norm, found.size)
+    assert "upper value" in repr(found)
+    below = st.SplineWarp()(x, found.field.scaled(0.9))
+    vectors, other = ckn.vectors(x), ckn.vectors(below)
+    cosine = (vectors * other).sum(1) / vectors.norm(dim=1) / other.norm(dim=1)
+    assert bool((torch.acos(cosine) < 0.1).all())
+
+
+def test_a_prediction_flips(generator):
+    x = photographs()
+    network = Classes(generator)
+    label = network(x).argmax(1)
+    found = smallest_deformation(network, x, Flip(nn.Identity(), label), generator=generator, **FEW | BIG)
+    margins = Margin(nn.Identity(), label).margins(
+        _compared(network, x), st.SplineWarp()(x, found.field), torch.arange(2)
+    )
+    assert bool((margins <= 1e-9).all())
+    assert bool((margins > -0.05 * found.level).all())
+
+
+BIG = {"displacement_norm": 3.0, "jacobian_norm": 0.9}
+
+
+def _compared(representation, x):
+    from stability.search.compared import compared
+
+    return compared(representation, x)
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (Level(1e9), "within reach"),
+        (Level(-1.0), "level must be positive"),
+        (Flip(nn.Identity(), 0), "label must be what is predicted"),
+        (0.5, "target must be"),
+    ],
+    ids=["unreachable", "negative", "wrong label", "a number"],
+)
+def test_targets_that_cannot_be_met_are_told(target, message, generator):
+    x = photographs()
+    network = Classes(generator)
+    if isinstance(target, Flip):
+        target = Flip(nn.Identity(), (network(x).argmax(1) + 1) % 3)
+    with pytest.raises(ValueError, match=message):
+        smallest_deformation(network, x, target, generator=generator, sizes=(1.0,), **FEW)
+
+
+def test_sizes_must_increase(generator):
+    with pytest.raises(ValueError, match="sizes must"):
+        worst_case_curve(Identity(), photographs(), generator=generator, sizes=(1.0, 0.5), **FEW)
