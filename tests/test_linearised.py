@@ -111,6 +111,7 @@ def test_without_a_gradient_constraint_the_slope_is_known(generator):
     assert expected * (1 - 1e-6) <= slope.upper.item() <= 1.02 * expected
 
 
+@pytest.mark.slow
 def test_both_ends_hold_and_are_near(generator):
     a, b = 1.0, 0.25
     x = photographs()

@@ -51,6 +51,7 @@ def test_bases_are_those_of_their_fields(size, generator):
         assert torch.allclose(torch.einsum("pmj,nmi->npij", basis.slopes(u), c), field.jacobian(u), atol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fields", [Fourier(2), Spline(6), PiecewiseLinear(8)], ids=lambda one: type(one).__name__)
 def test_every_family_is_searched_and_its_norms_are_certified(fields, generator):
     x = st.images.load("fashion", count=2, size=SIZE)

@@ -54,6 +54,7 @@ def test_the_curve_never_falls_and_its_fields_have_their_sizes(generator):
     assert len(curve.to_frame()) == 8
 
 
+@pytest.mark.slow
 def test_a_linear_objective_reaches_its_level_at_the_known_size(generator):
     # with the tangent of the warp and no constraint on gradients the maximum over C(t a, .) is t a ||grad x||
     x = photographs()
@@ -85,6 +86,7 @@ def test_the_field_reaches_the_level_at_the_stated_size(generator):
     assert bool((torch.acos(cosine) < 0.1).all())
 
 
+@pytest.mark.slow
 def test_a_prediction_flips(generator):
     x = photographs()
     network = Classes(generator)

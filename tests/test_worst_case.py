@@ -82,6 +82,7 @@ def test_the_field_meets_both_norms_and_has_the_value(a, b, generator):
     assert bool((found.largest_found == found.of_starts.amax(1)).all())
 
 
+@pytest.mark.slow
 def test_it_beats_random_fields(generator):
     x = photographs()
     ckn = network(generator, x)
@@ -113,6 +114,7 @@ def test_without_a_gradient_constraint_every_pixel_goes_along_the_image_gradient
     assert found.largest_found.item() == pytest.approx(expected.item(), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_one_functional_has_the_linear_step_as_its_worst_field(generator):
     x = photographs(1)
     c = st.images.load("fashion", count=2, size=SIZE)[1]
@@ -173,6 +175,7 @@ def check_gradients(at, generator):
     assert bool((slope.abs() > 1e-6).all())
 
 
+@pytest.mark.slow
 def test_a_coarser_lattice_gives_less_and_meets_its_norms(generator):
     x = photographs(1)
     ckn = network(generator, x)
