@@ -85,8 +85,8 @@ def test_wrong_architectures_are_told(make, message):
 ORDER = [
     "files", "names", "boundaries", "kernels", "activations", "front_ends", "plugins", "plain_data", "architecture",
     "grid", "workers", "images", "deformations", "operators", "warps", "augmentation", "representations", "bounds",
-    "certificates", "operator_norms", "rkhs", "recovery", "allowances", "ladders", "training", "sweeps", "quickstart", "plots",
-    "report", "cli",
+    "certificates", "operator_norms", "rkhs", "recovery", "allowances", "ladders", "training", "sweeps", "quickstart",
+    "plots", "report", "cli",
 ]  # fmt: skip
 PURE = [
     "files", "names", "boundaries", "kernels", "activations", "front_ends", "plugins", "plain_data", "architecture",

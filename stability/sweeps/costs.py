@@ -10,6 +10,7 @@ from stability.architecture import Architecture
 from stability.sweeps.models import (
     CKNSpec,
     CNNSpec,
+    ConvexifiedSpec,
     GramSpec,
     LeNetSpec,
     LinearSpec,
@@ -75,6 +76,8 @@ def fit_cost(chosen: RepresentationSpec, architecture: Architecture, spec: Sweep
     one = distance_cost(chosen, architecture, spec.model_copy(update={"refinement": False}))
     if isinstance(chosen, CKNSpec):
         return chosen.images * one * K_MEANS
+    if isinstance(chosen, ConvexifiedSpec):
+        return (chosen.images or available) * one * K_MEANS
     if isinstance(chosen, CNNSpec | LeNetSpec) and chosen.training is not None:
         return chosen.training.epochs * (chosen.training.images or available) * one * BACKWARD
     return 0.0

@@ -87,6 +87,28 @@ class RandomFeaturesSpec(_Named):
             random_map(layer.kernel)
 
 
+class ConvexifiedSpec(_Named):
+    """``ConvexifiedCNN.fit`` on a CKN of one layer, learnt from labelled images of the same set.
+
+    Args:
+        filters: number of anchors of the layer, ``(m,)``.
+        radius: of the nuclear-norm ball.
+        images: how many images of the set are learnt from, the LAST ones; None: all but the measured ones.
+        seed: of the generator that draws patches and starts k-means.
+    """
+
+    kind: Literal["convexified"] = "convexified"
+    filters: Counts
+    radius: Positive = 1.0
+    images: Annotated[int, Field(ge=1)] | None = None
+    seed: Seed = 0
+
+    def check(self, architecture: Architecture) -> None:
+        """Raise ``ValueError`` for an architecture of several layers."""
+        if architecture.depth != 1:
+            raise ValueError(f"a convexified network must have one layer, got {architecture.depth}; leave it out")
+
+
 class TrainingSpec(Spec):
     """``training.train``: Adam on labelled images of the same set, before anything is measured.
 
@@ -175,7 +197,7 @@ class ModuleSpec(_Named):
         return self.name or self.class_path.rpartition(".")[2]
 
 
-KINDS = ("gram", "ntk", "linear", "ckn", "random_features", "cnn", "lenet", "module")
+KINDS = ("gram", "ntk", "linear", "ckn", "random_features", "convexified", "cnn", "lenet", "module")
 MODULES = ("lenet", "module")
 """Kinds without an architecture of the theory: ordinary networks on ordinary pictures."""
 _SETTINGS = tuple(name for name in ModuleSpec.model_fields if name not in ("kind", *plugins.CLASS_KEYS))
@@ -188,7 +210,15 @@ def _own(data: Any) -> Any:
 
 RepresentationSpec = Annotated[
     Annotated[
-        GramSpec | NTKSpec | LinearSpec | CKNSpec | RandomFeaturesSpec | CNNSpec | LeNetSpec | ModuleSpec,
+        GramSpec
+        | NTKSpec
+        | LinearSpec
+        | CKNSpec
+        | RandomFeaturesSpec
+        | ConvexifiedSpec
+        | CNNSpec
+        | LeNetSpec
+        | ModuleSpec,
         Field(discriminator="kind"),
     ],
     BeforeValidator(_own),
@@ -197,6 +227,6 @@ RepresentationSpec = Annotated[
 
 def counts(chosen: Any) -> tuple[int, ...] | None:
     """Anchors or channels of every layer of a finite network with an architecture; None for other kinds."""
-    if isinstance(chosen, CKNSpec):
+    if isinstance(chosen, CKNSpec | ConvexifiedSpec):
         return chosen.filters
     return chosen.widths if isinstance(chosen, CNNSpec | RandomFeaturesSpec) else None

@@ -42,6 +42,7 @@ from stability.sweeps.models import (
     MODULES,
     CKNSpec,
     CNNSpec,
+    ConvexifiedSpec,
     GramSpec,
     LeNetSpec,
     LinearSpec,
@@ -68,10 +69,10 @@ from stability.sweeps.parts import (
 
 __all__ = [
     "AffineSpec", "BandLimitedWarpSpec", "BilinearWarpSpec", "BumpSpec", "CKNSpec", "CNNSpec", "CompactSpec",
-    "DivergenceFreeSpec", "FlowSpec", "FourierSpec", "GaussianSpec", "GradientSpec", "GramSpec", "ImagesSpec",
-    "IndexWarpSpec", "LeNetSpec", "LinearSpec", "LocalAffineSpec", "MaxEntropySpec", "MixedSpec", "ModuleSpec",
-    "NTKSpec", "PiecewiseLinearSpec", "RandomFeaturesSpec", "SaturatedSpec", "SplineFieldSpec", "SplineWarpSpec",
-    "SweepSpec", "TangentSpec", "ThinPlateSpec", "TrainingSpec", "TranslationSpec",
+    "ConvexifiedSpec", "DivergenceFreeSpec", "FlowSpec", "FourierSpec", "GaussianSpec", "GradientSpec", "GramSpec",
+    "ImagesSpec", "IndexWarpSpec", "LeNetSpec", "LinearSpec", "LocalAffineSpec", "MaxEntropySpec", "MixedSpec",
+    "ModuleSpec", "NTKSpec", "PiecewiseLinearSpec", "RandomFeaturesSpec", "SaturatedSpec", "SplineFieldSpec",
+    "SplineWarpSpec", "SweepSpec", "TangentSpec", "ThinPlateSpec", "TrainingSpec", "TranslationSpec",
 ]  # fmt: skip
 
 RUNGS = ("closed_form", "trivial")
@@ -213,12 +214,12 @@ class SweepSpec(Spec):
             for chosen in self.representations:
                 given = counts(chosen)
                 if given is not None and len(given) != architecture.depth:
-                    name = "filters" if isinstance(chosen, CKNSpec) else "widths"
+                    name = "filters" if isinstance(chosen, CKNSpec | ConvexifiedSpec) else "widths"
                     raise ValueError(
                         f"{name} must have one number per layer ({architecture.depth}), got {given}; use for example "
                         f"{(64, 128, 256)[: architecture.depth]}"
                     )
-                if isinstance(chosen, RandomFeaturesSpec):
+                if isinstance(chosen, RandomFeaturesSpec | ConvexifiedSpec):
                     chosen.check(architecture)
         labels = [
             repr((chosen.label, counts(chosen) if isinstance(chosen, CKNSpec | RandomFeaturesSpec) else None))
