@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-_MODULES = ("grid", "images", "kernels", "activations", "front_ends", "bounds", "training")
+_MODULES = ("grid", "images", "kernels", "activations", "front_ends", "anchors", "bounds", "training")
 _EXPORTS = {
     # deformations
     "Deformation": "stability.deformations.base",
@@ -69,6 +69,8 @@ _EXPORTS = {
     "GramNTK": "stability.representations.ntk",
     "LinearGram": "stability.representations.linear",
     "CKN": "stability.representations.ckn",
+    "ConvolutionalForm": "stability.representations.convolutional_form",
+    "subspaces": "stability.representations.subspaces",
     "ConvexifiedCNN": "stability.representations.convexified",
     "RandomFeatures": "stability.representations.random_features",
     "cnn": "stability.representations.cnn",
@@ -76,6 +78,7 @@ _EXPORTS = {
     "LeNet": "stability.representations.lenet",
     "ModuleRepresentation": "stability.representations.module",
     "kernel_matrix": "stability.representations.matrix",
+    "CKNTransformer": "stability.estimators",
     # bounds
     "closed_form": "stability.bounds.closed_form",
     "ladder": "stability.ladders",
@@ -153,6 +156,7 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from stability import activations as activations
+    from stability import anchors as anchors
     from stability import bounds as bounds
     from stability import front_ends as front_ends
     from stability import grid as grid
@@ -199,6 +203,7 @@ if TYPE_CHECKING:
     from stability.deformations.stack import stack as stack
     from stability.deformations.thin_plate import ThinPlateField as ThinPlateField
     from stability.deformations.translation import Translation as Translation
+    from stability.estimators import CKNTransformer as CKNTransformer
     from stability.ladders import Ladder as Ladder
     from stability.ladders import ladder as ladder
     from stability.operator_norms.norms import OperatorNorms as OperatorNorms
@@ -211,6 +216,7 @@ if TYPE_CHECKING:
     from stability.representations.cnn import CNN as CNN
     from stability.representations.cnn import cnn as cnn
     from stability.representations.convexified import ConvexifiedCNN as ConvexifiedCNN
+    from stability.representations.convolutional_form import ConvolutionalForm as ConvolutionalForm
     from stability.representations.explicit import ExplicitRepresentation as ExplicitRepresentation
     from stability.representations.gram import GramCKN as GramCKN
     from stability.representations.lenet import LeNet as LeNet
@@ -219,6 +225,7 @@ if TYPE_CHECKING:
     from stability.representations.module import ModuleRepresentation as ModuleRepresentation
     from stability.representations.ntk import GramNTK as GramNTK
     from stability.representations.random_features import RandomFeatures as RandomFeatures
+    from stability.representations.subspaces import subspaces as subspaces
     from stability.rkhs.methods import KernelRidge as KernelRidge
     from stability.rkhs.methods import SupportVectorMachine as SupportVectorMachine
     from stability.rkhs.predictor import Predictor as Predictor

@@ -7,6 +7,8 @@ import sys
 
 import pandas as pd
 import pytest
+import torch
+from safetensors.torch import load_file
 
 import stability as st
 from stability import cli, quickstart
@@ -129,6 +131,16 @@ def test_bound_prints_tables(capsys):
         ("train -o net.safetensors --test-share 1", "test-share"),
         ("train -o net.safetensors --epochs 0", "epochs"),
         ("train -o net.safetensors --model cnn --widths 4", "widths"),
+        ("train -o net.safetensors --model ckn --widths 4", "filters"),
+        ("train -o net.safetensors --model ckn --anchors kmeans", "did you mean 'k-means'"),
+        ("train -o net.safetensors --model ckn --front-end gradients", "did you mean 'gradient'"),
+        ("train -o net.safetensors --model ckn --kernels gauss", "kernel must be"),
+        ("train -o net.safetensors --model ckn --ridge -1", "ridge must be"),
+        ("train -o net.safetensors --model ckn --head exat", "did you mean 'exact'"),
+        ("train -o net.safetensors --head exact", "StochasticHead"),
+        ("train -o net.safetensors --patience 0", "patience"),
+        ("train -o net.safetensors --patience 2 --validation-share 1", "validation-share"),
+        ("train -o net.safetensors --state nowhere/at/all", "state must be in a folder"),
     ],
 )
 def test_wrong_input_gets_one_line_and_exit_code_2(line, message, capsys, tmp_path, monkeypatch):
@@ -221,7 +233,7 @@ def test_report_plot_and_export_of_a_store(tmp_path, capsys):
     assert not (tmp_path / "g.pdf").exists()
 
 
-@pytest.mark.parametrize("model", ["lenet", "cnn"])
+@pytest.mark.parametrize("model", ["lenet", "cnn", "ckn"])
 def test_trained_weights_stand_in_a_sweep(model, tmp_path, capsys):
     out = str(tmp_path / "net.safetensors")
     train = ["train", "-o", out, "--model", model, "--epochs", "2", "--count", "60", "--size", "16", "16"]
@@ -237,12 +249,26 @@ def test_trained_weights_stand_in_a_sweep(model, tmp_path, capsys):
         "deformations": [{"kind": "compact", "displacement_norm": 1}],
         "fields": 1,
     }
-    for chosen in spec["representations"] if model == "cnn" else ():
-        chosen["widths"] = [4, 8]
+    for chosen in spec["representations"] if model != "lenet" else ():
+        chosen["widths" if model == "cnn" else "filters"] = [4, 8]
     (tmp_path / "spec.json").write_text(json.dumps(spec))
     assert cli.main(["run", str(tmp_path / "spec.json"), "--store", str(tmp_path / "s")]) == 0
     rows = read_rows(tmp_path / "s")
     assert set(rows.representation) == {"trained", "random"}
+
+
+def test_a_ckn_trained_in_two_sittings_is_that_of_one(tmp_path):
+    """With an exact head, early stopping and another choice of anchors."""
+    weights = []
+    for name, sittings in (("one", (3,)), ("two", (1, 3))):
+        for epochs in sittings:
+            out, state = str(tmp_path / f"{name}.safetensors"), str(tmp_path / f"{name}.state")
+            line = ["train", "-o", out, "--model", "ckn", "--state", state, "--epochs", str(epochs), "--count", "60"]
+            line += ["--size", "12", "12", "--widths", "3", "4", "--anchors", "pivoted-cholesky", "--head", "exact"]
+            assert cli.main([*line, "--patience", "5", "--front-end", "mean-removal"]) == 0
+        weights.append(load_file(out))
+    assert set(weights[0]) == {"anchors.0", "anchors.1"}
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 
 FAR = "displacement_norm: [0.01, 1.0], jacobian_norm: 0.4"

@@ -238,3 +238,36 @@ def test_a_finite_network_reports_what_its_anchors_capture():
     expected = ckn.captured_energy(x[:3]).prod(dim=1)
     rows = frame[(frame.filters == "8-16") & (frame.field_seed == 0)]
     assert rows.captured_energy.tolist() == pytest.approx(expected.tolist(), rel=1e-9)
+
+
+def test_ckns_of_every_choice_of_anchors_trained_ones_too_stand_in_a_sweep(tmp_path):
+    """Their rows are those of the network that the same steps make by hand."""
+    spec = st.SweepSpec(
+        images=st.ImagesSpec(name="fashion", count=2, size=(12, 12)),
+        architecture=st.Architecture((st.Layer(3, 2.0, 2), st.Layer(3, 2.0, 1)), 0.5),
+        representations=[
+            {"kind": "ckn", "name": kind, "filters": (4, 5), "anchors": {"kind": kind}}
+            for kind in ("k_means", "random_patches", "pivoted_cholesky")
+        ] + [
+            {"kind": "ckn", "name": "trained", "filters": (4, 5), "ridge": 1e-3,
+             "training": {"epochs": 1, "images": 40}}
+        ],
+        deformations=[st.TranslationSpec(displacement_norm=[1.0], angles=1)],
+        warp=st.BandLimitedWarpSpec(), seed=0,
+    )  # fmt: skip
+    frame = st.sweep(spec)
+    assert frame.groupby("representation").distance.first().nunique() == 4
+    assert (frame.distance_over_input_norm <= frame.bound_closed_form).all()
+    x = st.images.load("fashion", count=200, size=(12, 12))
+    rng = torch.Generator().manual_seed(0)
+    ckn = st.CKN.fit(spec.architecture, x[:32], filters=(4, 5), generator=rng, ridge=1e-3).float().requires_grad_(True)
+    labels = st.images.dataset("fashion").labels
+    st.training.train(
+        ckn, x[-40:], labels[-40:], epochs=1, generator=torch.Generator().manual_seed(0), batch_size=32,
+        learning_rate=1e-3,
+    )  # fmt: skip
+    ckn.requires_grad_(False).double()
+    trained = frame[frame.representation == "trained"]
+    assert trained.norm_phi.iloc[0] == pytest.approx(float(ckn.norm(x[:1])), rel=1e-5)
+    with pytest.raises(ValueError, match="leave one out"):
+        st.CKNSpec(filters=(2,), training=st.TrainingSpec(), checkpoint="net.safetensors")

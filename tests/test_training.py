@@ -158,7 +158,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         file.write_bytes(b"half")
         raise OSError("disk full")
 
-    monkeypatch.setattr(st.training, "save_file", half)
+    monkeypatch.setattr("stability.training.weights.save_file", half)
     with pytest.raises(OSError, match="disk full"):
         save(path, st.LeNet(seed=1), {"seed": 1})
     assert checkpoint_digest(path) == digest

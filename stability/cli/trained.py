@@ -1,30 +1,41 @@
 """``stability train``: a small network on labelled images, and its weights in a file."""
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
 
+from stability.anchors import AnchorChoice, KMeans, Optimised, PivotedCholesky, RandomPatches
 from stability.cli.parser import Command, Parser, given
 from stability.cli.theory import architecture
+from stability.front_ends import FrontEnd, Gradient, MeanRemoval, Whitening
 from stability.names import resolve
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-MODELS = {"lenet": False, "cnn": True}
+MODELS = {"lenet": False, "cnn": True, "ckn": True}
 """Models that can be trained, and whether they have an architecture of the theory."""
+ANCHORS: dict[str, type[AnchorChoice]] = {
+    "k-means": KMeans, "random-patches": RandomPatches, "pivoted-cholesky": PivotedCholesky, "optimised": Optimised,
+}  # fmt: skip
+FRONT_ENDS: dict[str, FrontEnd | None] = {
+    "none": None, "mean-removal": MeanRemoval(), "gradient": Gradient(), "whitening": Whitening()
+}  # fmt: skip
+HEADS = {"stochastic": False, "exact": True}
 
 
 def commands() -> list[Command]:
     """``train``."""
     train = Parser(
-        description="Train a LeNet, or a CNN with an architecture of the theory, and keep its weights for a sweep: "
-        "{kind: lenet, checkpoint: FILE} or {kind: cnn, widths: ..., checkpoint: FILE}."
+        description="Train a LeNet, or a CNN or CKN with an architecture, and keep its weights for a sweep: "
+        "{kind: lenet, checkpoint: FILE}, {kind: cnn, widths: ..., checkpoint: FILE} or {kind: ckn, filters: ..., "
+        "ridge: ..., checkpoint: FILE}."
     )
     train.add_argument("-o", "--out", required=True, help="file.safetensors for the weights")
-    train.add_argument("--model", default="lenet", help="lenet or cnn")
+    train.add_argument("--model", default="lenet", help="lenet, cnn or ckn")
     train.add_argument("--images", default="fashion", help="image set")
     train.add_argument("--root", help="folder with the set's own files (default: the shipped images)")
     train.add_argument("--count", type=int, help="how many images are used, the last ones of the set (default: all)")
@@ -34,13 +45,26 @@ def commands() -> list[Command]:
     train.add_argument("--batch-size", type=int, default=32, help="images per step")
     train.add_argument("--learning-rate", type=float, default=1e-3, help="of Adam")
     train.add_argument("--seed", type=int, default=0, help="of the weights and of the batches")
-    train.add_argument("--widths", type=int, nargs="+", default=[16, 32], help="cnn: channels of every layer")
-    train.add_argument("--patch-sizes", type=int, nargs="+", default=[3, 3], help="cnn: e of every layer")
-    train.add_argument("--pooling-scales", type=float, nargs="+", default=[2.0, 4.0], help="cnn: sigma of every layer")
-    train.add_argument("--subsampling", type=int, nargs="+", help="cnn: stride of every layer")
-    train.add_argument("--antialiasing", type=float, default=1.0, help="cnn: sigma_0")
-    train.add_argument("--boundary", default="periodic", help="cnn: beyond the border, periodic or zero")
+    train.add_argument("--widths", type=int, nargs="+", default=[16, 32], help="cnn, ckn: channels of every layer")
+    train.add_argument("--patch-sizes", type=int, nargs="+", default=[3, 3], help="cnn, ckn: e of every layer")
+    train.add_argument(
+        "--pooling-scales", type=float, nargs="+", default=[2.0, 4.0], help="cnn, ckn: sigma of every layer"
+    )
+    train.add_argument("--subsampling", type=int, nargs="+", help="cnn, ckn: stride of every layer")
+    train.add_argument("--antialiasing", type=float, default=1.0, help="cnn, ckn: sigma_0")
+    train.add_argument("--boundary", default="periodic", help="cnn, ckn: beyond the border, periodic or zero")
     train.add_argument("--smoothing", type=float, help="cnn: c of a smoothed ReLU (default: ReLU)")
+    train.add_argument("--kernels", nargs="+", default=["exponential"], help="ckn: kernel of every layer, or of all")
+    train.add_argument("--front-end", default="none", help=f"cnn, ckn: {', '.join(FRONT_ENDS)}")
+    train.add_argument("--anchors", default="k-means", help=f"ckn: {', '.join(ANCHORS)}")
+    train.add_argument("--ridge", type=float, default=1e-3, help="ckn: added to the anchors' Gram matrix")
+    train.add_argument("--head", default="stochastic", help="cnn, ckn: stochastic, or exact once an epoch")
+    train.add_argument("--penalty", type=float, default=1e-3, help="of an exact head")
+    train.add_argument(
+        "--validation-share", type=float, default=0.2, help="with patience: share of the training images"
+    )
+    train.add_argument("--patience", type=int, help="stop after so many epochs without a better validation accuracy")
+    train.add_argument("--state", help="file from which an interrupted training goes on")
     return [Command("train", "train a small network and keep its weights", train, _train)]
 
 
@@ -67,12 +91,25 @@ def _train(options: Namespace) -> int:
         -count:
     ]
     labels = labels[-count:]
-    network = _network(options, torus)
+    if not 0 < options.validation_share < 1:
+        raise ValueError(f"validation-share must be between 0 and 1, got {options.validation_share:g}; use 0.2")
+    validated = 0 if options.patience is None else math.ceil(options.validation_share * (count - tested))
+    first = tested + validated
+    if first >= count:
+        raise ValueError(
+            f"validation-share must leave an image to learn from, got {options.validation_share:g}; lower it"
+        )
+    exact = resolve("head", options.head, HEADS)
     with one_thread():  # the same weights on every machine
+        network = _network(options, torus, pictures[first:])
         history = training.train(
             network,
-            pictures[tested:],
-            labels[tested:],
+            pictures[first:],
+            labels[first:],
+            head=training.ExactHead(options.penalty) if exact else training.StochasticHead(),
+            validation=(pictures[tested:first], labels[tested:first]) if validated else None,
+            patience=options.patience,
+            state=options.state,
             epochs=options.epochs,
             batch_size=options.batch_size,
             learning_rate=options.learning_rate,
@@ -80,6 +117,8 @@ def _train(options: Namespace) -> int:
             test=(pictures[:tested], labels[:tested]),
             progress=True,
         )
+    if options.model == "ckn":
+        network.double()  # anchors are numbers; sweeps measure in double precision
     training.save(out, network, history.metadata(seed=options.seed, images=options.images) | _words(options, count))
     chance = _most_frequent(labels[:tested])
     print(f"test accuracy {history.test_accuracy[-1]:.1%} of {tested} images (always the same answer: {chance:.1%})")
@@ -87,19 +126,28 @@ def _train(options: Namespace) -> int:
     return 0
 
 
-def _network(options: Namespace, torus: bool) -> "nn.Module":
+def _network(options: Namespace, torus: bool, images: "Tensor") -> "nn.Module":
+    """The network before training; ``images`` are those that it learns from."""
     import torch
 
     from stability.activations import ReLU, SmoothedReLU
+    from stability.representations.ckn import CKN
     from stability.representations.cnn import cnn
     from stability.representations.lenet import LeNet
 
     if not torus:
         return LeNet(size=tuple(options.size), seed=options.seed)
-    chosen = architecture(options.patch_sizes, options.pooling_scales, options.subsampling, ["arc-cosine-1"], options)
+    kernels = ["arc-cosine-1"] if options.model == "cnn" else options.kernels
+    chosen = architecture(options.patch_sizes, options.pooling_scales, options.subsampling, kernels, options)
+    chosen = dataclasses.replace(chosen, front_end=resolve("front-end", options.front_end, FRONT_ENDS))
     chosen.check_size(tuple(options.size))
     activation = ReLU() if options.smoothing is None else SmoothedReLU(options.smoothing)
     rng = torch.Generator().manual_seed(options.seed)
+    if options.model == "ckn":
+        choice = resolve("anchors", options.anchors, ANCHORS)()
+        widths = tuple(options.widths)
+        found = CKN.fit(chosen, images, filters=widths, generator=rng, anchors=choice, ridge=options.ridge)
+        return found.float().requires_grad_(True)
     return cnn(chosen, tuple(options.widths), activation=activation, generator=rng)
 
 

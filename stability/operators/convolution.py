@@ -32,5 +32,7 @@ def filtered(
     before, after = -offsets[0] * dilation, offsets[-1] * dilation
     mode = "circular" if isinstance(boundary, Periodic) else "constant"
     padded = functional.pad(maps, (before, after) * d, mode=mode)
+    if d == 2 and maps.dtype == torch.float32:  # single precision is faster with the channels of a pixel side by side
+        padded = padded.contiguous(memory_format=torch.channels_last)
     convolve = functional.conv1d if d == 1 else functional.conv2d
     return torch.as_tensor(convolve(padded, kernel, dilation=dilation))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from stability.kernels import FromActivation, Kernel
+from stability.operators.inverse_square_root import inverse_square_root
 
 NODES, ROUND_OFF = 2001, 1e-9
 """Cosines at which a user's kernel is looked at, and what it may miss there."""
@@ -72,27 +73,48 @@ def _check_slope(kernel: Kernel, u: Tensor, value: Tensor) -> None:
         )
 
 
-def inverse_root(kernel: Kernel, anchors: Tensor, ridge: float = 0.0) -> Tensor:
-    """(kappa(Z^T Z) + ridge I)^(-1/2), pseudo-inverse, ``(m, m)``, float64, symmetric.
+def inverse_root(kernel: Kernel, anchors: Tensor, ridge: float = 0.0, tolerance: float = RANK_TOLERANCE) -> Tensor:
+    """(kappa(Z^T Z) + ridge I)^(-1/2), pseudo-inverse, ``(m, m)``, float64, symmetric; differentiable in Z.
 
     Args:
         kernel: kappa.
         anchors: ``(m, p)``, unit rows; nearly equal ones are allowed.
         ridge: >= 0, in units of kappa(1) = 1. 0: psi is the orthogonal projection. Above 0 it shrinks directions in
             which the anchors hardly differ, and is still non-expansive: (K + ridge I)^(-1) <= K^(-1).
+        tolerance: directions with lambda + ridge at most this share of the largest eigenvalue are left out.
 
     >>> from stability.kernels import Linear
     >>> inverse_root(Linear(), torch.eye(2, dtype=torch.float64))
     tensor([[1., 0.],
             [0., 1.]], dtype=torch.float64)
     """
+    return inverse_square_root(anchor_gram(kernel, anchors), ridge, tolerance)
+
+
+def anchor_gram(kernel: Kernel, anchors: Tensor) -> Tensor:
+    """kappa(Z^T Z), ``(m, m)``, float64, with an exact diagonal of ones that no gradient passes: anchors stay units.
+
+    >>> from stability.kernels import Linear
+    >>> anchor_gram(Linear(), torch.tensor([[1.0, 0.0], [0.6, 0.8]]))
+    tensor([[1.0000, 0.6000],
+            [0.6000, 1.0000]], dtype=torch.float64)
+    """
     anchors = anchors.to(torch.float64)
-    gram = kernel((anchors @ anchors.T).clamp(-1.0, 1.0))
-    gram.fill_diagonal_(1.0)
-    values, vectors = torch.linalg.eigh(gram)
-    keep = values > RANK_TOLERANCE * values[-1]
-    scaled = vectors[:, keep] / (values[keep] + ridge).sqrt().sqrt()
-    return scaled @ scaled.T
+    own = torch.eye(len(anchors), dtype=torch.bool, device=anchors.device)
+    cosine = (anchors @ anchors.T).masked_fill(own, 0.0)  # kappa'(1) may be infinite
+    return kernel(cosine.clamp(-1.0, 1.0)).masked_fill(own, 1.0)
+
+
+def rank_tolerance(dtype: torch.dtype) -> float:
+    """Share of the largest eigenvalue below which a direction is left out of a map that computes in a dtype.
+
+    An error eps in kappa(Z^T z) becomes eps / sqrt(lambda) in psi: in single precision, eigenvalues as small as double
+    precision allows would return noise as large as the image.
+
+    >>> rank_tolerance(torch.float64)
+    1e-12
+    """
+    return max(RANK_TOLERANCE, torch.finfo(dtype).eps)
 
 
 def kernel_map(kernel: Kernel, anchors: Tensor, root: Tensor, patches: Tensor) -> Tensor:

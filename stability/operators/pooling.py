@@ -69,6 +69,10 @@ def pool(images: Tensor, matrices: Sequence[Tensor]) -> Tensor:
         ``(..., *size')``.
     """
     d = len(matrices)
+    if d == 2 and images.ndim == 4 and not images.is_contiguous() and images.movedim(1, -1).is_contiguous():
+        along = images.movedim(1, -1).flatten(2)  # (B, H, W C): memory is read in its order
+        rows = torch.bmm(matrices[0].expand(len(along), -1, -1), along)
+        return torch.matmul(matrices[1], rows.unflatten(2, (images.shape[3], -1))).movedim(-1, 1)
     images = images @ matrices[-1].T
     return images if d == 1 else torch.matmul(matrices[0], images)
 

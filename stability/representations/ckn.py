@@ -1,5 +1,6 @@
-r"""``CKN``: the finite-dimensional convolutional kernel network of any ``Architecture`` (Nystroem, unsupervised)."""
+r"""``CKN``: the finite-dimensional convolutional kernel network of any ``Architecture`` (Nystroem)."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from functools import partial
@@ -7,38 +8,52 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from stability.architecture import Architecture, Layer
-from stability.boundaries import NetworkBoundary
+from stability.anchors import AnchorChoice, KMeans
+from stability.architecture import Architecture
 from stability.grid import check_images, spatial_size
 from stability.kernels import Kernel
-from stability.operators.kernel_map import check_kernel, inverse_root, kernel_map
+from stability.operators.kernel_convolution import kernel_convolution
+from stability.operators.kernel_map import check_kernel, inverse_root, kernel_map, rank_tolerance
 from stability.operators.patches import extract_patches
 from stability.operators.pooling import sampling_gains
-from stability.operators.spherical_kmeans import spherical_kmeans
 from stability.representations.explicit import BATCH, ExplicitRepresentation
 from stability.representations.maps import low_passed, pooled
+from stability.representations.sampled_patches import sampled_patches
 from stability.representations.stages import ExplicitStages
 
 ROUND_OFF = 1e-12
 """Of |P y|^2: what arithmetic may hide of the energy that a projection loses."""
 TRAINING_PATCHES = 100_000
-"""Patches per layer that k-means sees."""
+"""Patches per layer from which anchors are chosen."""
+ENCODED = 32
+"""Images that pass through the network at a time, without a graph."""
+K_MEANS = KMeans()
 
 
 class CKN(ExplicitRepresentation):
     r"""Phi_n with every kernel map phi replaced by its projection psi on the span of finitely many phi(z_i).
 
     psi(z) = |z| kappa(Z^T Z)^(-1/2) kappa(Z^T z / |z|) is rho-Lipschitz, psi(0) = 0 and |psi(z)| <= |z|, so that the
-    theorem and every bound of ``Architecture`` hold as they stand. What the projection loses is
+    theorem and every bound of ``Architecture`` hold as they stand, whatever the anchors. What the projection loses is
     ``captured_energy``. A single layer's distances never exceed the exact ones; of several layers that is not a
     theorem.
 
+    As a network: a convolution with the filters Z, the pointwise function |z| kappa(. / |z|), Gaussian pooling with
+    its stride, and a 1 x 1 convolution kappa(Z^T Z)^(-1/2), which commutes with pooling; ``ConvolutionalForm`` writes
+    that in ordinary modules.
+
+    Anchors do not ask for gradients until ``ckn.requires_grad_(True)``; then ``training.train`` learns them, too, on
+    the sphere and through the inverse root. Take ``ridge`` = 1e-3 or so for that: without one the root is not
+    continuous where anchors meet.
+
     Args:
         architecture: patches, kernels, scales, strides.
-        anchors: one tensor ``(m_k, p_k)`` with unit rows for each layer, p_1 = C e^d, p_{k+1} = m_k e^d; use ``fit``.
+        anchors: one tensor ``(m_k, p_k)`` for each layer, rows scaled to unit length, p_1 = C e^d, p_{k+1} = m_k e^d;
+            use ``fit``.
         refinement: as in ``GramCKN``.
-        ridge: added to kappa(Z^T Z), >= 0. 0: true orthogonal projections. Above 0 the network stays non-expansive
-            and loses a little more energy.
+        ridge: added to kappa(Z^T Z), >= 0. 0: true orthogonal projections. Above 0 the network stays non-expansive,
+            loses more energy (the direction of an eigenvalue lambda keeps lambda / (lambda + ridge) of its own) and
+            has no ``approximation_error``.
 
     Reference: Mairal 2016; Bietti & Mairal 2019, section 2.3.
 
@@ -62,14 +77,11 @@ class CKN(ExplicitRepresentation):
             )
         if isinstance(ridge, bool) or not isinstance(ridge, int | float) or not 0 <= ridge < math.inf:
             raise ValueError(f"ridge must be finite and >= 0, got {ridge!r}; use 0 for true projections")
+        for layer in architecture.layers:
+            check_kernel(layer.kernel)
         self.architecture, self.refinement, self.ridge = architecture, refinement, float(ridge)
         self.anchors = nn.ParameterList([nn.Parameter(z, requires_grad=False) for z in anchors])
-        roots = (
-            inverse_root(check_kernel(la.kernel), z, ridge).to(z)
-            for la, z in zip(architecture.layers, anchors, strict=True)
-        )
-        for k, root in enumerate(roots):
-            self.register_buffer(f"root_{k}", root)
+        self._held: list[tuple[Tensor, Tensor, Tensor] | None] = [None] * len(anchors)
 
     @classmethod
     def fit(
@@ -79,36 +91,48 @@ class CKN(ExplicitRepresentation):
         *,
         filters: Sequence[int],
         generator: torch.Generator,
+        anchors: AnchorChoice = K_MEANS,
         ridge: float = 0.0,
+        patches: int = TRAINING_PATCHES,
     ) -> "CKN":
-        """Anchors by spherical k-means on patches of the images, layer after layer.
+        """Anchors chosen among patches of the images, layer after layer, without labels.
+
+        Only the patches are held, never the maps of all images.
 
         Args:
             architecture: the network.
             images: ``(B, C, *size)``, floating point; the network computes in their dtype.
             filters: number of anchors of every layer.
-            generator: source of randomness: which patches, and the start of k-means.
+            generator: source of randomness: which patches, and what the choice draws.
+            anchors: how they are chosen: ``anchors.KMeans()``, ``RandomPatches()``, ``PivotedCholesky()``,
+                ``Optimised()``.
             ridge: as in the class.
+            patches: at most so many of each layer are drawn.
 
         Raises:
             ValueError: if ``filters`` has another length than the network, or there are fewer patches than anchors.
         """
-        d = len(spatial_size(check_images(images)))
-        architecture.check_size(spatial_size(images))
+        architecture.check_size(spatial_size(check_images(images)))
         if len(filters) != architecture.depth:
             raise ValueError(
                 f"filters must have one number per layer ({architecture.depth}), got {tuple(filters)}; "
                 "use for example filters=(64, 128)"
             )
-        anchors: list[Tensor] = []
-        maps = low_passed(architecture, images)
+        for name, value in (("patches", patches), *(("filters", count) for count in filters)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be integers >= 1, got {value!r}; use for example 64")
+        if not isinstance(anchors, AnchorChoice):
+            raise ValueError(f"anchors must be an AnchorChoice, got {anchors!r}; use anchors.KMeans()")
+        chosen: list[Tensor] = []
         for k, (layer, count) in enumerate(zip(architecture.layers, filters, strict=True)):
-            if isinstance(count, bool) or not isinstance(count, int):
-                raise ValueError(f"filters must be integers, got {count!r}; use for example 64")
-            anchors.append(_anchors(maps, layer.patch_size, d, count, generator, architecture.boundary))
-            root = inverse_root(layer.kernel, anchors[-1], ridge).to(maps)
-            maps = torch.cat([_layer(architecture, k, anchors[-1], root, part, d, 1) for part in maps.split(BATCH)])
-        return cls(architecture, anchors, ridge=ridge)
+            below = (
+                cls(dataclasses.replace(architecture, layers=architecture.layers[:k]), chosen, ridge=ridge)
+                if k
+                else None
+            )
+            points = sampled_patches(architecture, k, images, below, patches, generator)
+            chosen.append(anchors.choose(points, count, layer.kernel, generator=generator))
+        return cls(architecture, chosen, ridge=ridge)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -131,25 +155,56 @@ class CKN(ExplicitRepresentation):
 
     def stages(self, image: Tensor) -> ExplicitStages:
         """z_0, ..., z_n of one image, in float64."""
-        maps = [partial(_projection, layer.kernel, z, self.ridge) for layer, z in self._layers()]
+        maps = [
+            partial(_projection, layer.kernel, z, self.ridge)
+            for layer, z in zip(self.architecture.layers, self.anchors, strict=True)
+        ]
         return ExplicitStages(self.architecture, self.refinement, image, maps)
 
     def layers(self, images: Tensor) -> list[Tensor]:
-        """The pooled maps A_k z_k of every layer, ``(B, m_k, *size_k)``."""
+        """The pooled maps A_k z_k of every layer, ``(B, m_k, *size_k)``, differentiable."""
         size = spatial_size(check_images(images))
         self.architecture.check_size(tuple(n // self.refinement for n in size))
-        maps = [low_passed(self.architecture, images, self.refinement)]
-        for k, z in enumerate(self.anchors):
-            root = self.get_buffer(f"root_{k}")
-            maps.append(_layer(self.architecture, k, z, root, maps[-1], len(size), self.refinement))
+        d, maps = len(size), [low_passed(self.architecture, images, self.refinement)]
+        for k, layer in enumerate(self.architecture.layers):
+            units, root = self.kernel_map(k)
+            mapped = kernel_convolution(
+                layer.kernel, units, maps[-1], layer.patch_size, d, self.refinement, self.architecture.boundary
+            )
+            reduced = pooled(self.architecture, k, mapped, d, self.refinement)
+            maps.append(torch.matmul(root, reduced.flatten(2)).unflatten(2, reduced.shape[2:]))
         return maps[1:]
 
-    def _layers(self) -> list[tuple[Layer, Tensor]]:
-        return list(zip(self.architecture.layers, self.anchors, strict=True))
+    def kernel_map(self, k: int) -> tuple[Tensor, Tensor]:
+        """Unit anchors Z ``(m, p)`` and (kappa(Z^T Z) + ridge)^(-1/2) ``(m, m)`` of layer k = 0 ... n - 1.
+
+        In a graph where the anchors ask for gradients; else computed once and again when the anchors have changed.
+        """
+        z, kernel, tolerance = self.anchors[k], self.architecture.layers[k].kernel, rank_tolerance(self.dtype)
+        if torch.is_grad_enabled() and z.requires_grad:
+            units = units_of(z)
+            return units.to(z.dtype), inverse_root(kernel, units, self.ridge, tolerance).to(z.dtype)
+        held = self._held[k]
+        if held is None or held[0].dtype != z.dtype or held[0].device != z.device or not torch.equal(held[0], z):
+            with torch.no_grad():
+                units = units_of(z.detach())
+                root = inverse_root(kernel, units, self.ridge, tolerance)
+                held = self._held[k] = z.detach().clone(), units.to(z.dtype), root.to(z.dtype)
+        return held[1], held[2]
+
+    @torch.no_grad()
+    def retract_(self) -> None:
+        """Scale anchors that learn back to unit length: what a step of an optimiser leaves is not on the sphere."""
+        for z in self.anchors:
+            if z.requires_grad:
+                z.copy_(units_of(z))
 
     def forward(self, images: Tensor) -> Tensor:
-        """A_n z_n, ``(B, m_n, *size')`` for images ``(B, C, *size)``."""
-        return self.layers(images)[-1]
+        """A_n z_n, ``(B, m_n, *size')`` for images ``(B, C, *size)``; without a graph, a few images at a time."""
+        graph = torch.is_grad_enabled() and (images.requires_grad or any(z.requires_grad for z in self.anchors))
+        if graph or len(images) <= ENCODED:
+            return self.layers(images)[-1]
+        return torch.cat([self.layers(part)[-1] for part in images.split(ENCODED)])
 
     def captured_energy(self, images: Tensor) -> Tensor:
         """||psi(P y)|| / ||P y|| of every layer, y its own input: 1 where the projection loses nothing, ``(B, n)``."""
@@ -158,11 +213,13 @@ class CKN(ExplicitRepresentation):
         for part in images.to(self.dtype).split(BATCH):
             inputs = [low_passed(self.architecture, part, self.refinement), *self.layers(part)[:-1]]
             columns = []
-            for k, (y, z) in enumerate(zip(inputs, self.anchors, strict=True)):
-                layer, root = self.architecture.layers[k], self.get_buffer(f"root_{k}")
-                patches = extract_patches(y, layer.patch_size, d, self.refinement, boundary).flatten(2)
-                captured = kernel_map(layer.kernel, z, root, patches).flatten(1).norm(dim=1)
-                columns.append(captured / patches.flatten(1).norm(dim=1))
+            for k, (y, layer) in enumerate(zip(inputs, self.architecture.layers, strict=True)):
+                units, root = self.kernel_map(k)
+                mapped = kernel_convolution(
+                    layer.kernel, units, y, layer.patch_size, d, self.refinement, boundary
+                ).flatten(2)
+                patches = extract_patches(y, layer.patch_size, d, self.refinement, boundary).flatten(1)
+                columns.append(torch.matmul(root, mapped).flatten(1).norm(dim=1) / patches.norm(dim=1))
             shares.append(torch.stack(columns, dim=1))
         return torch.cat(shares)
 
@@ -191,9 +248,10 @@ class CKN(ExplicitRepresentation):
         for part in images.double().split(BATCH):
             y, total = low_passed(self.architecture, part, self.refinement), part.new_zeros(len(part))
             for k, (layer, gain) in enumerate(zip(self.architecture.layers, gains, strict=True)):
-                anchors = torch.nn.functional.normalize(self.anchors[k].detach().double(), dim=1)
+                anchors = units_of(self.anchors[k].detach())
+                root = inverse_root(layer.kernel, anchors, tolerance=rank_tolerance(self.dtype))
                 patches = extract_patches(y, layer.patch_size, len(size), self.refinement, boundary).flatten(2)
-                mapped = kernel_map(layer.kernel, anchors, inverse_root(layer.kernel, anchors), patches)
+                mapped = kernel_map(layer.kernel, anchors, root, patches)
                 energy = patches.square().sum(1)
                 lost = (energy - mapped.square().sum(1)).clamp_min(0.0) + ROUND_OFF * energy  # (B, N)
                 cell = math.prod(size) / patches.shape[-1] / self.refinement ** len(size)
@@ -206,34 +264,12 @@ class CKN(ExplicitRepresentation):
 
 def _projection(kernel: Kernel, anchors: Tensor, ridge: float, patches: Tensor) -> Tensor:
     """psi of patches ``(p, N)``, in their dtype."""
-    units = anchors.detach().to(patches.dtype)
-    return kernel_map(kernel, units, inverse_root(kernel, units, ridge), patches[None])[0]
+    units = units_of(anchors.detach()).to(patches.dtype)
+    return kernel_map(kernel, units, inverse_root(kernel, units, ridge, rank_tolerance(anchors.dtype)), patches[None])[
+        0
+    ]
 
 
-def _layer(
-    architecture: Architecture, k: int, anchors: Tensor, root: Tensor, maps: Tensor, d: int, refinement: int
-) -> Tensor:
-    """A_k M_k P_k y for maps ``(B, K, *size)``."""
-    layer = architecture.layers[k]
-    patches = extract_patches(maps, layer.patch_size, d, refinement, architecture.boundary).flatten(2)  # (B, p, N)
-    mapped = kernel_map(layer.kernel, anchors, root, patches).unflatten(2, maps.shape[-d:])
-    return pooled(architecture, k, mapped, d, refinement)
-
-
-def _anchors(
-    maps: Tensor, patch_size: int, d: int, count: int, generator: torch.Generator, boundary: NetworkBoundary
-) -> Tensor:
-    """k-means on at most ``TRAINING_PATCHES`` unit patches drawn from the maps; zero patches are left out."""
-    per_image = maps[0, 0].numel()
-    total = len(maps) * per_image
-    chosen = torch.randperm(total, generator=generator, device=generator.device)[:TRAINING_PATCHES].to(maps.device)
-    found = []
-    for start in range(0, len(maps), BATCH):
-        part = maps[start : start + BATCH]
-        patches = extract_patches(part, patch_size, d, boundary=boundary).flatten(2).movedim(1, 2).flatten(0, 1)
-        inside = chosen[(chosen >= start * per_image) & (chosen < start * per_image + len(patches))]
-        found.append(patches[inside - start * per_image])
-    patches = torch.cat(found)
-    norms = patches.norm(dim=1, keepdim=True)
-    patches = (patches / norms.clamp_min(torch.finfo(patches.dtype).tiny))[norms[:, 0] > 1e-6 * norms.max()]
-    return spherical_kmeans(patches, count, generator=generator)
+def units_of(anchors: Tensor) -> Tensor:
+    """Rows scaled to unit length in float64; a row of zeros stays one."""
+    return torch.nn.functional.normalize(anchors.double(), dim=1, eps=torch.finfo(torch.float64).tiny)

@@ -58,6 +58,9 @@ class ExplicitRepresentation(KernelRepresentation):
         """
         return norm
 
+    def retract_(self) -> None:
+        """Bring parameters back to where they must be after a step of an optimiser; here, anywhere."""
+
     def vectors(self, images: Tensor) -> Tensor:
         """sqrt(cell area) Phi(x) as rows, ``(B, K')``, float64, encoded a few images at a time."""
         size = spatial_size(check_images(images))

@@ -1,8 +1,12 @@
 """What layers of a finite network share, whatever their maps M_k: the input A_0 F x, and A_k with its stride."""
 
+import functools
+
+import torch
 from torch import Tensor
 
 from stability.architecture import Architecture
+from stability.boundaries import NetworkBoundary
 from stability.grid import spatial_size
 from stability.operators.front_end import front_end_output
 from stability.operators.pooling import pool, pooling_matrices
@@ -17,15 +21,28 @@ def low_passed(architecture: Architecture, images: Tensor, refinement: int = 1) 
     """
     d = len(spatial_size(images))
     images = front_end_output(architecture, images, d, refinement)
-    sigma = (architecture.antialiasing or 0.0) * refinement
-    matrices = pooling_matrices(images.shape[-d:], sigma, boundary=architecture.boundary, device=images.device)
-    return pool(images, [matrix.to(images.dtype) for matrix in matrices])
+    if architecture.antialiasing is None:
+        return images
+    sigma, boundary = architecture.antialiasing * refinement, architecture.boundary
+    return pool(images, _matrices(tuple(images.shape[-d:]), sigma, 1, boundary, images.device, images.dtype))
 
 
 def pooled(architecture: Architecture, k: int, maps: Tensor, d: int, refinement: int = 1) -> Tensor:
     """A_k z with the stride of layer k = 0 ... n - 1, for maps ``(B, K, *size_k)`` on that layer's own grid."""
     layer, spacing = architecture.layers[k], architecture.spacings[k]
     sigma = layer.pooling_scale * refinement / spacing
-    stride, boundary = layer.subsampling, architecture.boundary
-    matrices = pooling_matrices(maps.shape[-d:], sigma, stride, boundary, device=maps.device)
-    return pool(maps, [matrix.to(maps.dtype) for matrix in matrices])
+    size, stride, boundary = tuple(maps.shape[-d:]), layer.subsampling, architecture.boundary
+    return pool(maps, _matrices(size, sigma, stride, boundary, maps.device, maps.dtype))
+
+
+@functools.lru_cache(maxsize=64)
+def _matrices(
+    size: tuple[int, ...],
+    sigma: float,
+    stride: int,
+    boundary: NetworkBoundary,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> tuple[Tensor, ...]:
+    """``pooling_matrices`` in a dtype, kept: networks ask for the same few at every batch."""
+    return tuple(matrix.to(dtype) for matrix in pooling_matrices(size, sigma, stride, boundary, device=device))

@@ -146,9 +146,9 @@ class Cut:
             data["architecture"] = model.architecture.to_dict()
         if isinstance(chosen, ModuleSpec):
             data["class"] = class_version(chosen.class_path)
-        if isinstance(chosen, CNNSpec | LeNetSpec | ModuleSpec) and chosen.checkpoint is not None:
+        if isinstance(chosen, CKNSpec | CNNSpec | LeNetSpec | ModuleSpec) and chosen.checkpoint is not None:
             data["checkpoint"] = file_version(chosen.checkpoint)
-        learnt = isinstance(chosen, CNNSpec | LeNetSpec) and chosen.training is not None
+        learnt = isinstance(chosen, CKNSpec | CNNSpec | LeNetSpec) and chosen.training is not None
         if learnt or isinstance(chosen, ConvexifiedSpec):
             data["measured"] = self.spec.images.count  # training leaves the measured images out
         return data
@@ -181,9 +181,10 @@ class Cut:
 
 def needs_fit(chosen: RepresentationSpec) -> bool:
     """Whether a model learns from images before it measures."""
-    return isinstance(chosen, CKNSpec | ConvexifiedSpec) or (
-        isinstance(chosen, CNNSpec | LeNetSpec) and chosen.training is not None
-    )
+    if isinstance(chosen, CKNSpec):
+        return chosen.checkpoint is None
+    trained = isinstance(chosen, CNNSpec | LeNetSpec) and chosen.training is not None
+    return trained or isinstance(chosen, ConvexifiedSpec)
 
 
 def _models(spec: SweepSpec) -> tuple[Model, ...]:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -14,7 +13,6 @@ from stability.allowances import divides, input_smoothing, is_projection, pushed
 from stability.architecture import Architecture
 from stability.bounds.closed_form import ClosedForm
 from stability.bounds.rung import Status
-from stability.ladders.closed import closed_forms
 from stability.operators.pooling import sampling_gains
 from stability.plain_data import describe
 from stability.representations.base import Representation, own_lipschitz
@@ -22,10 +20,11 @@ from stability.representations.cnn import CNN
 from stability.sweeps.build import Fields, torus
 from stability.sweeps.cells import Deformed, Measured
 from stability.sweeps.chunks import ORDER, Model, cell
+from stability.sweeps.marks import OUT_OF_REACH, Column, over_items
 from stability.sweeps.models import counts
+from stability.sweeps.rungs import Further, rung_columns
 from stability.sweeps.spec import SweepSpec
 
-OUT_OF_REACH = "out of reach"
 ZERO = 1e-12
 """A representation shorter than this share of its image is zero up to round-off."""
 
@@ -33,10 +32,6 @@ NORMS = (
     "displacement_norm", "jacobian_norm", "hessian_norm", "divergence_norm", "displacement_norm_upper",
     "jacobian_norm_upper", "hessian_norm_upper", "divergence_norm_upper", "mean_displacement",
 )  # fmt: skip
-
-Column = npt.NDArray[Any]
-TheoremKey = tuple[Architecture, tuple[float, ...] | None, bool]
-"""What of a model the theorem sees: architecture, constants that take the place of the kernels', whether 0 stays 0."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +52,7 @@ def columns(
     representation: Representation,
     measured: Measured,
     forms: Sequence[ClosedForm] | None,
+    rungs: Further,
 ) -> dict[str, Column]:
     """The rows of a chunk as columns, over images, then items, then layers.
 
@@ -68,6 +64,7 @@ def columns(
         representation: its model.
         measured: what the model found.
         forms: the theorem for every field; None: the theory says nothing about this representation.
+        rungs: those that were asked for beyond it.
     """
     layers, images, count = len(representation.layer_names), len(deformed.images), len(fields.items)
     shape = (images, count, layers)
@@ -87,6 +84,7 @@ def columns(
     found |= {name: spread(value.expand(images, -1)) for name, value in norm_columns(fields).items()}
     found |= {name: spread(value) for name, value in numbers.items()}
     found |= _bounds(spec, deformed, representation, forms, norm_x, shape, fields, spread)
+    found |= rung_columns(spec.rungs, rungs, fields, shape, spread)
     found["interpolation_error"] = spread(_warp_error(deformed, representation, norm_x))
     found["refinement"] = spread(_over(measured.refinement, norm_x))
     found["clipped"] = spread(deformed.clipped)
@@ -241,9 +239,7 @@ def _bounds(
             names[position] = str(status if certain else Status.weakest(status, Status.ESTIMATE))
             scopes[position] = "" if covered is None else str(covered[i].scope)
         found["bound_closed_form"] = spread(torch.tensor(values, dtype=torch.float64).expand(images, there))
-        for name, words in (("status", names), ("scope", scopes)):
-            column = np.array(words, dtype=object).reshape(1, count, 1)
-            found[f"{name}_closed_form"] = np.broadcast_to(column, shape).reshape(-1)
+        found["status_closed_form"], found["scope_closed_form"] = over_items(names, shape), over_items(scopes, shape)
     if "trivial" in spec.rungs:
         trivial = by_norms = torch.full((images, there), math.nan, dtype=torch.float64)
         if architecture is not None and forms is not None:
@@ -283,25 +279,3 @@ def _pushed(
 
 def _over(values: Tensor, norm: Tensor) -> Tensor:
     return torch.where(norm > 0, values / norm, math.nan)
-
-
-def theorem(
-    representation: Representation,
-    fields: Fields,
-    memo: dict[TheoremKey, list[ClosedForm]],
-) -> list[ClosedForm] | None:
-    """The theorem for every field of a chunk, once for all models of one architecture; None where it is silent."""
-    architecture = representation.architecture
-    if architecture is None:
-        return None
-    rho = own_lipschitz(representation)
-    if rho is not None and math.inf in rho:
-        return None
-    key = architecture, rho, representation.keeps_zero
-    if key not in memo:
-        memo[key] = [
-            form
-            for deformation in fields.deformations
-            for form in closed_forms(architecture, deformation, deformation.batch_shape.numel(), *key[1:])
-        ]
-    return memo[key]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from stability import images as image_sets
 from stability import plugins, training
 from stability.activations import ReLU, SmoothedReLU
+from stability.architecture import Architecture
 from stability.representations.base import Representation
 from stability.representations.ckn import CKN
 from stability.representations.cnn import CNN, cnn
@@ -62,8 +63,10 @@ def build(model: Model, spec: SweepSpec, state: Mapping[str, Tensor] | None = No
         case LinearSpec():
             return LinearGram(architecture)
         case CKNSpec():
-            assert state is not None  # a CKN is fitted before it is built
-            return CKN(architecture, [state[f"anchors.{k}"] for k in range(architecture.depth)], ridge=chosen.ridge)
+            if state is not None:
+                return CKN(architecture, [state[f"anchors.{k}"] for k in range(architecture.depth)], ridge=chosen.ridge)
+            assert chosen.checkpoint is not None  # a CKN is fitted before it is built
+            return _read_anchors(chosen, chosen.checkpoint, architecture, spec)
         case ConvexifiedSpec():
             assert state is not None  # so is a convexified network
             return ConvexifiedCNN(CKN(architecture, [state["anchors.0"]]), state["matrix"], state["classes"])
@@ -100,8 +103,17 @@ def fit(model: Model, spec: SweepSpec) -> State:
     if isinstance(chosen, CKNSpec):
         rng = torch.Generator().manual_seed(chosen.seed)
         images = load_images(spec, chosen.images)
-        found = CKN.fit(model.architecture, images, filters=chosen.filters, generator=rng, ridge=chosen.ridge)
-        return {f"anchors.{k}": anchors.detach() for k, anchors in enumerate(found.anchors)}
+        found = CKN.fit(
+            model.architecture,
+            images,
+            filters=chosen.filters,
+            generator=rng,
+            anchors=chosen.anchors.build(),
+            ridge=chosen.ridge,
+        )
+        if chosen.training is not None:  # in single precision, as other networks are; what is learnt are numbers
+            _train(found.float().requires_grad_(True), chosen.training, spec)
+        return {f"anchors.{k}": anchors.detach().double() for k, anchors in enumerate(found.anchors)}
     if isinstance(chosen, ConvexifiedSpec):
         rng = torch.Generator().manual_seed(chosen.seed)
         images, classes = training_set(spec, TrainingSpec(images=chosen.images))
@@ -111,17 +123,38 @@ def fit(model: Model, spec: SweepSpec) -> State:
     assert isinstance(chosen, CNNSpec | LeNetSpec)
     assert chosen.training is not None
     network = _network(model, spec)
-    images, classes = training_set(spec, chosen.training)
+    _train(network, chosen.training, spec)
+    return {name: value.detach() for name, value in network.state_dict().items()}
+
+
+def _train(network: nn.Module, wanted: TrainingSpec, spec: SweepSpec) -> None:
+    images, classes = training_set(spec, wanted)
     training.train(
         network,
         images,
         classes,
-        epochs=chosen.training.epochs,
-        batch_size=chosen.training.batch_size,
-        learning_rate=chosen.training.learning_rate,
-        generator=torch.Generator().manual_seed(chosen.training.seed),
+        epochs=wanted.epochs,
+        batch_size=wanted.batch_size,
+        learning_rate=wanted.learning_rate,
+        generator=torch.Generator().manual_seed(wanted.seed),
     )
-    return {name: value.detach() for name, value in network.state_dict().items()}
+
+
+def _read_anchors(chosen: CKNSpec, path: str, architecture: Architecture, spec: SweepSpec) -> CKN:
+    """A CKN with the anchors of a file, in float64."""
+    d, inputs = len(spec.images.size), spec.images.channels * _copies(architecture, len(spec.images.size))
+    places = []
+    for layer, count in zip(architecture.layers, chosen.filters, strict=True):
+        places.append(torch.zeros(count, inputs * layer.patch_size**d, dtype=torch.float64))
+        inputs = count
+    network = CKN(architecture, places, ridge=chosen.ridge)
+    training.load(path, network)
+    return network
+
+
+def _copies(architecture: Architecture, d: int) -> int:
+    """Channels that the front end makes of one."""
+    return 1 if architecture.front_end is None else architecture.front_end.apply(torch.zeros(1, *(4,) * d), d).shape[0]
 
 
 def check_fit(model: Model, spec: SweepSpec) -> None:
@@ -134,6 +167,8 @@ def check_fit(model: Model, spec: SweepSpec) -> None:
     elif isinstance(chosen, ConvexifiedSpec):
         training_set(spec, TrainingSpec(images=chosen.images))
     elif isinstance(chosen, CKNSpec):
+        if chosen.training is not None:
+            training_set(spec, chosen.training)
         images = load_images(spec, chosen.images)
         for count, spacing in zip(chosen.filters, model.architecture.spacings, strict=False):
             patches = len(images) * math.prod(n // spacing for n in spec.images.size)

@@ -5,9 +5,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from stability import plugins
+from stability.anchors import AnchorChoice, KMeans, Optimised, PivotedCholesky, RandomPatches
 from stability.architecture import Architecture
 from stability.representations.random_maps import random_map
 from stability.sweeps.parts import Counts, LayerNames, Positive, Seed, Spec
+
+ANCHORS: dict[str, type[AnchorChoice]] = {
+    "k_means": KMeans, "random_patches": RandomPatches, "pivoted_cholesky": PivotedCholesky, "optimised": Optimised,
+}  # fmt: skip
 
 
 class _Named(Spec):
@@ -43,23 +48,6 @@ class LinearSpec(_Named):
     """The linear kernel of the same architecture, ``LinearGram(architecture)``: the control."""
 
     kind: Literal["linear"] = "linear"
-
-
-class CKNSpec(_Named):
-    """The finite-dimensional CKN, ``CKN.fit(architecture, images, filters=...)``, on images of the same set.
-
-    Args:
-        filters: number of anchors of every layer.
-        images: how many images of the set k-means learns from; at most what the set has.
-        ridge: added to the anchors' Gram matrix, >= 0; 0: true projections.
-        seed: of the generator that draws patches and starts k-means.
-    """
-
-    kind: Literal["ckn"] = "ckn"
-    filters: Counts
-    images: Annotated[int, Field(ge=1)] = 32
-    ridge: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    seed: Seed = 0
 
 
 class RandomFeaturesSpec(_Named):
@@ -140,6 +128,40 @@ class _Trainable(_Named):
         if self.training is not None and self.checkpoint is not None:
             raise ValueError("weights must come from training or from a checkpoint, got both; leave one out")
         return self
+
+
+class AnchorsSpec(Spec):
+    """How anchors are chosen: ``{kind: k_means}``, ``random_patches``, ``pivoted_cholesky`` or ``optimised``.
+
+    Args:
+        kind: name of the class of ``stability.anchors``; its settings have their defaults.
+    """
+
+    kind: Literal["k_means", "random_patches", "pivoted_cholesky", "optimised"] = "k_means"
+
+    def build(self) -> AnchorChoice:
+        """The choice."""
+        return ANCHORS[self.kind]()
+
+
+class CKNSpec(_Trainable):
+    """The finite-dimensional CKN, ``CKN.fit(architecture, images, filters=...)``, on images of the same set.
+
+    Args:
+        filters: number of anchors of every layer.
+        images: how many images of the set the anchors are chosen from; at most what the set has.
+        ridge: added to the anchors' Gram matrix, >= 0; 0: true projections.
+        anchors: how they are chosen.
+        seed: of the generator that draws patches and starts the choice.
+        training: then learns the anchors with labels; take a ridge of 1e-3 or so. None: they stay as chosen.
+        checkpoint: safetensors file with the anchors, as ``stability train --model ckn`` writes it.
+    """
+
+    kind: Literal["ckn"] = "ckn"
+    filters: Counts
+    images: Annotated[int, Field(ge=1)] = 32
+    ridge: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    anchors: AnchorsSpec = AnchorsSpec()
 
 
 class CNNSpec(_Trainable):
@@ -230,3 +252,16 @@ def counts(chosen: Any) -> tuple[int, ...] | None:
     if isinstance(chosen, CKNSpec | ConvexifiedSpec):
         return chosen.filters
     return chosen.widths if isinstance(chosen, CNNSpec | RandomFeaturesSpec) else None
+
+
+def check_layers(chosen: Any, architecture: Architecture) -> None:
+    """Raise ``ValueError`` unless a network has numbers of filters for every layer, and layers that it can have."""
+    given = counts(chosen)
+    if given is not None and len(given) != architecture.depth:
+        name = "filters" if isinstance(chosen, CKNSpec | ConvexifiedSpec) else "widths"
+        raise ValueError(
+            f"{name} must have one number per layer ({architecture.depth}), got {given}; use for example "
+            f"{(64, 128, 256)[: architecture.depth]}"
+        )
+    if isinstance(chosen, RandomFeaturesSpec | ConvexifiedSpec):
+        chosen.check(architecture)

@@ -51,6 +51,7 @@ from stability.sweeps.models import (
     RandomFeaturesSpec,
     RepresentationSpec,
     TrainingSpec,
+    check_layers,
     counts,
 )
 from stability.sweeps.parts import (
@@ -75,7 +76,13 @@ __all__ = [
     "SplineWarpSpec", "SweepSpec", "TangentSpec", "ThinPlateSpec", "TrainingSpec", "TranslationSpec",
 ]  # fmt: skip
 
-RUNGS = ("closed_form", "trivial")
+RUNGS = (
+    "closed_form", "trivial", "x_specific", "early_stop", "centred_operator_norms", "centred_certificates",
+    "operator_norms", "certificates", "energy",
+)  # fmt: skip
+"""The bounds that a row may hold."""
+CHEAP_RUNGS = RUNGS[:2]
+"""Those that cost nothing beside a distance."""
 PREFIX = "architecture."
 """May stand before a varied path."""
 OBJECTS = Kernel | FrontEnd | NetworkBoundary
@@ -99,7 +106,9 @@ class SweepSpec(Spec):
             plain module.
         fields: number of independent fields of every random family.
         warp: how images are deformed; by default exactly (torus) or by cubic splines (window).
-        rungs: the bounds that go into the rows, of "closed_form", "trivial".
+        rungs: the bounds that go into the rows: "closed_form" and "trivial", and those of ``ladder`` that take longer
+            than a distance: "x_specific", "early_stop", "energy" (the maps of every image), "certificates",
+            "operator_norms" (seconds a field), "centred_certificates", "centred_operator_norms" (both).
         refinement: evaluate every distance on a grid twice as fine as well (16 times the work in 2-D) and report the
             change: the only sight of the grid's own error.
         on_unreachable: a pair of norms that a field cannot have is an error before any work ("refuse"), or a row
@@ -122,7 +131,7 @@ class SweepSpec(Spec):
     deformations: tuple[DeformationSpec, ...] = ()
     fields: Annotated[int, Field(ge=1, le=100_000)] = 8
     warp: WarpSpec | None = None
-    rungs: tuple[str, ...] = RUNGS
+    rungs: tuple[str, ...] = CHEAP_RUNGS
     refinement: bool = False
     on_unreachable: Literal["refuse", "record"] = "refuse"
     seed: Seed = 0
@@ -212,15 +221,7 @@ class SweepSpec(Spec):
         self._check_overlap()
         for _, architecture in self.architectures():
             for chosen in self.representations:
-                given = counts(chosen)
-                if given is not None and len(given) != architecture.depth:
-                    name = "filters" if isinstance(chosen, CKNSpec | ConvexifiedSpec) else "widths"
-                    raise ValueError(
-                        f"{name} must have one number per layer ({architecture.depth}), got {given}; use for example "
-                        f"{(64, 128, 256)[: architecture.depth]}"
-                    )
-                if isinstance(chosen, RandomFeaturesSpec | ConvexifiedSpec):
-                    chosen.check(architecture)
+                check_layers(chosen, architecture)
         labels = [
             repr((chosen.label, counts(chosen) if isinstance(chosen, CKNSpec | RandomFeaturesSpec) else None))
             for chosen in self.representations

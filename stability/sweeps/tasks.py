@@ -17,10 +17,12 @@ from stability.representations.base import Representation
 from stability.sweeps.build import build_fields, build_warp
 from stability.sweeps.cells import deform, measure, pair_distances
 from stability.sweeps.chunks import ORDER, PAIR, Chunk, Draw, Model
-from stability.sweeps.columns import Place, TheoremKey, columns, theorem
+from stability.sweeps.columns import Place, columns
 from stability.sweeps.fitting import State, fit
+from stability.sweeps.rungs import FieldMemo, further
 from stability.sweeps.spec import SweepSpec
 from stability.sweeps.store import Store, state_digest
+from stability.sweeps.theorem import TheoremKey, theorem
 from stability.workers import one_thread
 
 
@@ -76,13 +78,16 @@ def work(task: Task) -> list[Outcome]:
         fields = build_fields(task.spec, task.draws)
         deformed = deform(task.images, fields.deformations, build_warp(task.spec))
         memo: dict[TheoremKey, list[ClosedForm]] = {}
+        known = FieldMemo(task.spec.seed)
 
         def cells(i: int) -> Mapping[str, Any]:
             representation, model = task.representations[i], task.models[i]
             measured = measure(representation, deformed, refinement=task.spec.refinement)
             place = Place(task.chunks[i].images[0], task.item, task.labels, model)
             forms = theorem(representation, fields, memo)
-            return columns(task.spec, place, fields, deformed, representation, measured, forms)
+            floor = measured.floor[-1]
+            rungs = further(task.spec.rungs, representation, deformed, fields, forms, floor, known)
+            return columns(task.spec, place, fields, deformed, representation, measured, forms, rungs)
 
         common = (time.perf_counter() - start) / len(task.chunks)
         return [_keep(task, chunk, common, cells, i) for i, chunk in enumerate(task.chunks)]

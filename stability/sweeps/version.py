@@ -12,7 +12,7 @@ from stability import plugins
 PACKAGE = Path(__file__).resolve().parents[1]
 COUNTS = (
     "grid.py", "kernels", "activations.py", "front_ends.py", "boundaries.py", "architecture.py", "allowances.py",
-    "ladders", "training.py", "images", "deformations", "operators", "warps", "representations", "bounds",
+    "anchors.py", "ladders", "training", "images", "deformations", "operators", "warps", "representations", "bounds",
     "sweeps/build.py", "sweeps/cells.py", "sweeps/columns.py", "sweeps/fitting.py",
 )  # fmt: skip
 """Files and folders of the package on which a number in a row depends."""

@@ -1,0 +1,103 @@
+r"""A finite CKN written as an ordinary network: convolution, pointwise function, pooling, 1 x 1 convolution."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from stability.architecture import Architecture
+from stability.grid import check_images, spatial_size
+from stability.kernels import Kernel
+from stability.representations.ckn import CKN
+from stability.representations.maps import low_passed, pooled
+
+
+class KernelActivation(nn.Module):
+    """kappa of the responses over the patch's norm, times the norm: |z| kappa(w / |z|), pointwise.
+
+    Args:
+        kernel: kappa.
+    """
+
+    def __init__(self, kernel: Kernel) -> None:
+        super().__init__()
+        self.kernel = kernel
+
+    def forward(self, responses: Tensor, norms: Tensor) -> Tensor:
+        """``(B, m, *size)`` for responses w of that shape and norms |z| ``(B, 1, *size)``."""
+        shown = norms > 0
+        cosine = responses / torch.where(shown, norms, 1.0)
+        return self.kernel(cosine.clamp(-1.0, 1.0)) * torch.where(shown, norms, 0.0)
+
+
+class ConvolutionalForm(nn.Module):
+    r"""x -> A_0 F x, then in each layer W * y, |z| kappa(. / |z|), A with its stride, and R * : the map of a ``CKN``.
+
+    W are the anchors over e^(d/2) as the filters of an e x e convolution, |z| comes from a convolution of the squared
+    map with ones over e^d, and R = kappa(Z^T Z)^(-1/2) are the filters of a 1 x 1 convolution. The modules are torch's
+    own (``filters``, ``roots``: ``nn.Conv2d`` or ``nn.Conv1d``, circular padding, no bias), so that the network can
+    be exported, pruned or inspected as any other. A copy: what is trained here does not come back.
+
+    Args:
+        network: at refinement 1.
+        d: 2 for images, 1 for signals.
+
+    Raises:
+        ValueError: for a refined network, or anchors that do not fit.
+
+    Reference: Mairal 2016, section 3 (relation to convolutional networks).
+
+    >>> from stability.images import load
+    >>> x = load("fashion", count=4, size=(16, 16))
+    >>> ckn = CKN.fit(Architecture.dyadic(depth=2), x, filters=(8, 16), generator=torch.Generator().manual_seed(0))
+    >>> form = ConvolutionalForm(ckn)
+    >>> torch.allclose(form(x), ckn(x), rtol=1e-12), form.filters[1]
+    (True, Conv2d(8, 16, kernel_size=(3, 3), stride=(1, 1), padding=same, bias=False, padding_mode=circular))
+    """
+
+    architecture: Architecture
+
+    def __init__(self, network: CKN, d: int = 2) -> None:
+        super().__init__()
+        if network.refinement != 1:
+            raise ValueError(f"network must be at refinement 1, got {network.refinement}; pass the network itself")
+        if d not in (1, 2):
+            raise ValueError(f"d must be 1 or 2, got {d!r}; use d=2 for images and d=1 for signals")
+        self.architecture, self.d = network.architecture, d
+        self.filters, self.roots, self.norms, self.activations = (nn.ModuleList() for _ in range(4))
+        for k, layer in enumerate(self.architecture.layers):
+            with torch.no_grad():
+                units, root = network.kernel_map(k)
+            e, positions = layer.patch_size, layer.patch_size**d
+            if units.shape[1] % positions:
+                raise ValueError(
+                    f"anchors of layer {k + 1} must have a multiple of {positions} entries for patches of side {e}, "
+                    f"got {units.shape[1]}; is d={d} that of the images?"
+                )
+            kernel = units.unflatten(1, (*(e,) * d, -1)).movedim(-1, 1) / math.sqrt(positions)
+            self.filters.append(_convolution(kernel))
+            self.norms.append(_convolution(kernel.new_full((1, 1, *(e,) * d), 1.0 / positions)))
+            self.roots.append(_convolution(root.view(*root.shape, *(1,) * d)))
+            self.activations.append(KernelActivation(layer.kernel))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """A_n z_n, ``(B, m_n, *size')`` for images ``(B, C, *size)``."""
+        self.architecture.check_size(spatial_size(check_images(images)))
+        y = low_passed(self.architecture, images)
+        for k, (filters, norms, activation, root) in enumerate(
+            zip(self.filters, self.norms, self.activations, self.roots, strict=True)
+        ):
+            length = norms(y.square().sum(1, keepdim=True)).sqrt()
+            y = root(pooled(self.architecture, k, activation(filters(y), length), self.d))
+        return y
+
+
+def _convolution(kernel: Tensor) -> nn.Module:
+    """Circular, with the given filters ``(m, C, *sides)``."""
+    kind = nn.Conv1d if kernel.ndim == 3 else nn.Conv2d
+    made = nn.utils.skip_init(
+        kind, kernel.shape[1], len(kernel), tuple(kernel.shape[2:]), padding="same", padding_mode="circular",
+        bias=False, dtype=kernel.dtype, device=kernel.device,
+    )  # fmt: skip
+    made.weight = nn.Parameter(kernel.clone())
+    return made

@@ -1,0 +1,51 @@
+"""Random ladders, as ``benchmarks/ladder_claims.py`` draws them: nothing observed is above a rung."""
+
+import importlib.util
+import math
+import sys
+from pathlib import Path
+
+import pytest
+
+import stability as st
+
+_spec = importlib.util.spec_from_file_location(
+    "ladder_claims", Path(__file__).parents[1] / "benchmarks" / "ladder_claims.py"
+)
+claims = importlib.util.module_from_spec(_spec)
+sys.modules["ladder_claims"] = claims
+_spec.loader.exec_module(claims)
+
+
+def check(outcomes):
+    assert not any("VIOLATED" in outcome.verdict for outcome in outcomes)
+    assert min(min(outcome.ratios.values()) for outcome in outcomes if outcome.ratios) > 0.95  # translations: equality
+    shares = sorted(outcome.allowed for outcome in outcomes)
+    assert shares[len(shares) // 2] < 1e-3
+    assert sum(share > 0.02 for share in shares) < 0.1 * len(shares)  # coarse grids, sharp kernels
+
+
+def test_no_distance_is_above_a_rung():
+    check([claims.outcome(seed, certificates=False) for seed in range(3000, 3040)])
+
+
+@pytest.mark.slow
+def test_no_distance_is_above_a_rung_in_many_draws():
+    check([claims.outcome(seed, certificates=seed % 5 == 0) for seed in range(4000, 4200)])
+
+
+def test_a_report_counts_what_was_violated():
+    fine = claims.Outcome("fourier", 2, 1.0, "none", {"closed_form": 2.0}, 0.01)
+    wrong = claims.Outcome("fourier", 1, 1.0, "THEORY VIOLATED", {"closed_form": math.inf}, 0.03)
+    text = claims.report([fine, fine, wrong], 1.0)
+    assert "3 draws" in text
+    assert "1 violations" in text
+    assert "above 2 per cent in 1 draws" in text
+
+
+def test_draws_are_of_their_seed_and_cover_every_family():
+    first, second = claims.draw(7), claims.draw(7)
+    assert first[0] == second[0]
+    assert (first[2] == second[2]).all()
+    assert {claims.draw(seed)[0] for seed in range(120)} == set(claims.FAMILIES)
+    assert all(isinstance(claims.draw(seed)[1], st.Representation) for seed in range(3))
