@@ -72,6 +72,7 @@ _EXPORTS = {
     "ConvolutionalForm": "stability.representations.convolutional_form",
     "GaussianCKN": "stability.representations.gaussian_ckn",
     "subspaces": "stability.representations.subspaces",
+    "ConvexifiedCNN": "stability.representations.convexified",
     "RandomFeatures": "stability.representations.random_features",
     "cnn": "stability.representations.cnn",
     "CNN": "stability.representations.cnn",
@@ -111,6 +112,7 @@ _EXPORTS = {
     "NTKSpec": "stability.sweeps.spec",
     "CKNSpec": "stability.sweeps.spec",
     "RandomFeaturesSpec": "stability.sweeps.spec",
+    "ConvexifiedSpec": "stability.sweeps.spec",
     "CNNSpec": "stability.sweeps.spec",
     "LeNetSpec": "stability.sweeps.spec",
     "ModuleSpec": "stability.sweeps.spec",
@@ -220,6 +222,7 @@ if TYPE_CHECKING:
     from stability.representations.ckn import CKN as CKN
     from stability.representations.cnn import CNN as CNN
     from stability.representations.cnn import cnn as cnn
+    from stability.representations.convexified import ConvexifiedCNN as ConvexifiedCNN
     from stability.representations.convolutional_form import ConvolutionalForm as ConvolutionalForm
     from stability.representations.explicit import ExplicitRepresentation as ExplicitRepresentation
     from stability.representations.gaussian_ckn import GaussianCKN as GaussianCKN
@@ -248,6 +251,7 @@ if TYPE_CHECKING:
     from stability.sweeps.spec import CKNSpec as CKNSpec
     from stability.sweeps.spec import CNNSpec as CNNSpec
     from stability.sweeps.spec import CompactSpec as CompactSpec
+    from stability.sweeps.spec import ConvexifiedSpec as ConvexifiedSpec
     from stability.sweeps.spec import DivergenceFreeSpec as DivergenceFreeSpec
     from stability.sweeps.spec import FlowSpec as FlowSpec
     from stability.sweeps.spec import FourierSpec as FourierSpec

@@ -198,6 +198,10 @@ def test_a_pre_image_is_a_combination_of_the_known_images_and_the_chosen_ridge_i
 NETWORKS = {
     "exact": lambda: st.GramCKN(layer(3, 2, 0.5, kernels.Exponential())),
     "NTK": lambda: st.GramNTK(layer(3, 2, 0.5)),
+    "CKN": lambda: st.CKN.fit(
+        layer(3, 2, 0.5, kernels.Exponential()), images("blobs")[0], filters=(64,),
+        generator=torch.Generator().manual_seed(0),
+    ),
     "random features": lambda: features(layer(3, 2, 0.5, kernels.Exponential())),
     "CNN": lambda: st.cnn(
         layer(3, 2, 0.5), (64,), dtype=torch.float64, generator=torch.Generator().manual_seed(1)

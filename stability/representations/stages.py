@@ -104,6 +104,11 @@ class ExplicitStages(Stages):
         super().__init__(architecture, refinement, tuple(maps), (0.0,) * len(maps))
         self._layer_maps = layer_maps
 
+    @property
+    def layer_maps(self) -> tuple[Callable[[Tensor], Tensor], ...]:
+        """M_1, ..., M_n."""
+        return tuple(self._layer_maps)
+
     def defect(self, k: int, warp: Tensor) -> float:
         """||A_k (M_k W y - W M_k y)||."""
         patches = self.entering(k, self.maps[k - 1])

@@ -15,7 +15,7 @@ from stability.architecture import Architecture
 from stability.plain_data import describe
 from stability.sweeps.costs import chunk_memory, distance_cost, draw_cost, warp_cost
 from stability.sweeps.families import TranslationSpec
-from stability.sweeps.models import CKNSpec, CNNSpec, LeNetSpec, ModuleSpec, RepresentationSpec
+from stability.sweeps.models import CKNSpec, CNNSpec, ConvexifiedSpec, LeNetSpec, ModuleSpec, RepresentationSpec
 from stability.sweeps.sized import Pair
 from stability.sweeps.spec import SweepSpec, is_plain_module
 from stability.sweeps.version import class_version, code_version, file_version
@@ -148,7 +148,8 @@ class Cut:
             data["class"] = class_version(chosen.class_path)
         if isinstance(chosen, CKNSpec | CNNSpec | LeNetSpec | ModuleSpec) and chosen.checkpoint is not None:
             data["checkpoint"] = file_version(chosen.checkpoint)
-        if isinstance(chosen, CKNSpec | CNNSpec | LeNetSpec) and chosen.training is not None:
+        learnt = isinstance(chosen, CKNSpec | CNNSpec | LeNetSpec) and chosen.training is not None
+        if learnt or isinstance(chosen, ConvexifiedSpec):
             data["measured"] = self.spec.images.count  # training leaves the measured images out
         return data
 
@@ -182,7 +183,8 @@ def needs_fit(chosen: RepresentationSpec) -> bool:
     """Whether a model learns from images before it measures."""
     if isinstance(chosen, CKNSpec):
         return chosen.checkpoint is None
-    return isinstance(chosen, CNNSpec | LeNetSpec) and chosen.training is not None
+    trained = isinstance(chosen, CNNSpec | LeNetSpec) and chosen.training is not None
+    return trained or isinstance(chosen, ConvexifiedSpec)
 
 
 def _models(spec: SweepSpec) -> tuple[Model, ...]:

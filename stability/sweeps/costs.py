@@ -10,6 +10,7 @@ from stability.architecture import Architecture
 from stability.sweeps.models import (
     CKNSpec,
     CNNSpec,
+    ConvexifiedSpec,
     GramSpec,
     LeNetSpec,
     LinearSpec,
@@ -73,6 +74,8 @@ def fit_cost(chosen: RepresentationSpec, architecture: Architecture, spec: Sweep
         available: images that a training without a number of its own sees.
     """
     one = distance_cost(chosen, architecture, spec.model_copy(update={"refinement": False}))
+    if isinstance(chosen, ConvexifiedSpec):
+        return (chosen.images or available) * one * K_MEANS
     choice = chosen.images * one * K_MEANS if isinstance(chosen, CKNSpec) and chosen.checkpoint is None else 0.0
     if isinstance(chosen, CKNSpec | CNNSpec | LeNetSpec) and chosen.training is not None:
         return choice + chosen.training.epochs * (chosen.training.images or available) * one * BACKWARD

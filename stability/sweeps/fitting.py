@@ -15,6 +15,7 @@ from stability.architecture import Architecture
 from stability.representations.base import Representation
 from stability.representations.ckn import CKN
 from stability.representations.cnn import CNN, cnn
+from stability.representations.convexified import ConvexifiedCNN
 from stability.representations.gram import GramCKN
 from stability.representations.lenet import LeNet
 from stability.representations.linear import LinearGram
@@ -27,6 +28,7 @@ from stability.sweeps.chunks import Model
 from stability.sweeps.models import (
     CKNSpec,
     CNNSpec,
+    ConvexifiedSpec,
     GramSpec,
     LeNetSpec,
     LinearSpec,
@@ -65,6 +67,9 @@ def build(model: Model, spec: SweepSpec, state: Mapping[str, Tensor] | None = No
                 return CKN(architecture, [state[f"anchors.{k}"] for k in range(architecture.depth)], ridge=chosen.ridge)
             assert chosen.checkpoint is not None  # a CKN is fitted before it is built
             return _read_anchors(chosen, chosen.checkpoint, architecture, spec)
+        case ConvexifiedSpec():
+            assert state is not None  # so is a convexified network
+            return ConvexifiedCNN(CKN(architecture, [state["anchors.0"]]), state["matrix"], state["classes"])
         case RandomFeaturesSpec(widths=widths, seed=seed):
             black = torch.zeros(1, spec.images.channels, *spec.images.size)
             return RandomFeatures.draw(
@@ -109,6 +114,12 @@ def fit(model: Model, spec: SweepSpec) -> State:
         if chosen.training is not None:  # in single precision, as other networks are; what is learnt are numbers
             _train(found.float().requires_grad_(True), chosen.training, spec)
         return {f"anchors.{k}": anchors.detach().double() for k, anchors in enumerate(found.anchors)}
+    if isinstance(chosen, ConvexifiedSpec):
+        rng = torch.Generator().manual_seed(chosen.seed)
+        images, classes = training_set(spec, TrainingSpec(images=chosen.images))
+        base = CKN.fit(model.architecture, images, filters=chosen.filters, generator=rng)
+        net = ConvexifiedCNN.fit(base, images, classes, radius=chosen.radius)
+        return {"anchors.0": base.anchors[0].detach(), "matrix": net.matrix, "classes": net.classes}
     assert isinstance(chosen, CNNSpec | LeNetSpec)
     assert chosen.training is not None
     network = _network(model, spec)
@@ -153,6 +164,8 @@ def check_fit(model: Model, spec: SweepSpec) -> None:
         assert chosen.training is not None
         training_set(spec, chosen.training)
         _network(model, spec)
+    elif isinstance(chosen, ConvexifiedSpec):
+        training_set(spec, TrainingSpec(images=chosen.images))
     elif isinstance(chosen, CKNSpec):
         if chosen.training is not None:
             training_set(spec, chosen.training)

@@ -75,6 +75,28 @@ class RandomFeaturesSpec(_Named):
             random_map(layer.kernel)
 
 
+class ConvexifiedSpec(_Named):
+    """``ConvexifiedCNN.fit`` on a CKN of one layer, learnt from labelled images of the same set.
+
+    Args:
+        filters: number of anchors of the layer, ``(m,)``.
+        radius: of the nuclear-norm ball.
+        images: how many images of the set are learnt from, the LAST ones; None: all but the measured ones.
+        seed: of the generator that draws patches and starts k-means.
+    """
+
+    kind: Literal["convexified"] = "convexified"
+    filters: Counts
+    radius: Positive = 1.0
+    images: Annotated[int, Field(ge=1)] | None = None
+    seed: Seed = 0
+
+    def check(self, architecture: Architecture) -> None:
+        """Raise ``ValueError`` for an architecture of several layers."""
+        if architecture.depth != 1:
+            raise ValueError(f"a convexified network must have one layer, got {architecture.depth}; leave it out")
+
+
 class TrainingSpec(Spec):
     """``training.train``: Adam on labelled images of the same set, before anything is measured.
 
@@ -197,7 +219,7 @@ class ModuleSpec(_Named):
         return self.name or self.class_path.rpartition(".")[2]
 
 
-KINDS = ("gram", "ntk", "linear", "ckn", "random_features", "cnn", "lenet", "module")
+KINDS = ("gram", "ntk", "linear", "ckn", "random_features", "convexified", "cnn", "lenet", "module")
 MODULES = ("lenet", "module")
 """Kinds without an architecture of the theory: ordinary networks on ordinary pictures."""
 _SETTINGS = tuple(name for name in ModuleSpec.model_fields if name not in ("kind", *plugins.CLASS_KEYS))
@@ -210,7 +232,15 @@ def _own(data: Any) -> Any:
 
 RepresentationSpec = Annotated[
     Annotated[
-        GramSpec | NTKSpec | LinearSpec | CKNSpec | RandomFeaturesSpec | CNNSpec | LeNetSpec | ModuleSpec,
+        GramSpec
+        | NTKSpec
+        | LinearSpec
+        | CKNSpec
+        | RandomFeaturesSpec
+        | ConvexifiedSpec
+        | CNNSpec
+        | LeNetSpec
+        | ModuleSpec,
         Field(discriminator="kind"),
     ],
     BeforeValidator(_own),
@@ -219,6 +249,19 @@ RepresentationSpec = Annotated[
 
 def counts(chosen: Any) -> tuple[int, ...] | None:
     """Anchors or channels of every layer of a finite network with an architecture; None for other kinds."""
-    if isinstance(chosen, CKNSpec):
+    if isinstance(chosen, CKNSpec | ConvexifiedSpec):
         return chosen.filters
     return chosen.widths if isinstance(chosen, CNNSpec | RandomFeaturesSpec) else None
+
+
+def check_layers(chosen: Any, architecture: Architecture) -> None:
+    """Raise ``ValueError`` unless a network has numbers of filters for every layer, and layers that it can have."""
+    given = counts(chosen)
+    if given is not None and len(given) != architecture.depth:
+        name = "filters" if isinstance(chosen, CKNSpec | ConvexifiedSpec) else "widths"
+        raise ValueError(
+            f"{name} must have one number per layer ({architecture.depth}), got {given}; use for example "
+            f"{(64, 128, 256)[: architecture.depth]}"
+        )
+    if isinstance(chosen, RandomFeaturesSpec | ConvexifiedSpec):
+        chosen.check(architecture)

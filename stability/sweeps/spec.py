@@ -43,6 +43,7 @@ from stability.sweeps.models import (
     MODULES,
     CKNSpec,
     CNNSpec,
+    ConvexifiedSpec,
     GramSpec,
     LeNetSpec,
     LinearSpec,
@@ -51,6 +52,7 @@ from stability.sweeps.models import (
     RandomFeaturesSpec,
     RepresentationSpec,
     TrainingSpec,
+    check_layers,
     counts,
 )
 from stability.sweeps.parts import (
@@ -69,10 +71,10 @@ from stability.sweeps.parts import (
 
 __all__ = [
     "AffineSpec", "BandLimitedWarpSpec", "BilinearWarpSpec", "BumpSpec", "CKNSpec", "CNNSpec", "CompactSpec",
-    "DivergenceFreeSpec", "FlowSpec", "FourierSpec", "GaussianSpec", "GradientSpec", "GramSpec", "ImagesSpec",
-    "IndexWarpSpec", "LeNetSpec", "LinearSpec", "LocalAffineSpec", "MaxEntropySpec", "MixedSpec", "ModuleSpec",
-    "NTKSpec", "PiecewiseLinearSpec", "RandomFeaturesSpec", "SaturatedSpec", "SplineFieldSpec", "SplineWarpSpec",
-    "SweepSpec", "TangentSpec", "ThinPlateSpec", "TrainingSpec", "TranslationSpec",
+    "ConvexifiedSpec", "DivergenceFreeSpec", "FlowSpec", "FourierSpec", "GaussianSpec", "GradientSpec", "GramSpec",
+    "ImagesSpec", "IndexWarpSpec", "LeNetSpec", "LinearSpec", "LocalAffineSpec", "MaxEntropySpec", "MixedSpec",
+    "ModuleSpec", "NTKSpec", "PiecewiseLinearSpec", "RandomFeaturesSpec", "SaturatedSpec", "SplineFieldSpec",
+    "SplineWarpSpec", "SweepSpec", "TangentSpec", "ThinPlateSpec", "TrainingSpec", "TranslationSpec",
 ]  # fmt: skip
 
 PREFIX = "architecture."
@@ -213,15 +215,7 @@ class SweepSpec(Spec):
         self._check_overlap()
         for _, architecture in self.architectures():
             for chosen in self.representations:
-                given = counts(chosen)
-                if given is not None and len(given) != architecture.depth:
-                    name = "filters" if isinstance(chosen, CKNSpec) else "widths"
-                    raise ValueError(
-                        f"{name} must have one number per layer ({architecture.depth}), got {given}; use for example "
-                        f"{(64, 128, 256)[: architecture.depth]}"
-                    )
-                if isinstance(chosen, RandomFeaturesSpec):
-                    chosen.check(architecture)
+                check_layers(chosen, architecture)
         labels = [
             repr((chosen.label, counts(chosen) if isinstance(chosen, CKNSpec | RandomFeaturesSpec) else None))
             for chosen in self.representations
