@@ -271,3 +271,10 @@ def test_single_precision_leaves_out_what_it_cannot_resolve(generator):
     root = inverse_root(kernels.Exponential(), z)
     assert root.abs().max() > 2 * single.kernel_map(0)[1].abs().max()
     assert single.captured_energy(x).shape == exact.captured_energy(x).shape
+
+
+def test_the_convolutional_form_is_one_of_the_torus(generator):
+    arch = st.Architecture((st.Layer(3, 1.0),), boundary=st.Zero())
+    x = torch.rand(2, 1, 8, 8, generator=generator, dtype=torch.float64)
+    with pytest.raises(ValueError, match="must be periodic"):
+        st.ConvolutionalForm(st.CKN.fit(arch, x, filters=(3,), generator=generator))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from stability.architecture import Architecture
+from stability.boundaries import Periodic
 from stability.grid import check_images, spatial_size
 from stability.kernels import Kernel
 from stability.representations.ckn import CKN
@@ -63,6 +64,11 @@ class ConvolutionalForm(nn.Module):
             raise ValueError(f"network must be at refinement 1, got {network.refinement}; pass the network itself")
         if d not in (1, 2):
             raise ValueError(f"d must be 1 or 2, got {d!r}; use d=2 for images and d=1 for signals")
+        if not isinstance(network.architecture.boundary, Periodic):
+            raise ValueError(
+                f"network must be periodic for convolutions with circular padding, got {network.architecture.boundary!r}; "
+                "use the network itself"
+            )
         self.architecture, self.d = network.architecture, d
         self.filters, self.roots, self.norms, self.activations = (nn.ModuleList() for _ in range(4))
         for k, layer in enumerate(self.architecture.layers):
