@@ -66,7 +66,7 @@ class ConvolutionalForm(nn.Module):
             raise ValueError(f"d must be 1 or 2, got {d!r}; use d=2 for images and d=1 for signals")
         if not isinstance(network.architecture.boundary, Periodic):
             raise ValueError(
-                f"network must be periodic for convolutions with circular padding, got {network.architecture.boundary!r}; "
+                f"network must be periodic for circular padding, got {network.architecture.boundary!r}; "
                 "use the network itself"
             )
         self.architecture, self.d = network.architecture, d
