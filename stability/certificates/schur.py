@@ -75,8 +75,11 @@ def _checked(
     suprema = FieldSuprema(deformation)
     rows: list[list[Form]] = []
     for i, fits in enumerate(suprema.covered.tolist()):
-        kernel = _kernel(suprema.field[i : i + 1], sigma, oversample) if fits else None
-        rows.append([] if kernel is None else [Form(float(bound(kernel)), name, Status.ESTIMATE)])
+        rows.append([])
+        if fits:
+            with torch.no_grad():
+                value = float(bound(_kernel(suprema.field[i : i + 1], sigma, oversample)))
+            rows[-1].append(Form(value, name, Status.ESTIMATE))
     return Certificate.smallest(rows, suprema.field.device)
 
 

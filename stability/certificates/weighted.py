@@ -86,7 +86,8 @@ def operator_weighted(
     for i, smooth in enumerate(bends):
         rows.append([])
         if smooth:
-            value = _bound(suprema.field[i : i + 1], sigma, generator, share, steps)
+            with torch.no_grad():
+                value = _bound(suprema.field[i : i + 1], sigma, generator, share, steps)
             rows[-1].append(Form(value, "operator weighted", Status.PROBABLE))
     return Certificate.smallest(rows, suprema.field.device)
 
