@@ -14,6 +14,7 @@ from stability.bounds.rung import certifying
 from stability.ladders import x_specific
 from stability.ladders.energies import spectra
 from stability.ladders.grid_warp import grid_warp
+from stability.ladders.spectral import spectral
 from stability.ladders.verdict import verdicts
 from stability.ladders.x_specific import Telescope
 
@@ -300,3 +301,35 @@ def test_the_discrete_theorem_holds_with_zeros_beyond_the_border(kernel, stride,
     maps = st.GramCKN(arch).stages(x[0]).maps
     norm = float(st.GramCKN(arch).norm(x[:1]))
     assert float(st.GramCKN(arch).stages(x[0]).pooled(2, maps[2]).norm()) * stride == pytest.approx(norm, rel=1e-9)
+
+
+@pytest.mark.parametrize("d", [1, 2])
+@pytest.mark.parametrize("kappa", [0.0, 0.5, 1.0, 2.0])
+def test_the_spectrum_says_at_least_what_the_removed_energy_says(d, kappa):
+    x = st.images.load("fashion", count=2, size=(24,) if d == 1 else (16, 16))
+    for image in x:
+        for one in spectra(st.GramCKN(st.Architecture.dyadic(depth=2, subsampling=1)).stages(image)).maps:
+            assert spectral(one, kappa) <= 1.0005 * st.bounds.joint_energy(kappa, d) * one.removed
+            if kappa >= 1:
+                assert spectral(one, kappa) <= 1.0005 * st.bounds.joint(kappa, d) * one.centred
+
+
+@pytest.mark.parametrize("kind", [st.FourierField, st.GradientField], ids=lambda kind: kind.__name__)
+def test_no_commutator_on_a_map_is_above_its_spectral_bound(kind, generator):
+    """Dense commutators on tones and noise, where the spectrum is sharpest; a third of the bound is not one."""
+    size, sigma = (64,), 3.0
+    u = torch.arange(64, dtype=torch.float64)
+    tones = [torch.cos(2 * math.pi * m * u / 64) for m in (1, 2, 3, 5, 8)]
+    maps = torch.stack([*tones, torch.randn(64, generator=generator, dtype=torch.float64)])
+    a, least = pooling(sigma, size), math.inf
+    for _ in range(20):
+        tau = st.control(kind.sample(size, cutoff=3, generator=generator), jacobian_norm=0.2)
+        warp = grid_warp(tau, st.BandLimitedWarp(), 1)
+        b = float(tau.norms().jacobian.upper)
+        for z in maps:
+            own = spectra(st.LinearGram(st.Architecture((st.Layer(1, 1.0),), sigma)).stages(z[None])).maps[0]
+            bound = b * (1 - b) ** -0.5 * spectral(own, 0.0)
+            seen = float((a @ warp @ z - warp @ a @ z).norm())
+            assert seen <= bound
+            least = min(least, bound / seen)
+    assert least < 3.0

@@ -1,11 +1,12 @@
 r"""The rung for this image and every field with the given norms: only energies of x enter.
 
-    sum_k R_{k-1} min( g_k Delta_k^(1/2), N_k ||z_{k-1} - mean|| )  +  last,    y = A_n z_n,    or
+    sum_k R_{k-1} min( g_k Delta_k^(1/2), s_k, N_k ||z_{k-1} - mean|| )  +  last,    y = A_n z_n,    or
     (sum_k R_{k-1}^2 C_k^2 Delta_k)^(1/2) + sum_k R_{k-1} (gamma_k + g'_k) Delta_k^(1/2)  +  last,
     last = min( N ||z_n - mean||,  g Delta_{n+1}^(1/2) + c_{d/2}(b) r ||grad y|| + |c| sup_e ||e . grad y|| ),
 
 with the constants of the closed form: N_k >= ||[P_k A_{k-1}, L]||, N >= ||A_n L - A_n||, g_k those of the energy forms
-||[P_k A_{k-1}, L] z|| <= g_k (||z||^2 - ||A_{k-1} z||^2)^(1/2), g the same without a patch; tau = c + a rest of sup r.
+||[P_k A_{k-1}, L] z|| <= g_k (||z||^2 - ||A_{k-1} z||^2)^(1/2), g the same without a patch; s_k = b ||L|| times
+``spectral`` of z_{k-1}; tau = c + a rest of sup r.
 """
 
 import math
@@ -16,6 +17,7 @@ from stability.bounds.depth import ingredients, layer_error
 from stability.bounds.field import FieldNorms, c_p
 from stability.bounds.forms import patch_energy
 from stability.ladders.energies import Spectrum
+from stability.ladders.spectral import spectral
 
 
 def energy_terms(
@@ -41,7 +43,9 @@ def energy_terms(
         before, factor = spectra[k - 1], math.prod(lipschitz[k - 1 :])
         amount = row["bound"] * before.centred
         if math.isfinite(row["energy"]):
-            amount = min(amount, row["energy"] * before.removed)
+            stretch = norms.path / norms.warp if norms.jacobian else 1.0
+            by_spectrum = norms.jacobian * norms.warp * spectral(before, row["spread"] / before.sigma * stretch)
+            amount = min(amount, row["energy"] * before.removed, by_spectrum)
         layers[f"layer {k}"] = factor * amount if amount else 0.0
     terms = min(layers, _depth_free(form, norms, spectra, lipschitz), key=lambda parts: math.fsum(parts.values()))
     terms["last pooling"] = _last(form, norms, spectra[-1])
@@ -77,6 +81,10 @@ def _last(form: ClosedForm, norms: FieldNorms, spectrum: Spectrum) -> float:
         disturbed = patch_energy(norms, spectrum.sigma, 0.0).value * spectrum.removed
         moved = c_p(norms.d / 2, norms.jacobian)
         bounds.append(disturbed + moved * norms.displacement * spectrum.gradient)
+        if norms.jacobian > 0:
+            seen = norms.jacobian * norms.warp
+            kappa = norms.displacement_path * norms.displacement / (spectrum.sigma * seen)
+            bounds.append(seen * spectral(spectrum, kappa))
         if math.isfinite(norms.residual):
             bounds.append(disturbed + moved * norms.residual * spectrum.gradient + spectrum.translated(norms.mean))
     if norms.jacobian == 0:
