@@ -122,3 +122,19 @@ def test_sweeps_ask_for_the_same_numbers(generator):
     tangent = rows[rows.representation_kind == "ntk"]
     assert set(tangent.status_x_specific) == set(tangent.status_certificates) == {"not covered"}
     assert (tangent.bound_energy == math.inf).all()
+
+
+def test_a_plan_counts_what_rungs_cost():
+    from stability.sweeps.chunks import Cut, total_seconds
+
+    def planned(rungs):
+        spec = st.SweepSpec(
+            images=st.ImagesSpec(count=4, size=(28, 28)), representations=[st.GramSpec()], rungs=rungs,
+            deformations=[st.FourierSpec(cutoff=2, jacobian_norm=[0.1])], fields=3,
+        )  # fmt: skip
+        return total_seconds(Cut(spec))
+
+    cheap = planned(("closed_form", "trivial"))
+    assert planned(("closed_form", "certificates")) == pytest.approx(cheap + 3 * 2.0, rel=0.1)
+    assert planned(("operator_norms",)) > cheap + 3 * 5.0
+    assert planned(("x_specific",)) > cheap + 12 * 0.3

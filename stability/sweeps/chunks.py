@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from stability.architecture import Architecture
 from stability.plain_data import describe
-from stability.sweeps.costs import chunk_memory, distance_cost, draw_cost, warp_cost
+from stability.sweeps.costs import chunk_memory, distance_cost, draw_cost, field_cost, warp_cost
 from stability.sweeps.families import TranslationSpec
 from stability.sweeps.models import CKNSpec, CNNSpec, ConvexifiedSpec, LeNetSpec, ModuleSpec, RepresentationSpec
 from stability.sweeps.sized import Pair
@@ -127,7 +127,8 @@ class Cut:
         draws = sum(
             draw_cost(self.spec.deformations[draw.family].two_norms) for draw in self.draws[slice(*chunk.draws)]
         )
-        return own + (chunk.cells * warp_cost(self.spec) + draws) / len(self.models)
+        rungs = field_cost(self.spec) * chunk.cells / max(1, chunk.images[1] - chunk.images[0])
+        return own + (chunk.cells * warp_cost(self.spec) + draws + rungs) / len(self.models)
 
     def fit_address(self, model: Model) -> str:
         """Where the learnt state of a model is kept."""

@@ -7,6 +7,7 @@ much is lost when a run is killed, never what is computed.
 import math
 
 from stability.architecture import Architecture
+from stability.sweeps.marks import OF_CERTIFICATES, OF_MAPS, OF_NORMS
 from stability.sweeps.models import (
     CKNSpec,
     CNNSpec,
@@ -38,6 +39,14 @@ DRAW, TILTED_DRAW = 8e-3, 6e-2
 """Seconds to draw a field and certify its norms; to meet two norms at once."""
 
 
+MAPS = 1.2e-9
+"""Seconds per cube of the number of positions and layer, to decompose the maps of an exact kernel and deform them."""
+COLUMNS = 4e-9
+"""Seconds per squared number of positions and channel, to deform the maps of a finite network."""
+CERTIFICATES, OPERATOR_NORMS = 2.0, 6.0
+"""Seconds a field: certified, and enclosed, norms of the theorem's operators."""
+
+
 def distance_cost(chosen: RepresentationSpec, architecture: Architecture, spec: SweepSpec) -> float:
     """Seconds of one distance on one core.
 
@@ -60,8 +69,26 @@ def distance_cost(chosen: RepresentationSpec, architecture: Architecture, spec: 
             before = count
     else:
         seconds += MODULE
+    if any(name in OF_MAPS for name in spec.rungs):
+        seconds += _maps_cost(chosen, positions, spec)
     fine = 2 ** (2 * d)  # pairs of positions on a grid twice as fine
     return seconds * (1 + fine) if spec.refinement else seconds
+
+
+def _maps_cost(chosen: RepresentationSpec, positions: list[float], spec: SweepSpec) -> float:
+    """Seconds of the rungs that look at the network's maps, of one image and field."""
+    if isinstance(chosen, GramSpec | LinearSpec):
+        return MAPS * sum(n**3 for n in positions[:-1])
+    if isinstance(chosen, CKNSpec | CNNSpec):
+        widths = chosen.filters if isinstance(chosen, CKNSpec) else chosen.widths
+        return COLUMNS * sum(n * n * width for n, width in zip(positions, widths, strict=False))
+    return 0.0
+
+
+def field_cost(spec: SweepSpec) -> float:
+    """Seconds of the rungs of one field, shared by all images and models of a chunk."""
+    certified = CERTIFICATES if any(name in OF_CERTIFICATES for name in spec.rungs) else 0.0
+    return certified + (OPERATOR_NORMS if any(name in OF_NORMS for name in spec.rungs) else 0.0)
 
 
 def fit_cost(chosen: RepresentationSpec, architecture: Architecture, spec: SweepSpec, available: int) -> float:

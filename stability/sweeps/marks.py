@@ -17,6 +17,11 @@ RUNGS = (
 """The bounds that a row may hold."""
 CHEAP_RUNGS = RUNGS[:2]
 """Those that cost nothing beside a distance."""
+DISCRETE = ("x_specific", "early_stop")
+OF_MAPS = ("x_specific", "early_stop", "energy", "centred_operator_norms", "centred_certificates")
+OF_NORMS = ("operator_norms", "centred_operator_norms")
+OF_CERTIFICATES = ("certificates", "centred_certificates")
+"""Rungs of the discrete theorem; those that need the maps of an image, norms of a field, its certificates."""
 
 
 def over_items(values: list[str], shape: tuple[int, int, int]) -> Column:

@@ -19,12 +19,8 @@ from stability.operators.pooling import sampling_gains
 from stability.representations.base import Representation, own_lipschitz
 from stability.sweeps.build import Fields
 from stability.sweeps.cells import Deformed
-from stability.sweeps.marks import OUT_OF_REACH, Column, over_items
+from stability.sweeps.marks import DISCRETE, OF_CERTIFICATES, OF_MAPS, OF_NORMS, OUT_OF_REACH, Column, over_items
 
-DISCRETE = ("x_specific", "early_stop")
-OF_MAPS = ("x_specific", "early_stop", "energy", "centred_operator_norms", "centred_certificates")
-OF_NORMS = ("operator_norms", "centred_operator_norms")
-OF_CERTIFICATES = ("certificates", "centred_certificates")
 FURTHER = (
     "x_specific", "early_stop", "centred_operator_norms", "centred_certificates", "operator_norms", "certificates",
     "energy",
