@@ -101,7 +101,7 @@ def test_bounds_hold_for_finite_networks_of_any_anchors(generator):
         st.FourierField.sample((16, 16), cutoff=2, batch_shape=(3,), generator=generator), jacobian_norm=0.2
     )
     for ckn in (random, fitted):
-        ladder = st.ladder(ckn, x, tau)
+        ladder = st.ladder(ckn, x, tau, certificates=False)
         assert not ladder.violation.any()
         assert torch.isfinite(ladder.refinement).all()
 

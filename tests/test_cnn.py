@@ -132,7 +132,7 @@ def cases(draw_):
 @given(cases())
 def test_no_rung_is_violated_whatever_the_spectral_norms(case):
     net, x, tau, warp = case
-    ladder = st.ladder(net, x, tau, warp=warp)
+    ladder = st.ladder(net, x, tau, warp=warp, certificates=False)
     assert not ladder.violation.any(), ladder.to_frame().T
     assert torch.isfinite(ladder.allowance).all()
     assert (ladder.observed <= ladder.trivial + ladder.floor + ROUND_OFF).all()

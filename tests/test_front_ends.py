@@ -87,7 +87,7 @@ def test_closed_forms_do_not_cover_filters_and_the_trivial_bound_does(front_end,
     assert form.value == math.inf
     x = st.images.load("fashion", count=2, size=(16, 16))
     tau = st.control(st.FourierField.sample((16, 16), cutoff=2, generator=generator), displacement_norm=0.5)
-    ladder = st.ladder(st.GramCKN(arch), x, tau)
+    ladder = st.ladder(st.GramCKN(arch), x, tau, certificates=False)
     assert (ladder.observed <= ladder.trivial * (1 + 1e-9)).all()
     assert not ladder.violation.any()
 

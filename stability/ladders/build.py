@@ -9,6 +9,7 @@ grid to the other holds what the projection does to the distance, and only what 
 """
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -152,13 +153,15 @@ def ladder(
         found = layerwise(representation, map(Row, images, warped, ones, forms), warp, own, gains)
         if found is not None:
             first, commutation, energy = found.in_units_of(norm_x, floor)
-            lower, energies, spectra = [*first, *lower], [energy(status, sampling)], found.spectra
+            of_maps = {**sampling, "commutation defect": commutation}  # their spectra are those of sampled maps
+            lower, energies, spectra = [*first, *lower], [energy(status, of_maps)], found.spectra
     made = FieldRungs(architecture, own, lipschitz is None, forms, norm_x, best, sampling)
     constants = {"operator_norms": enclosed(operator_norms, architecture)} if operator_norms is not None else {}
     constants |= {"certificates": certified(suprema, architecture)} if suprema is not None else {}
     middle = [made.every_image(name, rows) for name, rows in constants.items()]
     if spectra is not None:
-        middle = [made.this_image(f"centred_{name}", rows, spectra) for name, rows in constants.items()] + middle
+        image = replace(made, allowances={**sampling, "commutation defect": commutation})
+        middle = [image.this_image(f"centred_{name}", rows, spectra) for name, rows in constants.items()] + middle
     rungs = [
         *lower,
         *middle,
