@@ -11,6 +11,8 @@ from scipy.optimize import minimize
 from stability.bounds import constants, envelope_table, patches
 from stability.bounds.envelope import envelope, envelope_energy
 
+pytestmark = pytest.mark.slow
+
 X = np.concatenate([[0.0], np.geomspace(1e-4, 1e4, 240)])
 Y = X[1:]
 _edges = np.concatenate([[0.0], 2.0 ** -np.arange(18, 0, -1)])

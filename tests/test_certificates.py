@@ -18,6 +18,8 @@ from stability.certificates.paths import path_integral
 from stability.certificates.shifts import offsets, shift
 from stability.certificates.suprema import FieldSuprema
 
+pytestmark = pytest.mark.slow
+
 SIZES = {1: (32,), 2: (16, 16)}
 MODES = {1: (20, 34, 1536), 2: (4, 7, 32)}  # modes in, modes out, nodes per axis
 SIGMAS = {1: (1.5, 4.0), 2: (1.5, 3.0)}

@@ -16,6 +16,8 @@ from stability.search.starts import Linearised
 from stability.search.weights import Weights, largest_eigenvalues, missed
 from stability.search.worst import worst_case
 
+pytestmark = pytest.mark.slow
+
 SIZE = (8, 8)
 
 

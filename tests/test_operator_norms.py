@@ -23,6 +23,8 @@ from stability.operator_norms.operators import Effort
 from stability.operator_norms.products import Products, Stack
 from stability.operator_norms.sampling import strip
 
+pytestmark = pytest.mark.slow
+
 
 def rng(seed=0):
     return torch.Generator().manual_seed(seed)

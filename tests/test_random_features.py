@@ -19,6 +19,8 @@ from stability.representations.random_maps import RandomFourier, random_map
 from stability.representations.stages import homogeneous
 from stability.warps.band_limited import refine
 
+pytestmark = pytest.mark.slow
+
 KERNELS = [
     kernels.ArcCosine(1), kernels.ArcCosine(0), kernels.LeakyReLU(0.3), kernels.Exponential(1.0),
     kernels.Exponential(2.37),

@@ -15,6 +15,8 @@ from stability.search.starts import Given, Linearised, Saturated
 from stability.search.subspace import SubspaceSpace
 from stability.search.worst import worst_case
 
+pytestmark = pytest.mark.slow
+
 SIZE = (16, 16)
 FEW = {"starts": (Saturated(2), Linearised(1, 1)), "steps": 4, "displacement_norm": 1.0, "jacobian_norm": 0.25}
 

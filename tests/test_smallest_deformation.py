@@ -10,6 +10,8 @@ from stability.search.objectives import Angle, Margin
 from stability.search.smallest import Flip, Level, smallest_deformation
 from stability.search.starts import Saturated
 
+pytestmark = pytest.mark.slow
+
 SIZE = (8, 8)
 FEW = {"starts": (Saturated(2),), "steps": 4, "displacement_norm": 1.0, "jacobian_norm": 0.5}
 

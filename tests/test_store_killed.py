@@ -101,6 +101,7 @@ def _dies_once(task):
     return tasks.work(task)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_replaced(whole, tmp_path, monkeypatch):
     from joblib.externals.loky import get_reusable_executor
 
@@ -119,6 +120,7 @@ def _always_dies(task):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_does_not_pass_a_torn_part_for_a_written_one(whole, tmp_path, monkeypatch):
     from joblib.externals.loky import get_reusable_executor
 
