@@ -19,7 +19,10 @@ _spec.loader.exec_module(claims)
 
 def check(outcomes):
     assert not any("VIOLATED" in outcome.verdict for outcome in outcomes)
-    assert min(min(outcome.ratios.values()) for outcome in outcomes if outcome.ratios) > 0.95  # translations: equality
+    least = {name: min(o.ratios.get(name, math.inf) for o in outcomes) for name in ("trivial", "energy", "closed_form")}
+    assert least["trivial"] >= 1.0
+    assert least["energy"] > 0.8  # translations, a sharp kernel, a coarse grid: nearly an equality, and large allowances
+    assert least["closed_form"] > 1.0
     shares = sorted(outcome.allowed for outcome in outcomes)
     assert shares[len(shares) // 2] < 1e-3
     assert sum(share > 0.02 for share in shares) < 0.1 * len(shares)  # coarse grids, sharp kernels
