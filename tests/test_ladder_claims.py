@@ -34,7 +34,7 @@ def test_no_distance_is_above_a_rung():
 
 @pytest.mark.slow
 def test_no_distance_is_above_a_rung_in_many_draws():
-    check([claims.outcome(seed, certificates=seed % 5 == 0) for seed in range(4000, 4200)])
+    check([claims.outcome(seed, certificates=seed % 5 == 0) for seed in range(4000, 4160)])
 
 
 def test_a_report_counts_what_was_violated():
