@@ -40,9 +40,9 @@ CHEAP = 1e-9
 """Observed distances below this share of ||x|| are left out of ratios: they are round-off."""
 
 
-def _cutoff(family: type) -> Callable[[tuple[int, ...], torch.Generator], Deformation]:
+def _cutoff(family: Any) -> Callable[[tuple[int, ...], torch.Generator], Deformation]:
     def draw(size: tuple[int, ...], rng: torch.Generator) -> Deformation:
-        field: Deformation = family.sample(size, cutoff=2, generator=rng)  # type: ignore[attr-defined]
+        field: Deformation = family.sample(size, cutoff=2, generator=rng)
         return field
 
     return draw

@@ -5,6 +5,7 @@ r"""``PoolingDifference`` A L - A and ``WarpDifference`` L A - A: one ball of fr
 where L L^T and L^T L multiply by functions. Beyond the ball A is small, on the side of the outputs or of the inputs.
 """
 
+import abc
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -63,9 +64,9 @@ class _Difference(Operator):
                 return Ends(value, value, Status.PROOF, "translation")
             level = level**2
 
+    @abc.abstractmethod
     def squares(self, warp: Compression) -> tuple[Tensor, float]:
         """L L^T or L^T L on the ball, and its error."""
-        raise NotImplementedError
 
     def by_matrices(self, field: Deformation, effort: Effort) -> Ends:
         """The largest eigenvalue of the product on the ball, and (1 + ||L||) ||A|| beyond it."""
@@ -107,9 +108,9 @@ class _Difference(Operator):
         status = Status.PROBABLE if warp.proved else Status.ESTIMATE
         return Ends(lower, math.hypot(upper, tail), status, "Lanczos", narrow)
 
+    @abc.abstractmethod
     def square_products(self, warp: Products) -> tuple[Callable[[Tensor, Tensor], Tensor], float]:
         """f, L f -> L L^T f or L^T L f on the ball, and the error."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
