@@ -190,6 +190,8 @@ def one_to_one(images: Tensor, points: Tensor) -> tuple[Tensor, Tensor, torch.Si
         Images ``(B, C, *size)``, points ``(B, P, d)`` and the broadcast leading shape, of B elements.
     """
     d = points.shape[-1]
+    if points.dim() == 3 and images.dim() == d + 2 and len(images) == len(points):
+        return images, points, images.shape[:1]
     lead = torch.Size(common_shape(images.shape[: -d - 1], points.shape[:-2]))
     images = images.expand(*lead, *images.shape[-d - 1 :]).reshape(-1, *images.shape[-d - 1 :])
     return images, points.expand(*lead, *points.shape[-2:]).reshape(-1, *points.shape[-2:]), lead

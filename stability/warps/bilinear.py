@@ -59,14 +59,13 @@ class BilinearWarp(Warp):
         """``(B, C, *size)`` at ``(B, P, d)``; returns ``(B, C, [1,] *size)``."""
         d, torus = points.shape[-1], isinstance(self.boundary, Periodic)
         size = tuple(images.shape[-d:])
-        own = points.to(images.dtype)  # in place where it is a copy: fresh memory costs more than the arithmetic
-        sides = _per_axis([1.0 / n for n in reversed(size)], images)
-        part = own * sides if own is points else own.mul_(sides)
-        if torus:  # from -1 at pixel 0 to 1 at its copy at N
+        own = points.to(images.dtype)
+        if torus:  # from -1 at pixel 0 to 1 at its copy at N: 2 (s - round(s)), s = u / N - 1/2
+            places = _scaled(own, [1.0 / n for n in size], [-0.5] * d, spare=own is not points)
+            places = places.sub_(places.round()).mul_(2)
             images = pad(images, (0, 1) * d, mode="circular")
-            places = part.sub_(torch.floor(part)).mul_(2).sub_(1)
         else:  # from border to border
-            places = part.mul_(2).add_(_per_axis([1 / n - 1 for n in reversed(size)], images))
+            places = _scaled(own, [2.0 / n for n in size], [1 / n - 1 for n in size], spare=own is not points)
         if d == 1:
             images, places = images.unsqueeze(-2), torch.cat([places, torch.zeros_like(places)], -1)
         beyond = "border" if torus else "reflection" if isinstance(self.boundary, Reflect) else "zeros"
@@ -75,6 +74,16 @@ class BilinearWarp(Warp):
         return values if d == 2 else values.squeeze(-2)
 
 
-def _per_axis(values: list[float], like: Tensor) -> Tensor:
-    """One number per coordinate; a single one where they agree, which is several times as fast."""
-    return like.new_tensor(values[0] if len(set(values)) == 1 else values)
+def _scaled(points: Tensor, factors: list[float], shifts: list[float], *, spare: bool) -> Tensor:
+    """``factors * points + shifts``: in place where ``points`` are spare, else in one pass where all axes agree.
+
+    Args:
+        points: ``(B, P, d)``, components (x, y).
+        factors: One number for each axis of the image, in the order of ``size``, like ``shifts``.
+        shifts: Summands.
+        spare: Whether ``points`` may be written over: fresh memory costs more than the arithmetic.
+    """
+    if spare or len(set(factors)) > 1:
+        scaled = points.mul_ if spare else points.mul
+        return scaled(points.new_tensor(factors[::-1])).add_(points.new_tensor(shifts[::-1]))
+    return torch.add(points.new_full((), shifts[0]), points, alpha=factors[0])
