@@ -82,11 +82,12 @@ def ingredients(field: FieldNorms) -> tuple[Ingredients, ...]:
     shift = field.weighted_jacobian
     if field.volume_preserving or b == 0:
         strain = b * (2 + b) / (1 + b) if d == 2 else 0.0
-        # M^-1 = adj M = I - adj(grad tau): psi - id has the Lipschitz constant b, and paths the determinant 1 - b^2
+        # M^-1 = adj M = I - adj(grad tau): psi - id has the Lipschitz constant b as well
         return (Ingredients(strain, shift=shift, inverse_shift=shift, d=d),)
     low, high = field.density
-    inverse_shift = b / (1 - b) * (1 + b) ** (d / 2) / low
-    jump, root = (1 / low - 1 / high) * math.sqrt(high), math.sqrt(high)
+    root = math.sqrt(high)
+    inverse_shift = b / (1 - b) * root / low
+    jump = (1 / low - 1 / high) * root
     parts = []
     slope = math.inf
     if math.isfinite(field.hessian):

@@ -110,18 +110,9 @@ class FieldNorms:
         return float(self.density[0] ** -0.5)
 
     @property
-    def path(self) -> float:
-        """sup D^(-1/2) over all paths (1-t) phi(u) + t phi'(u + c) between two such maps, at most (1-b)^(-d/2).
-
-        In d = 2, det((1-t) M + t M') = (1-t) det M + t det M' - t (1-t) det(M - M') >= inf D - b^2.
-        """
-        low = (1 - self.jacobian) ** self.d
-        return float((max(low, self.density[0] - self.jacobian**2) if self.d == 2 else low) ** -0.5)
-
-    @property
     def weighted_jacobian(self) -> float:
-        """b times ``path``, at most b (1-b)^(-d/2)."""
-        return self.jacobian * self.path
+        """b ||L_tau|| >= sup ||grad tau||_2 D^(-1/2), at most b (1-b)^(-d/2)."""
+        return self.jacobian * self.warp
 
     @property
     def displacement_path(self) -> float:

@@ -42,7 +42,7 @@ def pooling_commutator(field: FieldNorms, sigma: float) -> Part:
     if b == 0:
         return Part(0.0, "translation", Status.PROOF)
     parts = [Part(field.warp, "norms", Status.PROOF)]
-    parts.append(Part(joint(0.0, d) * b * field.warp, "jacobian", Status.NUMERICAL))
+    parts.append(Part(joint(0.0, d) * field.weighted_jacobian, "jacobian", Status.NUMERICAL))
     if field.volume_preserving:
         parts.append(Part(commutator_volume_preserving(b, d), "volume preserving", Status.PROOF))
     elif d == 2 and field.divergence is not None:
@@ -72,8 +72,7 @@ def patch_commutator(field: FieldNorms, sigma: float, offset: float, symmetric: 
     if symmetric and math.isfinite(field.hessian):
         value = patch_symmetric(pooling.value, kappa, b, field.hessian, sigma, d)
         parts.append(Part(value, f"{pooling.form}, symmetric shift", pooling.status))
-    stretch = field.path / field.warp  # the shift sees (1-b)^(-d/2), the commutator of the pooling sup D^(-1/2)
-    parts.append(Part(joint(kappa * stretch, d) * b * field.warp, "joint", Status.NUMERICAL))
+    parts.append(Part(joint(kappa, d) * field.weighted_jacobian, "joint", Status.NUMERICAL))
     return best(parts)
 
 
@@ -84,8 +83,7 @@ def patch_energy(field: FieldNorms, sigma: float, offset: float) -> Part:
         return Part(0.0, "translation", Status.PROOF)
     kappa = offset / sigma
     shift = kappa * field.weighted_jacobian
-    stretch = field.path / field.warp
-    parts = [Part(joint_energy(kappa * stretch, d) * b * field.warp, "joint", Status.NUMERICAL)]
+    parts = [Part(joint_energy(kappa, d) * field.weighted_jacobian, "joint", Status.NUMERICAL)]
     if field.volume_preserving:
         strain = STRAIN_ENERGY * math.e * commutator_volume_preserving(b, d)
         parts.append(Part(strain + shift, "volume preserving + shift", Status.NUMERICAL))
@@ -109,7 +107,7 @@ def last_pooling(field: FieldNorms, sigma: float, displacement: float) -> Part:
     reach = field.displacement_path * displacement / sigma
     moved, pooling = SLOPE * reach, pooling_commutator(field, sigma)
     direct = moved / math.sqrt(low) + max(1 / low - 1, 1 - 1 / high)
-    seen = b * field.warp
+    seen = field.weighted_jacobian
     kappa = reach / seen
     return best([
         Part(1 + field.warp, "norms", Status.PROOF),

@@ -108,7 +108,7 @@ class FieldSuprema:
     def strain(self) -> Tensor:
         """max_i |s_i - 1 / s_i| D^(-1/2)."""
         return self._least(
-            self._distortion.weighted_stretch, lambda n: n.jacobian * (2 - n.jacobian) / (1 - n.jacobian) * n.path
+            self._distortion.weighted_stretch, lambda n: n.jacobian * (2 - n.jacobian) / (1 - n.jacobian) * n.warp
         )
 
     @cached_property
@@ -116,7 +116,7 @@ class FieldSuprema:
         """|M^(-T) grad ln D| D^(-1/2) in 1 / pixel."""
         return self._least(
             self._distortion.volume_gradient,
-            lambda n: n.d * n.hessian / (1 - n.jacobian) ** 2 * n.path if n.jacobian else 0.0,
+            lambda n: n.d * n.hessian / (1 - n.jacobian) ** 2 * n.warp if n.jacobian else 0.0,
         )
 
     @cached_property

@@ -43,8 +43,7 @@ def energy_terms(
         before, factor = spectra[k - 1], math.prod(lipschitz[k - 1 :])
         amount = row["bound"] * before.centred
         if math.isfinite(row["energy"]):
-            stretch = norms.path / norms.warp if norms.jacobian else 1.0
-            by_spectrum = norms.jacobian * norms.warp * spectral(before, row["spread"] / before.sigma * stretch)
+            by_spectrum = norms.weighted_jacobian * spectral(before, row["spread"] / before.sigma)
             amount = min(amount, row["energy"] * before.removed, by_spectrum)
         layers[f"layer {k}"] = factor * amount if amount else 0.0
     terms = min(layers, _depth_free(form, norms, spectra, lipschitz), key=lambda parts: math.fsum(parts.values()))
@@ -82,7 +81,7 @@ def _last(form: ClosedForm, norms: FieldNorms, spectrum: Spectrum) -> float:
         moved = c_p(norms.d / 2, norms.jacobian)
         bounds.append(disturbed + moved * norms.displacement * spectrum.gradient)
         if norms.jacobian > 0:
-            seen = norms.jacobian * norms.warp
+            seen = norms.weighted_jacobian
             kappa = norms.displacement_path * norms.displacement / (spectrum.sigma * seen)
             bounds.append(seen * spectral(spectrum, kappa))
         if math.isfinite(norms.residual):
