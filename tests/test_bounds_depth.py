@@ -407,7 +407,7 @@ def test_the_table_over_depth_names_the_smallest_theorem():
     assert lines[-1].endswith("depth-free")
 
 
-# -------------------------------------------------------------------------------------------- what offsets of a patch add
+# ------------------------------------------------------------------------------------------ what offsets of a patch add
 def _offset_ratios(b: float, c: float, waves: float, width: float) -> tuple[float, float]:
     """||y(phi(. + c)) - y(phi + c)|| and ||w (y(psi - c) - y(psi(. - c)))||, each over |c| ||y'||, for a wave packet y.
 
