@@ -152,7 +152,7 @@ class FieldSuprema:
         key = max(tuple(c // divisor for c in offset), tuple(-c // divisor for c in offset))
         if key not in self._directions:
             vector = torch.tensor(key, dtype=torch.float64, device=self.field.device)
-            found = DistortionSuprema(self.field).directional(vector / vector.norm())
+            found = self._along.directional(vector / vector.norm())
             self._directions[key] = torch.minimum(self._where(self._flat(found)), self.jacobian)
         return self._directions[key]
 
@@ -168,6 +168,11 @@ class FieldSuprema:
             return self.path
         rest = self.field.without_mean()
         return self._where(path_integral(rest, self.residual_displacement, self._flat(self._norms.jacobian)))
+
+    @cached_property
+    def _along(self) -> DistortionSuprema:
+        """For single directions, which share the determinant."""
+        return DistortionSuprema(self.field)
 
     @cached_property
     def _distortion(self) -> Distortion:

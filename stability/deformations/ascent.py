@@ -114,8 +114,28 @@ class Climbers(NamedTuple):
         return Climbers(self.owner, centres, points, torch.maximum(value, self.values))
 
 
-def ascend(functions: Lengths, counts: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Values attained, ``(n,)``, and points where, ``(n, d)`` in pixels: from the maxima of a grid upwards.
+class Approach(NamedTuple):
+    """Maxima found to about ``_ROUNDS[-1]``: far closer than a grid, not yet to round-off.
+
+    Args:
+        climbers: that are left.
+        best: values attained, ``(n,)``.
+        argument: points where, ``(n, d)`` in pixels.
+        settled: whether the last round gained next to nothing, bool ``(n,)``.
+        reach: range of the values on the grid, ``(n,)``.
+        unit: the stencil of one cell, ``(3^d, d)`` in pixels.
+    """
+
+    climbers: Climbers
+    best: Tensor
+    argument: Tensor
+    settled: Tensor
+    reach: Tensor
+    unit: Tensor
+
+
+def approach(functions: Lengths, counts: tuple[int, ...]) -> Approach:
+    """The maxima of a grid and a few rounds of Newton's iteration.
 
     Args:
         functions: n functions.
@@ -132,18 +152,28 @@ def ascend(functions: Lengths, counts: tuple[int, ...]) -> tuple[Tensor, Tensor]
     climbers = Climbers(*(torch.cat(columns) for columns in zip(*found, strict=True)))
     best, reach = torch.cat(tops), torch.cat(ranges)
     argument = grid.origin.expand(len(best), -1).clone()
-    unit = stencil(grid.spacing) * grid.spacing
+    unit, gain = stencil(grid.spacing) * grid.spacing, torch.full_like(best, math.inf)
     for width, share in _ROUNDS:
         climbers = climbers.moved(functions, unit * width, newton=True)
         best, argument, gain = _best(climbers, best, argument)
         climbers = climbers.where(climbers.values >= (best - share * reach)[climbers.owner])  # others: lower peaks
-    settled = gain <= _SETTLED * reach
+    return Approach(climbers, best, argument, gain <= _SETTLED * reach, reach, unit)
+
+
+def ascend(functions: Lengths, found: Approach) -> tuple[Tensor, Tensor]:
+    """Values attained, ``(n,)``, and points where, ``(n, d)`` in pixels: the maxima approached, to round-off.
+
+    Args:
+        functions: n functions.
+        found: where their maxima are, nearly.
+    """
+    climbers, best, argument, settled, reach, unit = found
     climbers = climbers.highest(_FINALISTS)
     climbers = climbers._replace(centres=climbers.points)
     for _ in range(2):  # where Newton's iteration has converged it repeats itself
         climbers = climbers.moved(functions, unit * _ROUNDS[-1][0], newton=True)
         best, argument, gain = _best(climbers, best, argument)
-        settled &= gain <= _SETTLED * reach
+        settled = settled & (gain <= _SETTLED * reach)
     lost = (climbers.centres == climbers.points).all(1) | ~settled[climbers.owner]
     climbers, width = climbers._replace(centres=climbers.points).where(lost), _ROUNDS[0][0]
     for _ in range(_HALVINGS if len(climbers.owner) else 0):

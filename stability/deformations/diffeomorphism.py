@@ -24,7 +24,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from stability.deformations.ascent import ascend
+from stability.deformations.ascent import approach, ascend
 from stability.deformations.base import Deformation
 from stability.deformations.domains import Window
 from stability.deformations.pointwise import FieldLengths, counts, derivative_bounds
@@ -167,7 +167,7 @@ class _Judge:
         one = self.field.flat()[i : i + 1]
         functions = FieldLengths(one, (1,), lambda jacobian: sign * swell(jacobian))
         with torch.no_grad():
-            return ascend(functions, counts(one, derivative_bounds(one), 1))
+            return ascend(functions, approach(functions, counts(one, derivative_bounds(one), 1)))
 
 
 def _up(value: float) -> str:

@@ -251,7 +251,7 @@ class DistortionSuprema:
             jets = self._jets.near(index, here, rho)
             return value, _losses(jet(jets).times(jets.weight))
 
-        seen = self.infimum.upper.clamp_min(_SHARPEST**-2)
+        seen = self.infimum.lower.clamp_min(_SHARPEST**-2)
         sharpness = float(seen.rsqrt().max()) if len(seen) else 1.0  # D^(-1/2) has peaks that much narrower than J
         return self._enclosure(
             functions,
@@ -286,6 +286,8 @@ class DistortionSuprema:
 
     def _or_infinite(self, value: Tensor) -> Tensor:
         """Inf where D <= 0 is seen: D^(-1/2) is not bounded then."""
+        if bool((self.infimum.lower > 0).all()):
+            return value
         return torch.where(self.infimum.upper <= 0, torch.inf, value)
 
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from stability.deformations.ascent import Grid, Lengths, ascend, stencil
+from stability.deformations.ascent import Approach, Grid, Lengths, approach, ascend, stencil
 
 TOLERANCE = 5e-4
 """The certificate is refined until it is at most this share above the value seen."""
@@ -130,7 +130,7 @@ class Enclosure:
     def upper(self) -> Tensor:
         """A certified value, ``(n,)``: never below the supremum, about ``TOLERANCE`` above ``lower``."""
         with torch.no_grad():
-            lower, bounds = self.lower, self._bounds()
+            lower, bounds = self._approach.best, self._bounds()  # near enough to cut cells and to stop
             unit = self._scale(lower)
             slack, allowance = TOLERANCE * unit, ROUND_OFF * torch.maximum(lower.abs(), unit)
             enough = torch.where(bounds <= lower + slack, torch.inf, -torch.inf)
@@ -139,9 +139,14 @@ class Enclosure:
             return torch.maximum(torch.minimum(found, bounds), lower) + allowance
 
     @cached_property
+    def _approach(self) -> Approach:
+        with torch.no_grad():
+            return approach(self._functions, self._counts)
+
+    @cached_property
     def _peaks(self) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
-            best, argument = ascend(self._functions, self._counts)
+            best, argument = ascend(self._functions, self._approach)
             return best, argument if self._box is None else self._box.clamped(argument)
 
 

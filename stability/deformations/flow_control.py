@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from stability.deformations.ascent import ascend
+from stability.deformations.ascent import approach, ascend
 from stability.deformations.base import Deformation
 from stability.deformations.flow import FlowField
 from stability.deformations.flow_search import CLOSE, Both, Found, one, tiltable, turned
@@ -101,7 +101,8 @@ def _with_gradient(velocity: Deformation, found: Found, flows: FlowField, goals:
     """
     grid, functions = flows.grid(), (length, steepness)
     with torch.no_grad():
-        places = [ascend(FieldLengths(flows, (k,), functions[k]), grid)[1].to(flows.dtype) for k, _ in goals]
+        lengths = [FieldLengths(flows, (k,), functions[k]) for k, _ in goals]
+        places = [ascend(one, approach(one, grid))[1].to(flows.dtype) for one in lengths]
 
     def values(x: Tensor) -> Tensor:
         theta = None if found.theta is None else x[:, 1]

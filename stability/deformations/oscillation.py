@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from stability.deformations.ascent import Climbers, Grid, ascend, stencil
+from stability.deformations.ascent import Climbers, Grid, approach, ascend, stencil
 from stability.deformations.base import Deformation
 from stability.deformations.enclosure import ROUND_OFF, TOLERANCE, Losses, certified
 from stability.deformations.norms import Interval
@@ -150,7 +150,8 @@ class _Diameter:
         best = distance.max(1)
         # in the best direction from all maxima of the grid, and on from there
         e = e.gather(1, best.indices[:, None, None].expand(-1, 1, e.shape[-1]))
-        _, points = ascend(self._pairs(e), self._counts)
+        pairs = self._pairs(e)
+        _, points = ascend(pairs, approach(pairs, self._counts))
         distance, _, tau = self._climbed(points.unflatten(0, (-1, 2)), unit)
         # what the pair attains in all directions
         directions = self._extents.directions.unflatten(0, (-1, 2 * m))
