@@ -8,6 +8,7 @@ from field_registry import REGISTRY, SIZES, cases, draw, rng
 
 import stability as st
 from stability.deformations.domains import Window
+from stability.deformations.series import FourierSeries
 from stability.sweeps.families import OWN
 
 NORMS = ("displacement", "jacobian", "hessian", "divergence", "oscillation")
@@ -249,6 +250,33 @@ def test_the_determinant_lies_between_its_certified_ends(name, d):
     assert bool((n.weighted_jacobian.upper >= weighted.amax(1) * (1 - 1e-12)).all())
     assert bool((n.weighted_jacobian.upper <= 1.01 * n.weighted_jacobian.lower + 1e-9).all())
     assert bool((n.determinant_infimum.lower >= (1 - 0.5) ** d * (1 - 2e-3)).all())
+
+
+@each_family
+def test_fields_said_to_preserve_volume_have_determinant_one(name, d):
+    field = draw(name, d)
+    determinant = torch.linalg.det(torch.eye(d, dtype=torch.float64) - field.jacobian(inside(field, 5))).flatten(1)
+    kept = (determinant - 1).abs().amax(1) < 1e-12
+    assert field.volume_preserving.shape == field.batch_shape
+    assert not bool((field.volume_preserving & ~kept).any())
+    assert bool(field.volume_preserving.all()) == (name == "translation")
+
+
+def test_shears_are_recognised_and_two_shears_are_none():
+    """det(I - grad tau) = 1 for one of them; in two directions it is 1 - the product of the slopes."""
+    k = torch.tensor([[1, 1], [2, 2], [2, -2]])
+    across = torch.tensor([[1.0, -1.0], [0.4, -0.4], [0.0, 0.0]], dtype=torch.float64)
+    both = across + torch.tensor([[0.0, 0.0], [0.0, 0.0], [0.3, 0.3]], dtype=torch.float64)
+    along = across + torch.tensor([[1e-9, 0.0], [0.0, 0.0], [0.0, 0.0]], dtype=torch.float64)
+    cosine = torch.stack([across, both, along])
+    field = FourierSeries(k, cosine, 0.5 * cosine, size=(24, 24))
+    assert field.volume_preserving.tolist() == [True, False, False]
+    determinant = torch.linalg.det(torch.eye(2, dtype=torch.float64) - field.jacobian(inside(field, 9))).flatten(1)
+    assert float((determinant[0] - 1).abs().max()) < 1e-14
+    assert float((determinant[1] - 1).abs().max()) > 1e-3
+    # in pixels that are not square (1, -1) is not across (1, 1)
+    assert not FourierSeries(k, across, across, size=(24, 16)).volume_preserving
+    assert FourierSeries(k, across * torch.tensor([24.0, 16.0]), across * 0, size=(16, 24)).volume_preserving
 
 
 @pytest.mark.parametrize("d", [1, 2])

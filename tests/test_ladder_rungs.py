@@ -11,7 +11,9 @@ from oracles import LIPSCHITZ, first_gram, layer_gram, pooling, shifts
 import stability as st
 from stability import kernels
 from stability.bounds.rung import certifying
+from stability.deformations.series import FourierSeries
 from stability.ladders import x_specific
+from stability.ladders.closed import closed_forms
 from stability.ladders.energies import spectra
 from stability.ladders.grid_warp import grid_warp
 from stability.ladders.spectral import spectral
@@ -228,6 +230,29 @@ def test_rungs_are_ordered_on_real_images(generator):
     for rung, value in zip(ladder.rungs, least, strict=True):
         assert (value <= rung.value).all()
     assert (ladder.least(ladder["closed_form"]) <= ladder["trivial_norms"].value).all()
+
+
+def test_the_ladder_of_a_shear_knows_that_it_preserves_volume(generator):
+    wave = torch.tensor([[0.7, 0.0], [0.4, 0.0]], dtype=torch.float64)
+    shear = FourierSeries(torch.tensor([[0, 1], [0, 2]]), wave, -wave, size=(16, 16))
+    shear = (0.2 / float(shear.norms().jacobian.upper)) * shear
+    arch = st.Architecture.dyadic(depth=3, subsampling=1)
+    form, norms = closed_forms(arch, shear, 1)[0], shear.norms()
+    known = {
+        "displacement_norm": norms.displacement.upper,
+        "jacobian_norm": norms.jacobian.upper,
+        "hessian_norm": norms.hessian.upper,
+        "divergence_norm": norms.divergence.upper,
+    }
+    told = st.closed_form(arch, **known, volume_preserving=True)
+    assert form.value == pytest.approx(told.value)
+    assert form.value < 0.99 * st.closed_form(arch, **known).value
+    ladder = st.ladder(
+        st.LinearGram(arch),
+        st.grid.band_limit(torch.randn(1, 1, 16, 16, generator=generator, dtype=torch.float64)),
+        shear,
+    )
+    assert not ladder.violation.any()
 
 
 def test_verdicts_name_what_explains_an_excess_and_the_rest_violates_the_theory():

@@ -53,11 +53,15 @@ class FieldSuprema:
             )
         ]
         mean = self.field.mean.norm(dim=-1).tolist()
-        rest = self.residual_displacement.tolist()
-        d = self.d
+        rest, d = self.residual_displacement.tolist(), self.d
+        told = zip(*ends, mean, rest, self.field.volume_preserving.tolist(), self.covered.tolist(), strict=True)
         return [
-            FieldNorms(a, min(b, div) if d == 1 else b, h, mean=c, residual=r, divergence=div, d=d) if fits else None
-            for a, b, h, div, c, r, fits in zip(*ends, mean, rest, self.covered.tolist(), strict=True)
+            FieldNorms(
+                a, min(b, div) if d == 1 else b, h, mean=c, residual=r, divergence=div, volume_preserving=rigid, d=d
+            )
+            if fits
+            else None
+            for a, b, h, div, c, r, rigid, fits in told
         ]
 
     @cached_property
@@ -108,7 +112,12 @@ class FieldSuprema:
     def strain(self) -> Tensor:
         """max_i |s_i - 1 / s_i| D^(-1/2)."""
         return self._least(
-            self._distortion.weighted_stretch, lambda n: n.jacobian * (2 - n.jacobian) / (1 - n.jacobian) * n.warp
+            self._distortion.weighted_stretch,
+            lambda n: (
+                n.jacobian / (1 - n.jacobian) * (2 - n.jacobian) * n.warp
+                if not n.volume_preserving
+                else n.jacobian * (2 + n.jacobian) / (1 + n.jacobian) * (n.d - 1)
+            ),
         )
 
     @cached_property
@@ -116,24 +125,29 @@ class FieldSuprema:
         """|M^(-T) grad ln D| D^(-1/2) in 1 / pixel."""
         return self._least(
             self._distortion.volume_gradient,
-            lambda n: n.d * n.hessian / (1 - n.jacobian) ** 2 * n.warp if n.jacobian else 0.0,
+            lambda n: (
+                n.d * n.hessian / (1 - n.jacobian) ** 2 * n.warp if n.jacobian and not n.volume_preserving else 0.0
+            ),
         )
 
     @cached_property
     def density_gradient(self) -> Tensor:
         """|grad w| = |M^(-T) grad ln D| / D in 1 / pixel."""
-        return torch.minimum(
-            self._where(self._flat(self._distortion.density_gradient)), self._times(self.bend, self.warp)
-        )
+        bent = self._times(self.bend, self.warp)
+        if not bool(bent.any()):
+            return bent
+        return torch.minimum(self._where(self._flat(self._distortion.density_gradient)), bent)
 
     @cached_property
     def determinant(self) -> tuple[Tensor, Tensor]:
         """Certified ends of D, ``(F,)`` each: not above inf D, not below sup D; (0, inf) where not covered."""
-        low = self._distortion.determinant_infimum.lower.detach().reshape(-1)
-        high = self._flat(self._distortion.determinant_supremum)
         known = [n.density if n else (0.0, math.inf) for n in self.norms]
-        lowest, highest = (torch.tensor(end, dtype=torch.float64) for end in zip(*known, strict=True))
-        low, high = torch.maximum(low, lowest.to(low)), torch.minimum(high, highest.to(high))
+        low, high = (
+            torch.tensor(end, dtype=torch.float64, device=self.field.device) for end in zip(*known, strict=True)
+        )
+        if bool((low < high).any()):
+            low = torch.maximum(self._distortion.determinant_infimum.lower.detach().reshape(-1), low)
+            high = torch.minimum(self._flat(self._distortion.determinant_supremum), high)
         return torch.where(self.covered, low, 0.0), torch.where(self.covered, high, torch.inf)
 
     @cached_property
@@ -190,9 +204,9 @@ class FieldSuprema:
 
     def _least(self, interval: Interval, closed_form: Callable[[FieldNorms], float]) -> Tensor:
         """The certified value or that of the closed form, whichever is less."""
-        value = self._flat(interval)
-        most = torch.tensor([closed_form(n) if n else math.inf for n in self.norms], dtype=torch.float64)
-        return self._where(torch.minimum(value, most.to(value)))
+        known = [closed_form(n) if n else math.inf for n in self.norms]
+        most = torch.tensor(known, dtype=torch.float64, device=self.field.device)
+        return self._where(torch.minimum(self._flat(interval), most) if bool(most.any()) else most)
 
     @staticmethod
     def _times(one: Tensor, other: Tensor) -> Tensor:

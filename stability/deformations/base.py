@@ -180,6 +180,11 @@ class Deformation(abc.ABC):
         return 0.0 if isinstance(domain, Window) and domain.vanishing and 0 <= domain.edge <= 1 else None
 
     @property
+    def volume_preserving(self) -> Tensor:
+        """Which fields have det(I - grad tau) = 1 by their form, ``batch_shape`` bool; False: no, or unknown."""
+        return torch.zeros(self.batch_shape, dtype=torch.bool, device=self.device)
+
+    @property
     def batch_shape(self) -> torch.Size:
         """Shape of the batch of fields."""
         return self.mean.shape[:-1]

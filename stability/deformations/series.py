@@ -97,6 +97,19 @@ class FourierSeries(Family, Shiftable):
         """omega_k in radians per pixel, ``(M, d)``, last axis (x, y)."""
         return 2 * math.pi * self.modes.to(torch.float64) / sides(self.size, device=self.device)
 
+    @property
+    def volume_preserving(self) -> Tensor:
+        """Shears: all waves along one direction, all displacements across it, exactly."""
+        cosine, sine = self._rows("cosine").detach(), self._rows("sine").detach()
+        moves, k = ((cosine != 0) | (sine != 0)).any(-1), self.modes.to(cosine.dtype)  # (n, M)
+        along = k * k.new_tensor(self.size)  # omega is proportional to k / (W, H), that is to (k_x H, k_y W)
+        compresses = (((cosine * along).sum(-1) != 0) | ((sine * along).sum(-1) != 0)).any(-1)
+        if self.d == 2:
+            first = k[moves.to(torch.uint8).argmax(-1)]
+            turned = k[:, 0] * first[:, 1:] - k[:, 1] * first[:, :1] != 0
+            compresses |= (moves & turned).any(-1)
+        return (~compresses).reshape(self.batch_shape)
+
     def derivative(self, points: Tensor, order: int) -> Tensor:
         """Products of (points, M) tables of cosines and sines with the coefficients times powers of omega."""
         omega = self.frequencies.to(self.dtype)

@@ -48,6 +48,11 @@ class Translation(Family):
         """c, ``(*batch_shape, d)``."""
         return self._tensors["vector"]
 
+    @property
+    def volume_preserving(self) -> Tensor:
+        """All."""
+        return torch.ones(self.batch_shape, dtype=torch.bool, device=self.device)
+
     def derivative(self, points: Tensor, order: int) -> Tensor:
         """C at every point, or zeros."""
         vector = self._rows("vector")

@@ -47,8 +47,9 @@ def closed_forms(
         norms.divergence.upper,
         deformation.mean.norm(dim=-1),
         residual,
+        deformation.volume_preserving.to(residual),
     )
-    values = torch.stack(columns, dim=-1).reshape(-1, 6).tolist()
+    values = torch.stack(columns, dim=-1).reshape(-1, len(columns)).tolist()
     forms = [
         closed_form(
             architecture,
@@ -58,12 +59,13 @@ def closed_forms(
             divergence_norm=divergence,
             mean_displacement=mean,
             residual_displacement=rest,
+            volume_preserving=bool(preserving),
             d=deformation.d,
             lipschitz=lipschitz,
             vanishing_border=deformation.vanishing_border,
             keeps_zero=keeps_zero,
         )
-        for a, b, h, divergence, mean, rest in values
+        for a, b, h, divergence, mean, rest, preserving in values
     ]
     return forms if len(forms) == rows else forms * rows
 
