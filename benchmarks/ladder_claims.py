@@ -3,7 +3,7 @@
 Random images on the torus, fields of every family, scales, patches, strides, depths 1 to 3, d = 1 or 2, and kernels. Of
 every draw the ratios rung / observed are kept, and the share of the allowances in the observed distance. Run it with
 
-    python benchmarks/ladder_claims.py --draws 2000 --jobs 2 --out ladder_claims.txt
+    python benchmarks/claims.py ladders --draws 2000 --jobs 2 --out ladder_claims.txt
 
 Certificates of a field take most of the time; they are evaluated in every tenth draw.
 """
@@ -171,14 +171,14 @@ def several(seeds: Sequence[int]) -> tuple[list[Outcome], float]:
     return found, time.process_time() - begin
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the draws and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--draws", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=1, help="processes, one thread each")
     parser.add_argument("--out", type=Path, required=True)
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     seeds = range(given.seed, given.seed + given.draws)
     parts = [list(seeds[i : i + 20]) for i in range(0, len(seeds), 20)]
     outcomes, seconds = [], 0.0

@@ -13,7 +13,7 @@ from stability.deformations.trigonometric import TrigonometricBatch
 SLACK = 1e-12
 WITHIN = 1e-5
 
-_spec = importlib.util.spec_from_file_location("claims", Path(__file__).parents[1] / "benchmarks" / "claims.py")
+_spec = importlib.util.spec_from_file_location("claims", Path(__file__).parents[1] / "benchmarks" / "control_claims.py")
 claims = importlib.util.module_from_spec(_spec)
 sys.modules["claims"] = claims
 _spec.loader.exec_module(claims)

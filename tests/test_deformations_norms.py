@@ -26,14 +26,14 @@ SETTINGS = [
     for size in sizes
 ]
 
-_spec = importlib.util.spec_from_file_location("claims", Path(__file__).parents[1] / "benchmarks" / "claims.py")
+_spec = importlib.util.spec_from_file_location("claims", Path(__file__).parents[1] / "benchmarks" / "control_claims.py")
 claims = importlib.util.module_from_spec(_spec)
 sys.modules["claims"] = claims
 _spec.loader.exec_module(claims)
 
 
 def reference(field, cutoff):
-    """Suprema of each field by the measurement of ``benchmarks/claims.py``, ``(fields, 2)``."""
+    """Suprema of each field by the measurement of ``benchmarks/control_claims.py``, ``(fields, 2)``."""
     return claims.measure(field, cutoff)
 
 
