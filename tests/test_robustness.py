@@ -17,7 +17,7 @@ from stability.robustness.sizes import certified_sizes
 
 SIZE = (10, 10)
 RAY = {"displacement_norm": 1.0, "jacobian_norm": 0.5}
-QUICK = {"starts": (search.Saturated(1), search.Linearised(1)), "kept": 1, "steps": 3, "sizes": (0.25, 1.0)}
+QUICK = {"starts": (search.Saturated(1),), "kept": 1, "steps": 2, "sizes": (1.0,)}
 EVERY = Scope(every_image=True, every_field=True)
 EXACT = st.BandLimitedWarp()
 
@@ -265,6 +265,7 @@ def test_the_field_found_has_its_size_and_changes_the_label(searched):
     assert bool((own[:, 0] <= others + 1e-9).all())
 
 
+@pytest.mark.slow
 def test_an_image_whose_label_stays_has_no_found_size_and_spoils_no_other(searched, generator):
     ckn, head, x, *_ = searched
     quick = {**QUICK, "sizes": (1.0,), "steps": 1, "generator": generator}
@@ -272,8 +273,6 @@ def test_an_image_whose_label_stays_has_no_found_size_and_spoils_no_other(search
     three = st.smallest_deformation(ckn, x, target, **RAY, **quick, partial=True)
     assert torch.isinf(three.size).tolist() == [False, True, False]
     assert bool((three.reached >= three.level * (1 - 1e-9))[[0, 2]].all())
-    with pytest.raises(ValueError, match="within reach"):
-        st.smallest_deformation(ckn, x, target, **RAY, **quick)
     sure = st.AffineHead(head.weight, head.bias + torch.tensor([0.0, 1e3, 0.0]))
     safe = st.robustness_radius(ckn, sure, x[1:2], **RAY, **quick)
     assert safe.found.tolist() == [math.inf]
@@ -295,9 +294,9 @@ def test_the_curves_are_the_shares_of_the_radii(generator):
 
 
 def test_a_predictor_of_the_hilbert_space_is_certified_by_its_norms_and_not_searched(generator):
-    x = st.images.load("fashion", count=8, size=(8, 8))
+    x = st.images.load("fashion", count=4, size=(8, 8))
     gram = st.GramCKN(st.Architecture.dyadic(depth=1))
-    predictor = st.Predictor.fit(gram, x, torch.arange(8) % 2, st.KernelRidge(1e-2))
+    predictor = st.Predictor.fit(gram, x, torch.arange(4) % 2, st.KernelRidge(1e-2))
     found = st.robustness_radius(gram, predictor, x, **RAY)
     assert bool((found.as_sampled > 0).all())
     distance = predictor.certified_distance(predictor(x), gram.norm(x)) / x.flatten(1).norm(dim=1)
@@ -329,6 +328,7 @@ def test_a_linear_layer_a_classifier_and_the_affine_map_decide_alike(generator):
         ({"head": nn.ReLU()}, "head must be affine, got ReLU"),
         ({"labels": torch.tensor([0, 1, 2])}, "labels must be one int64 number for each of 2 images"),
         ({"labels": torch.tensor([0.0, 1.0])}, "labels must be"),
+        ({"displacement_norm": torch.tensor([1.0, 2.0])}, "displacement_norm must be one number"),
         ({"jacobian_norm": 1.0}, "jacobian_norm must be below 1"),
         ({"displacement_norm": 0.0}, "displacement_norm must be positive"),
         ({"representation": st.ModuleRepresentation(nn.Identity())}, "must have an architecture for bounds"),

@@ -83,6 +83,9 @@ def robustness_radius(
     (True, 0.0)
     """
     images = band_limit(check_images_of_search(images), images.ndim - 2)
+    for name, value in (("displacement_norm", displacement_norm), ("jacobian_norm", jacobian_norm)):
+        if isinstance(value, Tensor) and value.numel() != 1:
+            raise ValueError(f"{name} must be one number for all images, got {value!r}; radii are sizes along one ray")
     a = check_norm("displacement_norm", displacement_norm, images)
     b = check_norm("jacobian_norm", jacobian_norm, images)
     if not bool((b < 1).all()):
@@ -99,7 +102,8 @@ def robustness_radius(
     decision = decide(representation, head, images)
     if generator is not None and decision.head is None:
         raise ValueError("generator must be None for a Predictor, got one; the search needs a head on features")
-    right = torch.ones_like(decision.predicted, dtype=torch.bool) if labels is None else decision.predicted == labels
+    true = decision.predicted if labels is None else labels.to(decision.predicted.device)
+    right = decision.predicted == true
     distance = torch.where(right, decision.distance, 0.0) / images.flatten(1).norm(dim=1)
     left_out: dict[str, str] = {}
     every: Rungs
