@@ -102,6 +102,10 @@ _EXPORTS = {
     "smallest_deformation": "stability.search",
     "worst_case": "stability.search",
     "worst_case_curve": "stability.search",
+    # certified classification
+    "robustness_radius": "stability.robustness",
+    "RobustnessRadii": "stability.robustness",
+    "AffineHead": "stability.robustness",
     # sweeps
     "SweepSpec": "stability.sweeps.spec",
     "ImagesSpec": "stability.sweeps.spec",
@@ -238,6 +242,9 @@ if TYPE_CHECKING:
     from stability.rkhs.methods import SupportVectorMachine as SupportVectorMachine
     from stability.rkhs.predictor import Predictor as Predictor
     from stability.rkhs.validation import cross_validate as cross_validate
+    from stability.robustness import AffineHead as AffineHead
+    from stability.robustness import RobustnessRadii as RobustnessRadii
+    from stability.robustness import robustness_radius as robustness_radius
     from stability.search import linearised as linearised
     from stability.search import smallest_deformation as smallest_deformation
     from stability.search import worst_case as worst_case

@@ -86,7 +86,7 @@ ORDER = [
     "files", "names", "boundaries", "kernels", "activations", "front_ends", "plugins", "plain_data", "architecture",
     "grid", "workers", "images", "deformations", "operators", "anchors", "warps", "augmentation", "representations",
     "estimators", "bounds", "certificates", "operator_norms", "rkhs", "recovery", "allowances", "ladders", "search",
-    "training", "sweeps", "quickstart", "plots", "report", "cli",
+    "training", "robustness", "sweeps", "quickstart", "plots", "report", "cli",
 ]  # fmt: skip
 PURE = [
     "files", "names", "boundaries", "kernels", "activations", "front_ends", "plugins", "plain_data", "architecture",

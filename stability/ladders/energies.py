@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from stability.ladders.spectral import Moments, moments
 from stability.operators.front_end import front_end_output
 from stability.representations.stages import Stages
 
@@ -37,15 +38,20 @@ class Spectrum:
         """|omega|^2, ``(M,)``."""
         return self.frequencies.square().sum(-1)
 
-    @property
+    @cached_property
     def centred(self) -> float:
         """||z - mean z||."""
         return math.sqrt(float(self.power.sum()))
 
-    @property
+    @cached_property
     def removed(self) -> float:
         """Delta^(1/2), Delta = ||z||^2 - ||A z||^2."""
         return math.sqrt(float((self.power * -torch.expm1(-(self.sigma**2) * self.squares)).sum()))
+
+    @cached_property
+    def moments(self) -> Moments:
+        """The sums that ``spectral`` needs; they know neither the field nor the patch."""
+        return moments(self.power, self.sigma**2 / 2 * self.squares)
 
     @cached_property
     def _tensor(self) -> Tensor:
@@ -53,12 +59,12 @@ class Spectrum:
         weights = self.power * torch.exp(-(self.sigma**2) * self.squares)
         return (self.frequencies * weights[:, None]).T @ self.frequencies
 
-    @property
+    @cached_property
     def gradient(self) -> float:
         """||grad A z||."""
         return math.sqrt(float(self._tensor.trace()))
 
-    @property
+    @cached_property
     def directional_gradient(self) -> float:
         """The largest ||e . grad A z|| over unit vectors e: what a translation can see."""
         return math.sqrt(max(float(torch.linalg.eigvalsh(self._tensor)[-1]), 0.0))
@@ -87,10 +93,20 @@ def spectra(stages: Stages) -> Spectra:
 
 def _spectrum(stages: Stages, k: int, maps: Tensor) -> Spectrum:
     """The spectrum of a map on the grid of z_k, before the pooling A_k."""
+    return spectrum(maps, stages.spacing(k) / stages.refinement, stages.architecture.scales[k])
+
+
+def spectrum(maps: Tensor, step: float, sigma: float) -> Spectrum:
+    """The spectrum of a map.
+
+    Args:
+        maps: ``(K, *size)``, float64.
+        step: side of a cell in pixels.
+        sigma: scale of the pooling that follows, in pixels.
+    """
     size = maps.shape[1:]
     axes = tuple(range(1, maps.ndim))
-    power = torch.fft.fftn(maps, dim=axes).abs().square().sum(0) * (stages.cell(k) / math.prod(size))
-    step = stages.spacing(k) / stages.refinement  # pixels of the architecture per cell
+    power = torch.fft.fftn(maps, dim=axes).abs().square().sum(0) * (step ** len(size) / math.prod(size))
     waves = [2 * math.pi / step * torch.fft.fftfreq(n, dtype=power.dtype, device=power.device) for n in size]
     grid = torch.stack(torch.meshgrid(*waves, indexing="ij")[::-1], dim=-1)  # (*size, d), last axis (x, y)
-    return Spectrum(power.flatten()[1:], grid.flatten(0, -2)[1:], stages.architecture.scales[k])
+    return Spectrum(power.flatten()[1:], grid.flatten(0, -2)[1:], sigma)

@@ -47,7 +47,8 @@ def energy_terms(
             amount = min(amount, row["energy"] * before.removed, by_spectrum)
         layers[f"layer {k}"] = factor * amount if amount else 0.0
     terms = min(layers, _depth_free(form, norms, spectra, lipschitz), key=lambda parts: math.fsum(parts.values()))
-    terms["last pooling"] = _last(form, norms, spectra[-1])
+    by_norm = min(value for name, value in form.constants.items() if name in ("last", "last, split"))
+    terms["last pooling"] = pooled_change(norms, spectra[-1], by_norm)
     for term in form.terms:
         if term.name == "mean removal":  # ||mean(L x_c)|| <= this times ||x_c||
             terms[term.name] = float(term.value) * spectra[0].centred
@@ -72,9 +73,14 @@ def _depth_free(
     return min(found, key=lambda parts: math.fsum(parts.values()))
 
 
-def _last(form: ClosedForm, norms: FieldNorms, spectrum: Spectrum) -> float:
-    """The least bound of ||(A_n L - A_n) z_n||."""
-    by_norm = min(value for name, value in form.constants.items() if name in ("last", "last, split"))
+def pooled_change(norms: FieldNorms, spectrum: Spectrum, by_norm: float) -> float:
+    """The least bound of ||(A L - A) z||, in the unit of ||z||.
+
+    Args:
+        norms: of the field.
+        spectrum: of z, with the scale of A.
+        by_norm: a bound of ||A L - A||.
+    """
     bounds = [by_norm * spectrum.centred]
     if spectrum.sigma > 0:
         disturbed = patch_energy(norms, spectrum.sigma, 0.0).value * spectrum.removed

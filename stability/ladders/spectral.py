@@ -9,11 +9,14 @@ valid bound, and a few dozen are tried. Proof: docs/theory.md, sections 4 and 5.
 import functools
 import itertools
 import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
-from stability.ladders.energies import Spectrum
+if TYPE_CHECKING:
+    from stability.ladders.energies import Spectrum
 
 STARTS = {
     1: ((24.85, 1.0508, 1.0, 3.8497, 2.0141), (18.27, 1.673, 0.6027, 4.2309, 0.9351),
@@ -30,20 +33,53 @@ ROUNDED_UP = 1.0 + 1e-4
 """Suprema over a grid of 700 points are good to 1e-6."""
 
 
-def spectral(spectrum: Spectrum, kappa: float) -> float:
+class Moments(NamedTuple):
+    """What S' needs of one power spectrum: sums of the power times functions of y = sigma^2 |omega|^2 / 2.
+
+    Args:
+        removed: of (1 - e^(-y))^2.
+        shifted: of y e^(-2 y).
+        b2: of the function b2 for each value of nu.
+        a3: of the function a3 for each value of k.
+    """
+
+    removed: float
+    shifted: float
+    b2: Mapping[float, float]
+    a3: Mapping[float, float]
+
+
+def moments(power: Tensor, y: Tensor) -> Moments:
+    """The sums for all parameters that are tried.
+
+    Args:
+        power: ``(M,)``.
+        y: sigma^2 |omega|^2 / 2, ``(M,)``.
+    """
+
+    def summed(values: Tensor) -> float:
+        return float((values * power).sum())
+
+    return Moments(
+        removed=summed(torch.expm1(-y).square()),
+        shifted=summed(y * torch.exp(-2.0 * y)),
+        b2={nu: summed(_b2(y, nu)) for nu in {start[3] for rows in STARTS.values() for start in rows}},
+        a3={k: summed(_a3(y, k)) for k in {start[4] for rows in STARTS.values() for start in rows}},
+    )
+
+
+def spectral(spectrum: "Spectrum", kappa: float) -> float:
     """inf ( sup S . <z, S' z> )^(1/2) over the parameters, in the unit of ||z||.
 
     Args:
         spectrum: of z, with the scale of A > 0.
         kappa: root-mean-square offset of the patch over sigma; for A L - A the same for the displacement.
     """
-    d, y = spectrum.frequencies.shape[-1], spectrum.sigma**2 / 2 * spectrum.squares
+    d, sums = spectrum.frequencies.shape[-1], spectrum.moments
     best = math.inf
     for lam, mu, v, nu, k in _parameters(d):
-        right = math.sqrt(d) * (torch.expm1(-y).square() + _b2(y, nu) / lam) + _a3(y, k) / mu
-        right = right + 2.0 * kappa / v * y * torch.exp(-2.0 * y)
-        left = _supremum(d, lam, mu, nu, k) + kappa * v
-        best = min(best, left * float((right * spectrum.power).sum()))
+        right = math.sqrt(d) * (sums.removed + sums.b2[nu] / lam) + sums.a3[k] / mu + 2.0 * kappa / v * sums.shifted
+        best = min(best, (_supremum(d, lam, mu, nu, k) + kappa * v) * right)
     return math.sqrt(best)
 
 

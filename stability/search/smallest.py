@@ -93,7 +93,8 @@ class Smallest:
     """The smallest sizes found at which the target is reached: upper values of the smallest size there is.
 
     Args:
-        size: t of C(t a, t b), ``(B,)``.
+        size: t of C(t a, t b), ``(B,)``; inf where the target was not reached (``partial=True``), and there
+            ``field`` and ``reached`` are the best that was found at size 1.
         along_ray: the first t at which t tau reaches the target, tau what was found at size 1 or below, ``(B,)``.
         field: reaches the target at ``size``, batch shape ``(B,)``.
         level: that had to be reached, ``(B,)``.
@@ -134,6 +135,7 @@ def smallest_deformation(
     starts: Sequence[Start] = STARTS,
     kept: int = KEPT,
     steps: int = STEPS,
+    partial: bool = False,
 ) -> Smallest:
     r"""min t such that some field of C(t a, t b) reaches the target, from above.
 
@@ -153,6 +155,7 @@ def smallest_deformation(
         starts: at the smallest size.
         kept: of the starts, at the smallest size.
         steps: of every start, at most.
+        partial: whether images whose target is not reached at the largest size may be among them: their size is inf.
 
     Raises:
         ValueError: if the target is not reached at the largest size; the message says what was.
@@ -180,21 +183,22 @@ def smallest_deformation(
         steps=steps,
     )
     values = curve.largest_found  # (K, B)
-    if bool((values[-1] < level).any()):
+    within = values[-1] >= level
+    if not (partial or bool(within.all())):
         at = int((values[-1] < level).nonzero()[0])
         raise ValueError(
             f"the target must be within reach of displacement_norm {float(a[at]):.6g} and jacobian_norm "
             f"{float(b[at]):.6g}, got {float(values[-1, at]):.6g} of {float(level[at]):.6g} for image {at}; ask for "
             "larger norms or a lower level"
         )
-    first = (values >= level).to(torch.int8).argmax(0)  # (B,)
+    first = torch.where(within, (values >= level).to(torch.int8).argmax(0), len(values) - 1)  # (B,)
     t = curve.sizes.to(a.device)
     high, low = t[first], torch.where(first > 0, t[(first - 1).clamp_min(0)], 0.0)
     rows = torch.arange(len(images), device=a.device)
     field = _rows([one.field for one in curve.found], first)
     ray = high * _crossing(score, images, warp, field, level)
     field, high = field.scaled(ray / high), ray
-    for _ in range(BISECTIONS):
+    for _ in range(BISECTIONS if bool(within.any()) else 0):
         low = torch.minimum(low, high)
         middle = (low + high) / 2
         found = worst_case(
@@ -210,12 +214,14 @@ def smallest_deformation(
             steps=steps,
         )
         success = found.largest_found >= level
+        within = within | success
         # where the search succeeds, the ray through its field may cross the level earlier still
         share = torch.where(success, _crossing(score, images, warp, found.field, level), 1.0)
         field = _rows([field, found.field.scaled(share)], success.long())
         high, low = torch.where(success, middle * share, high), torch.where(success, low, middle)
     with torch.no_grad():
         reached = score(warp(images, field), rows)
+    high, ray = (torch.where(within, size, torch.inf) for size in (high, ray))
     return Smallest(high, ray, field, level, reached, high * a, high * b)
 
 
