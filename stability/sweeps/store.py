@@ -5,6 +5,7 @@
                     of a chunk that was searched
     rows.parquet    the whole table
     run.json        versions, commit, command, hashes
+    searched.npz    a few of the fields that were searched, as arrays to draw
 
 A file appears under a temporary name and is then moved into place, so that no half-written file ever bears the name of
 a whole one. Several processes, on several machines, may write into one store. No torch.
