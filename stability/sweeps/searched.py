@@ -27,7 +27,7 @@ NUMBERS = (
 )  # fmt: skip
 
 
-def searched(store: Store, cut: Cut, images: Tensor) -> dict[str, npt.NDArray[Any]]:
+def searched(store: Store, cut: Cut, images: Tensor) -> dict[str, Any]:
     """The searches that moved their representation most: the first of every model, then the next ones.
 
     Args:
