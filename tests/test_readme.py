@@ -41,9 +41,9 @@ def test_every_constraint_is_pinned_and_covers_the_dependencies():
 def test_documented_specifications_are_valid_and_mention_every_key():
     import yaml
 
+    from stability.sweeps import searches
     from stability.sweeps.families import OWN
     from stability.sweeps.models import CKNSpec, CNNSpec, LeNetSpec, ModuleSpec, TrainingSpec
-    from stability.sweeps import searches
     from stability.sweeps.parts import ImagesSpec
     from stability.sweeps.spec import SweepSpec
 

@@ -171,7 +171,7 @@ def lines(rows: "pd.DataFrame") -> list[str]:
         starts = "" if math.isnan(row["spread"]) else f"; {row['starts']:.0f} starts differ by {row['spread']:.1%}"
         what = f"largest found {row['objective'].replace('_', ' ')} {value} ({row['status_largest_found']})"
         found.append(f"image {row['image']}, {size}: {what}; {norms}{starts}")
-        bounds = [("supremum", row["bound_supremum"], row["status_bound_supremum"])]
+        bounds = [("supremum", row["bound_supremum"], row["status_supremum"])]
         bounds += [
             (name.removeprefix("bound_").replace("_", " "), row[name], row[name.replace("bound_", "status_", 1)])
             for name in rows.columns

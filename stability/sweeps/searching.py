@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from stability.allowances import divides, is_projection
-from stability.bounds.closed_form import closed_form
-from stability.bounds.rung import Status
+from stability.bounds.closed_form import EVERY, closed_form
+from stability.bounds.rung import Scope, Status
 from stability.deformations.base import Deformation
 from stability.representations.base import Representation, own_lipschitz
 from stability.search.candidates import Candidates
@@ -117,7 +117,7 @@ def search_columns(
         file: where a store keeps the field.
     """
     shape = (1, 1, len(representation.layer_names))
-    bound, status = _bound(spec, search, found, representation)
+    bound, status, scope = _bound(spec, search, found, representation)
     numbers = {
         "largest_found": found.largest_found, "spread": found.spread, "median_spread": found.median_spread,
         "angle": found.angle, "bound_supremum": torch.tensor([bound], dtype=torch.float64),
@@ -128,8 +128,8 @@ def search_columns(
     }  # fmt: skip
     name = search.objective.kind + ("_at_fixed_norm" if search.fixed_norm else "")
     words = {
-        "status_largest_found": found.meaning, "status_bound_supremum": str(status), "objective": name,
-        "field_file": file,
+        "status_largest_found": found.meaning, "status_supremum": str(status), "scope_supremum": str(scope),
+        "objective": name, "field_file": file,
     }  # fmt: skip
     columns = {key: value.double().expand(math.prod(shape)).numpy() for key, value in numbers.items()}
     columns |= {key: torch.full((math.prod(shape),), float(value)).double().numpy() for key, value in counts.items()}
@@ -154,12 +154,14 @@ def check_search(
         raise ValueError(f"search.{index}: {error}") from None
 
 
-def _bound(spec: SweepSpec, search: SearchSpec, found: Found, representation: Representation) -> tuple[float, Status]:
-    """The theorem for every field of C(a, b), over ||x||, and its status: what no search can exceed."""
+def _bound(
+    spec: SweepSpec, search: SearchSpec, found: Found, representation: Representation
+) -> tuple[float, Status, Scope]:
+    """The theorem for every field of C(a, b), over ||x||, with status and scope: what no search can exceed."""
     architecture, rho, warp = representation.architecture, own_lipschitz(representation), build_warp(spec)
     outside = isinstance(search.fields, RigidMotionsSpace) or not warp.deforms
     if architecture is None or outside or (rho is not None and math.inf in rho):
-        return math.inf, Status.NOT_COVERED
+        return math.inf, Status.NOT_COVERED, EVERY
     constant = isinstance(search.fields, TranslationsSpace)
     form = closed_form(
         architecture,
@@ -167,15 +169,16 @@ def _bound(spec: SweepSpec, search: SearchSpec, found: Found, representation: Re
         jacobian_norm=0.0 if constant else float(found.asked_jacobian_norm),
         d=len(spec.images.size),
         lipschitz=rho,
-        vanishing_border=found.field.vanishing_border if _border(search) else None,
+        vanishing_border=_border(search),
         keeps_zero=representation.keeps_zero,
     )
     certain = is_projection(warp) and divides(architecture, spec.images.size)
-    return form.value, form.status if certain else Status.weakest(form.status, Status.ESTIMATE)
+    return form.value, form.status if certain else Status.weakest(form.status, Status.ESTIMATE), form.scope
 
 
-def _border(search: SearchSpec) -> bool:
-    return any(isinstance(one, FixedBorderSpec) for one in search.constraints)
+def _border(search: SearchSpec) -> float | None:
+    """Width in which all fields of a search vanish, px; None: they need not."""
+    return next((one.width for one in search.constraints if isinstance(one, FixedBorderSpec)), None)
 
 
 def _objective(search: SearchSpec) -> Objective:

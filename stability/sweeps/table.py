@@ -13,7 +13,7 @@ from stability.sweeps.result import ROWS, RUN, provenance, told
 from stability.sweeps.store import Store, file_digest
 
 PAIRS = "distance_over_pairs"
-SEARCHED_WORDS = ("status_largest_found", "status_bound_supremum", "objective", "field_file")
+SEARCHED_WORDS = ("status_largest_found", "status_supremum", "scope_supremum", "objective", "field_file")
 """Columns of words that rows without a search lack."""
 
 
