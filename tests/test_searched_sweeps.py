@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import worst_case
 import yaml
 from store_cases import copy, same
 from test_store_killed import kill_and_go_on
@@ -21,6 +22,7 @@ from stability.report.numbers import paired, violations
 from stability.search import worst
 from stability.sweeps.build import build_warp, load_images
 from stability.sweeps.chunks import Cut
+from stability.sweeps.files import read_spec
 from stability.sweeps.inspection import verify
 from stability.sweeps.job import Job
 from stability.sweeps.plan import plan
@@ -431,3 +433,25 @@ def test_yaml_takes_one_search_or_several():
     one = yaml.safe_load(text)
     assert spec(search=one) == spec(search=[one])
     assert spec(search=one).search[0].pairs == ((0.5, 0.25), (1.0, 0.25))
+
+
+# --- the experiment ---------------------------------------------------------------------------------------------------
+
+
+def test_the_committed_experiment_is_what_its_specification_asks_for_and_its_supremum_lies_between(whole, tmp_path):
+    root = Path(__file__).parents[1]
+    chosen = read_spec(str(root / "experiments" / "worst_case.yaml"))
+    report_ = root / "reports" / "worst_case"
+    assert json.loads((report_ / "run.json").read_text())["hash"] == chosen.hash
+    table = pd.read_csv(report_ / "table.csv")
+    assert len(table) == len(chosen.representations) * len(chosen.search[0].pairs)
+    assert (table["images"] >= 4).all()
+    drawn = [name for name in table if name.startswith("largest_") and name != "largest_found"]
+    assert len(drawn) == 3
+    assert (table[drawn].max(axis=1) < table["largest_found"]).all()
+    assert (table["largest_found"] < table["bound_supremum"]).all()
+    found = worst_case.table(read_rows(whole))
+    assert found["largest_found"].tolist() == pytest.approx(
+        of(read_rows(whole)).groupby("representation")["distance_over_input_norm"].median().tolist()
+    )
+    assert {path.name for path in report_.iterdir()} == {path.name for path in worst_case.write(whole, tmp_path)}

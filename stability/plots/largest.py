@@ -158,13 +158,14 @@ def _caption(rows: pd.DataFrame, kinds: list[Any], across: list[float]) -> str:
     random = sorted({FIELD.get(name, name) for name in rows.loc[~rows["search"], "family"]})
     if random:
         words.append(
-            f"Beside it {listed(random)}s within the same norms: of every image the largest field, medians over images."
+            f"Beside it {listed([f'{name}s' for name in random])} within the same norms: of every image the largest "
+            "field, medians over images."
         )
     ratio = (found[SUPREMUM] / found[DISTANCE]).replace(np.inf, np.nan).dropna()
     if len(ratio):
         words.append(
-            f"The bound stands {ratio.median():.2g} times above what was found (median; {ratio.min():.2g} to "
-            f"{ratio.max():.2g}): the supremum lies between."
+            f"The bound stands {ratio.median():.2g} times above what was found (median; {ratio.min():.3g} to "
+            f"{ratio.max():.3g}): the supremum lies between."
         )
     spreads = found["spread"].dropna()
     if len(spreads):

@@ -269,7 +269,7 @@ def _trace(axes: Axes, cell: Cell) -> None:
             marker="o" if len(trace) == 1 else "", zorder=3 if chosen else 2,
         )  # fmt: skip
     count = trace.shape[1]
-    axes.set_title(f"trace of {count} start{'s' if count > 1 else ''}")
+    what = "distance" if cell.unit == "distance" else f"objective ({cell.unit})"
+    axes.set_title(f"trace: {what}, {count} start{'s' if count > 1 else ''}")
     axes.set_xlabel("step")
-    axes.set_ylabel("distance" if cell.unit == "distance" else cell.unit)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
