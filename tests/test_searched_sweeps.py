@@ -94,6 +94,22 @@ def test_a_searched_row_is_a_direct_call(rows):
     assert (row["status_largest_found"], row["family"]) == ("lower bound of the supremum", "search")
 
 
+def test_what_is_found_is_the_distance_at_the_field(rows):
+    found = of(rows)
+    assert found["largest_found"].tolist() == pytest.approx(found["distance"].tolist(), rel=1e-9)
+
+
+def test_a_search_that_runs_out_of_steps_says_the_value_of_the_field_that_it_returns(generator):
+    x = load_images(spec(), 2)
+    for steps in (1, 2, 3):
+        found = st.worst_case(
+            st.LinearGram(ARCH), x, displacement_norm=1.0, jacobian_norm=0.25, generator=generator,
+            starts=(search.Saturated(1),), steps=steps,
+        )  # fmt: skip
+        assert torch.allclose(found.largest_found, found.distance, rtol=1e-12)
+        assert torch.equal(found.trace[-1].amax(1), found.largest_found)
+
+
 def test_the_field_that_is_kept_is_that_of_its_row(rows, whole):
     images, warp = load_images(spec(), 2), build_warp(spec())
     for _, row in of(rows)[of(rows)["representation"] == "linear"].iterrows():
@@ -344,13 +360,12 @@ def test_the_traces_that_are_drawn_end_at_what_was_found_and_never_fall(whole):
 
 
 def test_the_page_shows_searches_and_calls_nothing_worst(whole, monkeypatch):
-    monkeypatch.setattr(parts_of_page, "applicable", lambda run: ("largest_found", "searched"))
+    monkeypatch.setattr(parts_of_page, "applicable", lambda run: ("searched",))
     whole_run = plots.read(whole)
     first = {name: array if name in ("x", "y") else array[:1] for name, array in whole_run.searched.items()}
     run_ = dataclasses.replace(whole_run, searched=first)
     text = parts_of_page.figures(run_) + parts_of_page.medians(run_)
     assert 'id="searched"' in text
-    assert 'id="largest_found"' in text
     assert "lower bound of the supremum" in text
     assert "searched field" in text
     assert "worst found" not in text
@@ -438,7 +453,7 @@ def test_yaml_takes_one_search_or_several():
 # --- the experiment ---------------------------------------------------------------------------------------------------
 
 
-def test_the_committed_experiment_is_what_its_specification_asks_for_and_its_supremum_lies_between(whole, tmp_path):
+def test_the_committed_experiment_is_what_its_specification_asks_for_and_its_supremum_lies_between(whole):
     root = Path(__file__).parents[1]
     chosen = read_spec(str(root / "experiments" / "worst_case.yaml"))
     report_ = root / "reports" / "worst_case"
@@ -454,4 +469,11 @@ def test_the_committed_experiment_is_what_its_specification_asks_for_and_its_sup
     assert found["largest_found"].tolist() == pytest.approx(
         of(read_rows(whole)).groupby("representation")["distance_over_input_norm"].median().tolist()
     )
+    figures = {f"{name}.{suffix}" for name in worst_case.FIGURES for suffix in ("png", "pdf")}
+    assert {path.name for path in report_.iterdir()} == figures | {"caption.txt", "table.csv", "run.json"}
+
+
+@pytest.mark.slow
+def test_the_experiment_writes_what_is_committed(whole, tmp_path):
+    report_ = Path(__file__).parents[1] / "reports" / "worst_case"
     assert {path.name for path in report_.iterdir()} == {path.name for path in worst_case.write(whole, tmp_path)}

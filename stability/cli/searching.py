@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 DONE, FAILED = 0, 1
 MODELS: Mapping[str, tuple[str, ...]] = {
     "gram": (), "ntk": (), "linear": (), "ckn": ("filters", "checkpoint"), "cnn": ("widths", "checkpoint"),
-    "random-features": ("widths",), "lenet": ("checkpoint",),
+    "random-features": ("widths",), "lenet": ("checkpoint", "layers"),
 }  # fmt: skip
 """Representations, and which of the options they take."""
 VALUES = {"piecewise_linear": "lattice", "spline": "lattice", "fourier": "cutoff", "fixed_border": "width"}
@@ -44,6 +44,7 @@ def commands() -> list[Command]:
     search.add_argument("--channels", type=int, default=1, help="1 or 3")
     search.add_argument("--model", default="ckn", help=", ".join(MODELS))
     search.add_argument("--checkpoint", help="ckn, cnn, lenet: weights of `stability train`")
+    search.add_argument("--layer", default="classifier", help="lenet: conv1, conv2, hidden or classifier")
     search.add_argument(
         "--widths", type=int, nargs="+", default=[16, 32], help="ckn, cnn, random-features: channels of every layer"
     )
@@ -111,7 +112,10 @@ def specification(options: Namespace) -> "SweepSpec":
     from stability.sweeps.spec import SweepSpec
 
     model = resolve("model", options.model, MODELS)
-    given_options = {"filters": options.widths, "widths": options.widths, "checkpoint": options.checkpoint}
+    given_options = {
+        "filters": options.widths, "widths": options.widths, "checkpoint": options.checkpoint,
+        "layers": [options.layer],
+    }  # fmt: skip
     if options.checkpoint is not None and "checkpoint" not in model:
         raise ValueError(f"checkpoint must be left out for the model {options.model!r}, got one; use --model ckn")
     chosen = {"kind": options.model.replace("-", "_")} | {name: given_options[name] for name in model}
@@ -168,7 +172,8 @@ def lines(rows: "pd.DataFrame") -> list[str]:
         value = f"{row['distance_over_input_norm']:.4g} ||x||" if distance else f"{row['largest_found']:.4g} rad"
         size = f"a = {row['asked_displacement_norm']:g} px, b = {row['asked_jacobian_norm']:g}"
         norms = f"certified norms {row['displacement_norm_upper']:.4g} px and {row['jacobian_norm_upper']:.4g}"
-        starts = "" if math.isnan(row["spread"]) else f"; {row['starts']:.0f} starts differ by {row['spread']:.1%}"
+        several = row["starts"] > 1 and not math.isnan(row["spread"])
+        starts = f"; {row['starts']:.0f} starts differ by {row['spread']:.1%}" if several else ""
         what = f"largest found {row['objective'].replace('_', ' ')} {value} ({row['status_largest_found']})"
         found.append(f"image {row['image']}, {size}: {what}; {norms}{starts}")
         bounds = [("supremum", row["bound_supremum"], row["status_supremum"])]

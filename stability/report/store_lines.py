@@ -182,7 +182,7 @@ def _searched(rows: pd.DataFrame, series: str, a: float, b: float) -> str:
         f"{percent(float(found[DISTANCE].median()))} of ||x|| (median), a lower bound of the supremum"
     )
     bound = float(found["bound_supremum"].median())
-    words += f", which is at most {percent(bound)}" if np.isfinite(bound) else ""
+    words += f", which the closed form bounds by {percent(bound)}" if np.isfinite(bound) else ""
     if len(random):
         largest = random.groupby("image")[DISTANCE].max().median()
         count = random.groupby("family")["field_seed"].nunique().sum()
