@@ -182,7 +182,8 @@ def lines(rows: "pd.DataFrame") -> list[str]:
             for name in rows.columns
             if name.startswith("bound_") and name != "bound_supremum"
         ]
-        bounds += [("trivial", row["trivial"], "proof")] if "trivial" in row else []
+        if "trivial" in row:
+            bounds.append(("trivial", row["trivial"], "proof" if math.isfinite(row["trivial"]) else "not covered"))
         words = [
             f"{name} {bound:.4g} ({status})" if math.isfinite(bound) else f"{name} none ({status})"
             for name, bound, status in bounds
