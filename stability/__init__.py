@@ -129,6 +129,7 @@ _EXPORTS = {
     "SplineFieldSpec": "stability.sweeps.spec",
     "PiecewiseLinearSpec": "stability.sweeps.spec",
     "SaturatedSpec": "stability.sweeps.spec",
+    "SearchSpec": "stability.sweeps.spec",
     "MixedSpec": "stability.sweeps.spec",
     "BumpSpec": "stability.sweeps.spec",
     "LocalAffineSpec": "stability.sweeps.spec",
@@ -277,6 +278,7 @@ if TYPE_CHECKING:
     from stability.sweeps.spec import PiecewiseLinearSpec as PiecewiseLinearSpec
     from stability.sweeps.spec import RandomFeaturesSpec as RandomFeaturesSpec
     from stability.sweeps.spec import SaturatedSpec as SaturatedSpec
+    from stability.sweeps.spec import SearchSpec as SearchSpec
     from stability.sweeps.spec import SplineFieldSpec as SplineFieldSpec
     from stability.sweeps.spec import SplineWarpSpec as SplineWarpSpec
     from stability.sweeps.spec import SweepSpec as SweepSpec

@@ -41,6 +41,7 @@ def test_every_constraint_is_pinned_and_covers_the_dependencies():
 def test_documented_specifications_are_valid_and_mention_every_key():
     import yaml
 
+    from stability.sweeps import searches
     from stability.sweeps.families import OWN
     from stability.sweeps.models import CKNSpec, CNNSpec, LeNetSpec, ModuleSpec, TrainingSpec
     from stability.sweeps.parts import ImagesSpec
@@ -61,6 +62,11 @@ def test_documented_specifications_are_valid_and_mention_every_key():
         LeNetSpec,
         ModuleSpec,
         TrainingSpec,
+        searches.SearchSpec,
+        searches.TranslationsSpace,
+        searches.RigidMotionsSpace,
+        searches.LinearisedStartSpec,
+        searches.FixedBorderSpec,
     ):
         missing = [name for name in part.model_fields if name not in text]
         assert missing == []

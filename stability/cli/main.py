@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator, Sequence
 
 from stability import __version__
-from stability.cli import pages, sweeping, theory, trained
+from stability.cli import pages, searching, sweeping, theory, trained
 from stability.cli.parser import Command, Parser
 from stability.names import resolve, unknown
 
@@ -20,6 +20,7 @@ def commands() -> list[Command]:
         *pages.quickstart_command(),
         *sweeping.commands(),
         *pages.commands(),
+        *searching.commands(),
         *trained.commands(),
         *theory.commands(),
     ]

@@ -1,7 +1,7 @@
 """Figures of a run: tables in, matplotlib figures with captions out. No torch, no pyplot, no window.
 
 >>> sorted(FIGURES)
-['anchors', 'distance_versus_deformation', 'patch_size', 'plane', 'pooling_scale', 'strip']
+['anchors', 'distance_versus_deformation', 'largest_found', 'patch_size', 'plane', 'pooling_scale', 'searched', 'strip']
 """
 
 from stability.plots.drawing import PAPER, SCREEN, Drawn

@@ -19,7 +19,7 @@ from stability.plots.drawing import (
     triangle,
 )
 from stability.plots.reading import DISTANCE, Run, input_name, inputs, measured, spread
-from stability.plots.series import DEFORMATION, EXACT, FINITE, KIND, SETTING, complete, deformations
+from stability.plots.series import DEFORMATION, EXACT, FINITE, KIND, SETTING, complete, deformations, drawn
 from stability.plots.series import anchors as count
 
 ERROR, COUNT, ENERGY = "error", "anchors", "captured_energy"
@@ -84,7 +84,7 @@ def paired(rows: pd.DataFrame) -> pd.DataFrame:
     Returns:
         The rows that have such a partner, with ``error`` = |d_finite - d_exact| / d_exact and ``anchors``.
     """
-    there = measured(rows)
+    there = drawn(measured(rows))
     keys = [key for key in ("sweep", *KEYS) if key in there]
     exact = there[(there[KIND] == EXACT) & (there[DISTANCE] > 0)].drop_duplicates(keys)
     finite = there[(there[KIND] == FINITE) & (there["filters"] != "")]

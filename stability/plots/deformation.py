@@ -93,8 +93,8 @@ def _maps(field: "Deformation", sampled: Sampled, factor: float | None, lines: i
         axes.set_title(name)
     for curves, color in zip(grid_lines(sampled, spacing(field.size)), GRID_COLORS, strict=True):
         grid.add_collection(LineCollection(curves, colors=color, linewidths=0.9))
-    sheet.bar(arrows, _picture(arrows, sampled, sampled.length, _light("Blues")), r"$|\tau|$ / px")
-    sheet.bar(steep, _picture(steep, sampled, sampled.steepness, _light("Oranges")), r"$\|\nabla\tau\|_2$")
+    sheet.bar(arrows, _picture(arrows, sampled, sampled.length, light("Blues")), r"$|\tau|$ / px")
+    sheet.bar(steep, _picture(steep, sampled, sampled.steepness, light("Oranges")), r"$\|\nabla\tau\|_2$")
     determinant = sampled.determinant
     mesh = _picture(volume, sampled, determinant, mpl.colormaps["PRGn"])
     spread = float(np.abs(determinant - 1).max())
@@ -261,6 +261,6 @@ def _window(field: "Deformation") -> bool:
     return hasattr(field.domain, "edge")
 
 
-def _light(name: str) -> Colormap:
+def light(name: str) -> Colormap:
     """The lighter part of a sequential map: black arrows stay visible."""
     return ListedColormap(mpl.colormaps[name](np.linspace(0.0, 0.72, 256)))

@@ -10,12 +10,14 @@ import matplotlib.style
 
 from stability.files import replacing
 from stability.names import resolve, unknown
-from stability.plots import anchors, distance, knobs, plane, strip
+from stability.plots import anchors, distance, knobs, largest, plane, searched, strip
 from stability.plots.drawing import PAPER, SCREEN, Drawn
 from stability.plots.reading import Run, read
 
 FIGURES: Mapping[str, Callable[[Run], Drawn]] = {
     "strip": strip.strip,
+    "largest_found": largest.largest_found,
+    "searched": searched.searched,
     "distance_versus_deformation": distance.distance_versus_deformation,
     "plane": plane.plane,
     "pooling_scale": knobs.pooling_scale,
@@ -25,6 +27,8 @@ FIGURES: Mapping[str, Callable[[Run], Drawn]] = {
 """Name of a figure -> the function that draws it, in the order of a page."""
 NEEDS: Mapping[str, Callable[[Run], object]] = {
     "strip": strip.needed,
+    "largest_found": largest.needed,
+    "searched": searched.needed,
     "distance_versus_deformation": distance.needed,
     "plane": plane.needed,
     "pooling_scale": knobs.needed_for_pooling_scale,

@@ -10,11 +10,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from stability.plots.series import ABSCISSA, CONTROL, EXACT, SIZE, complete
-from stability.sweeps.result import ROWS, RUN, read_rows, read_run
+from stability.sweeps.result import ROWS, RUN, SEARCHED, STRIP, read_rows, read_run
 
 Array: TypeAlias = npt.NDArray[np.float64]
 
-STRIP = "strip.npz"
 CKN, LINEAR = EXACT, CONTROL
 DISTANCE, PAIRS = "distance_over_input_norm", "distance_over_pairs"
 INPUTS = {
@@ -34,15 +33,17 @@ class Run:
         record: ``run.json``: versions, commit, specs, hashes.
         strip: ``strip.npz``: images ``(B, K, H, W)``, displacement ``(K, H, W, 2)`` in px, the norms and families
             ``(K,)``; empty if the run has none.
+        searched: ``searched.npz``: a few of the fields that were searched; empty if the run has none.
     """
 
     rows: pd.DataFrame
     record: Mapping[str, Any] = field(default_factory=dict)
     strip: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    searched: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
 
 
 def read(folder: str | Path) -> Run:
-    """Rows, record and strip of a folder.
+    """Rows, record, strip and searched fields of a folder.
 
     Args:
         folder: what ``stability quickstart --out`` or ``stability run --store`` wrote.
@@ -54,11 +55,15 @@ def read(folder: str | Path) -> Run:
     for name in (ROWS, RUN):
         if not (path / name).is_file():
             raise ValueError(f"folder must hold {name}, got {str(folder)!r}; run `stability run --store` first")
-    strip: dict[str, npt.NDArray[Any]] = {}
-    if (path / STRIP).is_file():
-        with np.load(path / STRIP, allow_pickle=False) as archive:
-            strip = {name: archive[name] for name in archive.files}
-    return Run(read_rows(path), read_run(path), strip)
+    return Run(read_rows(path), read_run(path), _arrays(path / STRIP), _arrays(path / SEARCHED))
+
+
+def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of an npz file; none if there is no file."""
+    if not path.is_file():
+        return {}
+    with np.load(path, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
 
 
 def is_quickstart(run: Run) -> bool:

@@ -41,6 +41,7 @@ FIELD = {
     "thin_plate": "thin-plate spline",
     "flow": "flow",
     "compact": "compact field",
+    "search": "searched field",
 }
 PLURAL = {
     "translation": "translations",
@@ -53,7 +54,7 @@ PLURAL = {
         if name not in ("original", "translation", "smooth field", "compact field")
     },
 }
-TRANSLATION = "translation"
+TRANSLATION, SEARCH = "translation", "search"
 DISPLACED, SHEARED, BOTH = "displacement", "jacobian", "both"
 DEFAULTS: dict[str, Any] = {
     "front_end": "none", "architecture": "", "filters": "", "layer": "", "cutoff": math.nan, "search": False,
@@ -128,7 +129,7 @@ def _deformations(rows: pd.DataFrame) -> pd.DataFrame:
     means = rows["mean_displacement"].groupby([rows["family"], rows["cutoff"], rows[ASKED]], dropna=False)
     shifted = (means.transform("max") > 1e-6) & (rows["family"] == "fourier")
     words = []
-    chosen = _parameters(rows)
+    chosen = parameter_words(rows)
     cells = zip(
         rows["family"], rows["cutoff"], rows["family_parameters"], rows[ASKED], fixed, searched, shifted, strict=True
     )
@@ -137,25 +138,39 @@ def _deformations(rows: pd.DataFrame) -> pd.DataFrame:
         parts += [f"cut-off {cutoff:g}"] if cutoffs[family] > 1 else []
         parts += [told] if (told := chosen.get(parameters, "")) else []
         parts += [other] if other else [names[norm]] if asked[family] > 1 else []
-        parts += ["worst found"] if found else []
+        parts += ["largest found"] if found and family != SEARCH else []
         words.append(", ".join(parts))
     rows[DEFORMATION] = words
     return rows
 
 
-def _parameters(rows: pd.DataFrame) -> dict[str, str]:
+def parameter_words(rows: pd.DataFrame) -> dict[str, str]:
     """Parameters of a family in words, as far as they tell two of its specs apart; keyed by their JSON."""
     found: dict[str, str] = {}
     for _, texts in rows.groupby("family")["family_parameters"]:
         data = {text: json.loads(text) for text in texts.unique() if text}
         for text, values in data.items():
             told = [
-                f"{name.replace('_', ' ')} {value}"
+                f"{name.replace('_', ' ')} {told_value(value)}"
                 for name, value in values.items()
                 if name not in ("cutoff", "shift") and any(other.get(name) != value for other in data.values())
             ]
             found[text] = ", ".join(told)
     return found
+
+
+def told_value(value: Any) -> str:
+    """A parameter in words: of a part its kind and what else it says.
+
+    >>> told_value([{"kind": "translation_free"}, {"kind": "fixed_border", "width": 1.0}]), told_value(2.5)
+    ('translation free and fixed border width 1.0', '2.5')
+    """
+    if isinstance(value, list):
+        return " and ".join(map(told_value, value)) or "none"
+    if not isinstance(value, dict):
+        return str(value)
+    rest = [f"{name.replace('_', ' ')} {told_value(one)}" for name, one in value.items() if name != "kind"]
+    return " ".join([str(value.get("kind", "")).replace("_", " "), *rest]).strip()
 
 
 def deformations(rows: pd.DataFrame) -> list[str]:
@@ -200,6 +215,11 @@ def series_of(rows: pd.DataFrame) -> list[str]:
 def theory(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows whose distance over ||x|| a theorem speaks of."""
     return rows[rows[KIND].isin(THEORY) | np.isfinite(rows["bound_closed_form"].to_numpy(dtype=float))]
+
+
+def drawn(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows whose field no search chose: all representations see it, and may be compared under it."""
+    return rows[~rows["search"].fillna(False).astype(bool)]
 
 
 def main_series(rows: pd.DataFrame) -> str | None:

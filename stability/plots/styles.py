@@ -18,6 +18,7 @@ from stability.plots.series import (
     SERIES,
     SETTING,
     SIZE,
+    drawn,
     series_of,
     theory,
 )
@@ -78,7 +79,7 @@ def own_bounds(rows: pd.DataFrame, main: str | None) -> list[str]:
         rows: complete rows with a number and a setting.
         main: the line that stands for the architecture.
     """
-    there = theory(rows)
+    there = drawn(theory(rows))
     keys = ["image", "family", "cutoff", "field_seed", "search", "front_end", SETTING, ASKED, SIZE]
     of_main = there[there[SERIES] == main].drop_duplicates(keys)[[*keys, "bound_closed_form"]]
     both = there[there[KIND] == NETWORK].merge(of_main, on=keys, how="left", suffixes=("", "_main"))

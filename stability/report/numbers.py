@@ -21,6 +21,7 @@ from stability.plots.series import (
     SIZE,
     complete,
     deformations,
+    drawn,
     series_of,
 )
 
@@ -71,10 +72,12 @@ def violations(rows: pd.DataFrame) -> pd.DataFrame:
 def paired(rows: pd.DataFrame) -> pd.DataFrame:
     """The exact CKN and its linear control side by side: the same image, field and architecture.
 
+    A field that was searched belongs to one representation alone and is left out.
+
     Returns:
         Columns ``KEYS``, ``ckn`` and ``linear`` (distance / ||x||) and ``apart`` = |ckn - linear| / linear.
     """
-    there = measured(complete(rows))
+    there = drawn(measured(complete(rows)))
     shapes = {text: skeleton(text) for text in there["architecture"].unique()}
     there = there.assign(skeleton=there["architecture"].map(shapes))
     keys = [key for key in KEYS if key in there]

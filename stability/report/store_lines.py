@@ -8,7 +8,7 @@ from stability.plots.anchors import COUNT, ERROR
 from stability.plots.anchors import paired as finite_and_exact
 from stability.plots.architectures import setting_words
 from stability.plots.captions import listed
-from stability.plots.reading import Run, input_name, inputs, measured
+from stability.plots.reading import DISTANCE, Run, input_name, inputs, measured
 from stability.plots.series import (
     ASKED,
     BOTH,
@@ -22,6 +22,7 @@ from stability.plots.series import (
     TRANSLATION,
     complete,
     deformations,
+    drawn,
     main_series,
     plural,
     series_of,
@@ -31,6 +32,7 @@ from stability.report.numbers import apart_from_linear, medians, percent
 
 PIXELS, GRADIENT = 1.0, 0.1
 """The sizes that the lines speak of: the nearest ones in the rows."""
+NORMS = ["asked_displacement_norm", "asked_jacobian_norm"]
 MOST = 8
 """Names in one sentence."""
 
@@ -38,7 +40,7 @@ MOST = 8
 def store_headline(run: Run) -> str:
     """What the first deformation does to the representation that stands for the others."""
     rows = _there(run)
-    field = deformations(rows)[0]
+    field = deformations(drawn(rows) if len(drawn(rows)) else rows)[0]
     group, size = _at_one_size(rows, field)
     main = main_series(rows)
     if main is None or group[group[SERIES] == main].empty:
@@ -61,7 +63,8 @@ def store_lines(run: Run) -> list[str]:
         ValueError: if there is no number in it.
     """
     rows = _there(run)
-    lines = [_content(rows), *[_deformation(rows, field) for field in deformations(rows)[:MOST]]]
+    lines = [_content(rows), *[_deformation(rows, field) for field in deformations(drawn(rows))[:MOST]]]
+    lines += [_searched(rows, *which) for which in _searches(rows)[:MOST]]
     apart = apart_from_linear(rows)
     if apart:
         words = listed([f"{percent(value)} on {input_name(name)}" for name, value in apart.items()])
@@ -156,6 +159,34 @@ def _deformation(rows: pd.DataFrame, field: str) -> str:
         words += f", the trivial bound {_span(own['trivial'])}"
         if (own["bound"] > own["trivial"]).all() and np.isfinite(own["bound"]).all():
             words += ": here the theorem's constants are larger than what the image itself allows"
+    return words + "."
+
+
+def _searches(rows: pd.DataFrame) -> list[tuple[str, float, float]]:
+    """Line and norms of the searched distances: the largest norms of every representation."""
+    if "largest_found" not in rows:
+        return []
+    found = rows[rows["search"].fillna(False).astype(bool) & (rows["objective"] == "distance")]
+    last = found.sort_values(NORMS, kind="stable").drop_duplicates(SERIES, keep="last").set_index(SERIES)
+    norms = {str(name): (float(a), float(b)) for name, a, b in last[NORMS].itertuples(name=None)}
+    return [(name, *norms[name]) for name in series_of(found)] if norms else []
+
+
+def _searched(rows: pd.DataFrame, series: str, a: float, b: float) -> str:
+    """What was found within two norms, beside the largest random field and the bound of the supremum."""
+    same = rows[(rows[SERIES] == series) & (rows[NORMS[0]] == a) & (rows[NORMS[1]] == b)]
+    chosen = same["search"].fillna(False).astype(bool)
+    found, random = same[chosen & (same["objective"] == "distance")], same[~chosen]
+    words = (
+        f"Largest found among all fields with ||tau|| <= {a:g} px and ||grad tau|| <= {b:g}: the {series} moves by "
+        f"{percent(float(found[DISTANCE].median()))} of ||x|| (median), a lower bound of the supremum"
+    )
+    bound = float(found["bound_supremum"].median())
+    words += f", which the closed form bounds by {percent(bound)}" if np.isfinite(bound) else ""
+    if len(random):
+        largest = random.groupby("image")[DISTANCE].max().median()
+        count = random.groupby("family")["field_seed"].nunique().sum()
+        words += f"; the largest of {count} random fields within these norms by {percent(float(largest))}"
     return words + "."
 
 

@@ -1,6 +1,7 @@
 r"""``Found``: what a search found, for every image: a lower bound of the supremum, and how much to trust it."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
@@ -8,6 +9,9 @@ from torch import Tensor
 
 from stability.deformations.base import Deformation
 from stability.search.objectives import Objective
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MEANING = "lower bound of the supremum"
 
@@ -18,6 +22,8 @@ class Found:
 
     Args:
         field: batch shape ``(B,)``.
+        images: x, ``(B, C, *size)``.
+        deformed: L_tau x, ``(B, C, *size)``.
         largest_found: the objective at the field, ``(B,)``, float64.
         distance: ||Phi(L_tau x) - Phi(x)|| at the field, ``(B,)``.
         angle: between Phi(L_tau x) and Phi(x) in radians, ``(B,)``: small where the distance is mostly mass.
@@ -33,6 +39,8 @@ class Found:
     """
 
     field: Deformation
+    images: Tensor
+    deformed: Tensor
     largest_found: Tensor
     distance: Tensor
     angle: Tensor
@@ -88,6 +96,19 @@ class Found:
         frame["objective"], frame["unit"] = type(self.objective).__name__, self.objective.unit
         frame["search"], frame["meaning"] = True, self.meaning
         return frame
+
+    def plot(self, index: int = 0) -> "Figure":
+        """A figure of one image: before and after, the grid carried along, |tau|, ||grad tau||_2 and the trace.
+
+        Args:
+            index: which image.
+
+        Raises:
+            ValueError: if there is no such image.
+        """
+        from stability.plots.searched import draw  # matplotlib loads when something is drawn
+
+        return draw(self, index)
 
     def __repr__(self) -> str:
         shown = ["largest_found", "relative", "angle", "displacement_norm", "jacobian_norm", "spread"]

@@ -66,6 +66,7 @@ def ascend(problem: Problem, parameters: Tensor, steps: int, phases: Sequence[tu
             active, state = active[going], part.space.state_of(step.state, going.nonzero()[:, 0])
         if number < len(phases) - 1:
             _enlarge(problem, parameters, value)
+            trace[-1] = value.clone()  # no step may follow: the trace ends at the value of the fields that are returned
     return Ascent(parameters, torch.stack(trace))
 
 

@@ -150,6 +150,8 @@ def _found(
         distance, angle = (measure(deformed, owner) for measure in (fixed.distance, fixed.angle))
     return Found(
         field=field,
+        images=images,
+        deformed=deformed,
         largest_found=values,
         distance=distance,
         angle=angle,

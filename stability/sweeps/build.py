@@ -19,6 +19,7 @@ from stability.deformations.translation import Translation
 from stability.sweeps.chunks import Draw
 from stability.sweeps.families import CustomFamilySpec, DeformationSpec, TranslationSpec
 from stability.sweeps.parts import BandLimitedWarpSpec, BilinearWarpSpec, IndexWarpSpec, SplineWarpSpec, TangentSpec
+from stability.sweeps.searches import SearchSpec
 from stability.sweeps.sized import BandLimitedSpec, DrawnSpec, Pair, Sized, WithinSpec
 from stability.sweeps.spec import SweepSpec
 from stability.warps.band_limited import BandLimitedWarp
@@ -43,6 +44,7 @@ class Fields:
         items: (seed, displacement_norm, jacobian_norm) asked for, one per field.
         present: positions of the items that have a field; the others are out of reach.
         deformations: batches of fields, in the order of ``present``.
+        search: whether a search chose them.
     """
 
     family: str
@@ -51,6 +53,7 @@ class Fields:
     items: tuple[tuple[int, float | None, float | None], ...]
     present: tuple[int, ...]
     deformations: tuple[Deformation, ...]
+    search: bool = False
 
 
 def load_images(spec: SweepSpec, count: int) -> Tensor:
@@ -95,7 +98,7 @@ def build_fields(spec: SweepSpec, draws: Sequence[Draw]) -> Fields:
         ValueError: if a field cannot have a pair of norms and the spec says "refuse".
     """
     family, size = spec.deformations[draws[0].family], spec.images.size
-    items = tuple((draw.seed, *pair) for draw in draws for pair in draw.pairs)
+    items = items_of(draws)
     own = (_name(family), float(getattr(family, "cutoff", 0.0)), _parameters(family), items)
     seeds, pairs = [draw.seed for draw in draws], draws[0].pairs
     if isinstance(family, WithinSpec):
@@ -122,6 +125,17 @@ def build_fields(spec: SweepSpec, draws: Sequence[Draw]) -> Fields:
         reached = tuple(pair for pair, good in zip(pairs, row, strict=True) if good)
         parts += [_controlled(family, stacked[i], reached, seeds[i])] if reached else []
     return Fields(*own, tuple(inside.flatten().nonzero()[:, 0].tolist()), tuple(parts))
+
+
+def items_of(draws: Sequence[Draw]) -> tuple[tuple[int, float | None, float | None], ...]:
+    """(seed, displacement_norm, jacobian_norm) of every field that is asked for."""
+    return tuple((draw.seed, *pair) for draw in draws for pair in draw.pairs)
+
+
+def found_fields(search: SearchSpec, draws: Sequence[Draw], deformation: Deformation) -> Fields:
+    """The one field that a search chose, as those of a family."""
+    items = items_of(draws)
+    return Fields(_name(search), search.cutoff, _parameters(search), items, (0,), (deformation,), search=True)
 
 
 def check_reach(spec: SweepSpec, draws: Sequence[Draw]) -> int:
@@ -216,12 +230,12 @@ def _controlled(family: DeformationSpec, field: Deformation, pairs: Sequence[Pai
         raise ValueError(f"field {seed} of the family {_name(family)!r}: {error}, or on_unreachable='record'") from None
 
 
-def _parameters(family: DeformationSpec) -> str:
+def _parameters(family: DeformationSpec | SearchSpec) -> str:
     data = family.model_dump(mode="json", exclude={"displacement_norm", "jacobian_norm"})
     return json.dumps(data, sort_keys=True, separators=(",", ":"))
 
 
-def _name(family: DeformationSpec) -> str:
+def _name(family: DeformationSpec | SearchSpec) -> str:
     return family.name if isinstance(family, CustomFamilySpec) else family.kind
 
 

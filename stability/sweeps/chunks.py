@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 from stability.architecture import Architecture
 from stability.plain_data import describe
-from stability.sweeps.costs import chunk_memory, distance_cost, draw_cost, field_cost, warp_cost
+from stability.sweeps.costs import chunk_memory, distance_cost, draw_cost, field_cost, search_cost, warp_cost
 from stability.sweeps.families import TranslationSpec
 from stability.sweeps.models import CKNSpec, CNNSpec, ConvexifiedSpec, LeNetSpec, ModuleSpec, RepresentationSpec
 from stability.sweeps.sized import Pair
 from stability.sweeps.spec import SweepSpec, is_plain_module
-from stability.sweeps.version import class_version, code_version, file_version
+from stability.sweeps.version import class_version, code_version, file_version, search_version
 
 CHUNK_SECONDS = 1.0
 """About how long the slowest chunk of a sweep takes on one core."""
@@ -34,7 +34,7 @@ PAIR = "pair_distance"
 class Draw(NamedTuple):
     """One field of a family with all its sizes."""
 
-    family: int  # position in spec.deformations
+    family: int  # position in spec.families
     seed: int  # of the generator; for translations the index of the direction
     pairs: tuple[Pair, ...]
 
@@ -59,6 +59,7 @@ class Chunk:
     draws: tuple[int, int]
     cells: int
     pairs: bool = False
+    search: bool = False  # one image, one pair of norms, one model; the field found is kept as well
 
 
 class Cut:
@@ -90,26 +91,31 @@ class Cut:
         ]
         for images, draws in self.blocks:
             cells = (images[1] - images[0]) * sum(len(draw.pairs) for draw in self.draws[slice(*draws)])
+            search = self.draws[draws[0]].family >= len(self.spec.deformations)
             found += [
-                Chunk(self._address(model, images, draws), model.index, images, draws, cells) for model in self.models
+                Chunk(self._address(model, images, draws), model.index, images, draws, cells, search=search)
+                for model in self.models
             ]
         return tuple(found)
 
     @cached_property
     def blocks(self) -> tuple[tuple[tuple[int, int], tuple[int, int]], ...]:
-        """Blocks of images and of draws; a draw is never cut, and families are not mixed."""
+        """Blocks of images and of draws; a draw is never cut, families are not mixed, a search stands alone."""
         most = self.cells_per_chunk
         count = self.spec.images.count
         images = [(i, min(i + most, count)) for i in range(0, count, most)]
         fields_at_once = max(1, most // min(most, count))
+        drawn = [draw for draw in self.draws if draw.family < len(self.spec.deformations)]
         draws, start, load = [], 0, 0
-        for i, draw in enumerate(self.draws):
+        for i, draw in enumerate(drawn):
             if i > start and (load + len(draw.pairs) > fields_at_once or draw.family != self.draws[start].family):
                 draws.append((start, i))
                 start, load = i, 0
             load += len(draw.pairs)
-        draws.append((start, len(self.draws)))
-        return tuple((block, fields) for fields in draws for block in images)
+        draws += [(start, len(drawn))] if drawn else []
+        found = [(block, fields) for fields in draws for block in images]
+        searched = range(len(drawn), len(self.draws))
+        return tuple(found + [((i, i + 1), (k, k + 1)) for k in searched for i in range(count)])
 
     @cached_property
     def cells_per_chunk(self) -> int:
@@ -124,9 +130,11 @@ class Cut:
         own = chunk.cells * distance_cost(model.chosen, model.architecture, self.spec)
         if chunk.pairs:
             return own
-        draws = sum(
-            draw_cost(self.spec.deformations[draw.family].two_norms) for draw in self.draws[slice(*chunk.draws)]
-        )
+        if chunk.search:
+            (draw,) = self.draws[slice(*chunk.draws)]
+            search = self.spec.search[draw.family - len(self.spec.deformations)]
+            return own + field_cost(self.spec) + search_cost(search, model.chosen, model.architecture, self.spec)
+        draws = sum(draw_cost(self.spec.families[draw.family].two_norms) for draw in self.draws[slice(*chunk.draws)])
         rungs = field_cost(self.spec) * chunk.cells / max(1, chunk.images[1] - chunk.images[0])
         return own + (chunk.cells * warp_cost(self.spec) + draws + rungs) / len(self.models)
 
@@ -164,6 +172,8 @@ class Cut:
                 "draws": self._draws_data[draws], "warp": spec.warp.model_dump() if spec.warp else None,
                 "rungs": spec.rungs, "refinement": spec.refinement,
             }  # fmt: skip
+            if self.draws[draws[0]].family >= len(spec.deformations):
+                data["search"] = search_version()
         return _hash(data)
 
     @cached_property
@@ -173,7 +183,7 @@ class Cut:
     @cached_property
     def _draws_data(self) -> dict[tuple[int, int], list[Any]]:
         norms = {"displacement_norm", "jacobian_norm"}
-        families = [family.model_dump(mode="json", exclude=norms) for family in self.spec.deformations]
+        families = [family.model_dump(mode="json", exclude=norms) for family in self.spec.families]
         return {
             block: [(families[draw.family], draw.seed, draw.pairs) for draw in self.draws[slice(*block)]]
             for _, block in self.blocks
@@ -208,6 +218,8 @@ def _draws(spec: SweepSpec) -> tuple[Draw, ...]:
         else:
             seeds = [SEEDS_PER_SWEEP * spec.seed + j for j in range(spec.fields)]
         found += [Draw(family, seed, chosen.pairs) for seed in seeds]
+    for family, search in enumerate(spec.search, start=len(spec.deformations)):
+        found += [Draw(family, SEEDS_PER_SWEEP * spec.seed, (pair,)) for pair in search.pairs]
     return tuple(found)
 
 

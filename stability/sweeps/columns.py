@@ -138,7 +138,7 @@ def _identity(
         "filters": same(_counts(model)),
         "layer": over(np.array(representation.layer_names, dtype=object), 2),
         **{name: same(value) for name, value in own.items()},
-        "search": same(False),
+        "search": same(fields.search),
         **{path: same(_varied(spec, path, value, architecture)) for path, value in point.items()},
         "asked_displacement_norm": over(displacement, 1),
         "asked_jacobian_norm": over(jacobian, 1),

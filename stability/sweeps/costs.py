@@ -19,6 +19,7 @@ from stability.sweeps.models import (
     RepresentationSpec,
     counts,
 )
+from stability.sweeps.searches import LinearisedStartSpec, RigidMotionsSpace, SearchSpec, TranslationsSpace
 from stability.sweeps.spec import SweepSpec
 
 EVALUATION = 4e-10
@@ -45,6 +46,12 @@ COLUMNS = 4e-9
 """Seconds per squared number of positions and channel, to deform the maps of a finite network."""
 CERTIFICATES, OPERATOR_NORMS = 2.0, 6.0
 """Seconds a field: certified, and enclosed, norms of the theorem's operators."""
+GRADIENT, EXACT_GRADIENT = 4.0, 20.0
+"""Gradients in a search in units of a distance; of an exact kernel's distance."""
+LINEAR_STEP, STEP_OF_A_PIXEL = 1e-2, 4e-5
+"""Seconds of a search's linear step; and for every pixel."""
+SCREENING, TRIED = 4, 2
+"""Steps after which only some starts of a search go on; lengths tried in a step."""
 
 
 def distance_cost(chosen: RepresentationSpec, architecture: Architecture, spec: SweepSpec) -> float:
@@ -119,6 +126,31 @@ def warp_cost(spec: SweepSpec) -> float:
 def draw_cost(two_norms: bool) -> float:
     """Seconds to draw one field, give it its sizes and certify its norms."""
     return TILTED_DRAW if two_norms else DRAW
+
+
+def search_cost(search: SearchSpec, chosen: RepresentationSpec, architecture: Architecture, spec: SweepSpec) -> float:
+    """Seconds of one search: one image, one pair of norms.
+
+    Args:
+        search: says how many starts and steps.
+        chosen: the representation.
+        architecture: the varied one.
+        spec: gives the size of the images.
+    """
+    bare = spec.model_copy(update={"refinement": False, "rungs": ()})
+    value = distance_cost(chosen, architecture, bare) + warp_cost(bare)
+    match search.fields:
+        case TranslationsSpace(angles=angles, radii=radii):
+            return value * angles * radii
+        case RigidMotionsSpace(rotations=rotations, angles=angles, radii=radii):
+            return value * (2 * rotations + 1) * angles * (radii + 1)
+    starts = sum(start.count for start in search.starts)
+    slopes = sum(one.count * one.steps for one in search.starts if isinstance(one, LinearisedStartSpec))
+    first = min(SCREENING, search.steps) if starts > search.kept else search.steps
+    ascents = first * starts + (search.steps - first) * search.kept
+    step = LINEAR_STEP + STEP_OF_A_PIXEL * math.prod(spec.images.size)
+    gradient = value * (EXACT_GRADIENT if isinstance(chosen, GramSpec | NTKSpec) else GRADIENT)
+    return (slopes + ascents) * (gradient + step) + starts * step + (2 * starts + TRIED * ascents) * value
 
 
 def chunk_memory(spec: SweepSpec, cells: int) -> float:

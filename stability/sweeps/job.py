@@ -14,6 +14,7 @@ from stability.sweeps.build import build_fields, check_reach, check_sizes, label
 from stability.sweeps.chunks import Chunk, Cut, needs_fit
 from stability.sweeps.fitting import State, build, check_fit
 from stability.sweeps.models import LeNetSpec, ModuleSpec
+from stability.sweeps.searching import check_search
 from stability.sweeps.spec import SweepSpec, is_plain_module
 from stability.sweeps.store import Store
 from stability.sweeps.tasks import Outcome, Task, learn, remembered, work
@@ -60,7 +61,10 @@ class Job:
                     self._try(i)
             else:
                 check_fit(model, spec)
-        for family in sorted({draw.family for draw in self.cut.draws}):
+        for i, search in enumerate(spec.search):
+            with one_thread():
+                check_search(spec, i, search, self.images[:1], list(self.representations.values()))
+        for family in range(len(spec.deformations)):
             one = next(draw for draw in self.cut.draws if draw.family == family)
             with one_thread():
                 build_fields(spec.model_copy(update={"on_unreachable": "record"}), [one])

@@ -1,7 +1,7 @@
 """The parts of a ``SweepSpec`` that can be chosen: images, warps, and what all parts have in common."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, field_validator
@@ -139,3 +139,20 @@ def directions(angles: int, d: int) -> list[tuple[float, ...]]:
         return line[:angles]
     turns = [2 * math.pi * i / angles for i in range(angles)]
     return [(math.cos(turn), math.sin(turn)) for turn in turns]
+
+
+def check_paths(paths: Iterable[str], depth: int) -> None:
+    """Two varied paths to one value would make its name in the rows a lie.
+
+    Raises:
+        ValueError: if two of them meet.
+    """
+    taken: dict[tuple[int, str], str] = {}
+    for path in paths:
+        head, _, rest = path.partition(".")
+        index, _, field = rest.partition(".")
+        layers = range(depth) if index == "*" else [int(index) % depth] if index.lstrip("-").isdigit() else [0]
+        for place in [(layer, field) for layer in layers] if head == "layers" else [(-1, head)]:
+            if place in taken:
+                raise ValueError(f"varied paths must not meet, got {taken[place]!r} and {path!r}; vary one of them")
+            taken[place] = path

@@ -15,6 +15,8 @@ from stability.workers import one_thread
 PROCESS = 4e8
 """Bytes of a worker process before it does anything."""
 UNREACHABLE = "record"
+SEARCHED_AT_ONCE = 32
+"""Cells whose arrays a search holds: a batch of fields, twice for its gradient."""
 
 
 def plan(spec: SweepSpec, *, jobs: int = 1, store: Store | None = None) -> list[str]:
@@ -45,13 +47,18 @@ def plan(spec: SweepSpec, *, jobs: int = 1, store: Store | None = None) -> list[
     Job(Cut(recorded), None, 1, progress=False).prepare(cut.chunks)  # what a run would refuse, plan refuses
     with one_thread():
         unreachable = check_reach(recorded, cut.draws)
-    pairs = sum(len(draw.pairs) for draw in cut.draws if spec.deformations[draw.family].two_norms)
+    pairs = sum(len(draw.pairs) for draw in cut.draws if spec.families[draw.family].two_norms)
     if pairs:
         what = "rows without numbers" if spec.on_unreachable == UNREACHABLE else "the run will refuse them"
         found = f"reach     {unreachable} of {pairs} fields with two norms are out of reach"
         lines.append(f"{found}: {what}" if unreachable else found)
     else:
         lines.append("reach     one norm is prescribed: every size can be reached")
+    searches = [chunk for chunk in cut.chunks if chunk.search]
+    if searches:
+        took = math.fsum(map(cut.seconds, searches))
+        lines.append(f"search    {len(searches)} searches, about {duration(took / workers)} of the time")
+        largest = max(largest, SEARCHED_AT_ONCE)
     memory = workers * (PROCESS + chunk_memory(spec, largest))
     lines.append(f"memory    about {memory / 1e9:.1g} GB, {workers} process{'es' if workers > 1 else ''}")
     todo = list(cut.chunks)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
-ROWS, RUN, STRIP = "rows.parquet", "run.json", "strip.npz"
+ROWS, RUN, STRIP, SEARCHED = "rows.parquet", "run.json", "strip.npz", "searched.npz"
 UNDEFINED, BELOW, RESOLVED = "undefined", "below floor", "resolved"
 PACKAGES = ("torch", "numpy", "kornia", "pandas", "pyarrow")
 

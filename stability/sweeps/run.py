@@ -13,7 +13,8 @@ from torch import Tensor
 
 from stability.sweeps.chunks import Chunk, Cut
 from stability.sweeps.job import Job
-from stability.sweeps.result import STRIP, image_digest, read_rows
+from stability.sweeps.result import SEARCHED, STRIP, image_digest, read_rows
+from stability.sweeps.searched import searched
 from stability.sweeps.spec import SweepSpec
 from stability.sweeps.store import Store, TornPartError
 from stability.sweeps.strip import SHOWN_IMAGES, strip
@@ -132,10 +133,13 @@ def run(
 
 
 def _finish(store: Store, cut: Cut, images: Tensor) -> None:
-    """The whole table, and a strip of deformed images to look at."""
+    """The whole table, a strip of deformed images to look at, and some of the fields that were searched."""
     if len(cut.spec.images.size) == 2:
         with one_thread(), store.replacing(STRIP) as temporary, temporary.open("wb") as stream:
             np.savez_compressed(stream, **strip(cut.spec, images[:SHOWN_IMAGES]))
+    if cut.spec.search:
+        with one_thread(), store.replacing(SEARCHED) as temporary, temporary.open("wb") as stream:
+            np.savez_compressed(stream, **searched(store, cut, images))
     finish(store, cut)
 
 

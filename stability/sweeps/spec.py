@@ -67,14 +67,16 @@ from stability.sweeps.parts import (
     SplineWarpSpec,
     TangentSpec,
     WarpSpec,
+    check_paths,
 )
+from stability.sweeps.searches import SearchSpec, check_searched
 
 __all__ = [
     "AffineSpec", "BandLimitedWarpSpec", "BilinearWarpSpec", "BumpSpec", "CKNSpec", "CNNSpec", "CompactSpec",
     "ConvexifiedSpec", "DivergenceFreeSpec", "FlowSpec", "FourierSpec", "GaussianSpec", "GradientSpec", "GramSpec",
     "ImagesSpec", "IndexWarpSpec", "LeNetSpec", "LinearSpec", "LocalAffineSpec", "MaxEntropySpec", "MixedSpec",
-    "ModuleSpec", "NTKSpec", "PiecewiseLinearSpec", "RandomFeaturesSpec", "SaturatedSpec", "SplineFieldSpec",
-    "SplineWarpSpec", "SweepSpec", "TangentSpec", "ThinPlateSpec", "TrainingSpec", "TranslationSpec",
+    "ModuleSpec", "NTKSpec", "PiecewiseLinearSpec", "RandomFeaturesSpec", "SaturatedSpec", "SearchSpec",
+    "SplineFieldSpec", "SplineWarpSpec", "SweepSpec", "TangentSpec", "ThinPlateSpec", "TrainingSpec", "TranslationSpec",
 ]  # fmt: skip
 
 PREFIX = "architecture."
@@ -123,6 +125,7 @@ class SweepSpec(Spec):
     zip: tuple[tuple[str, ...], ...] = ()
     representations: Annotated[tuple[RepresentationSpec, ...], Field(min_length=1)] = (GramSpec(), LinearSpec())
     deformations: tuple[DeformationSpec, ...] = ()
+    search: tuple[SearchSpec, ...] = ()
     fields: Annotated[int, Field(ge=1, le=100_000)] = 8
     warp: WarpSpec | None = None
     rungs: tuple[str, ...] = CHEAP_RUNGS
@@ -137,6 +140,12 @@ class SweepSpec(Spec):
             if name not in RUNGS:
                 raise ValueError(unknown("rung", name, RUNGS))
         return tuple(name for name in RUNGS if name in rungs)
+
+    @field_validator("search", mode="before")
+    @classmethod
+    def _searches(cls, search: Any) -> Any:
+        """One search may be given without its list."""
+        return [search] if isinstance(search, Mapping | SearchSpec) else search
 
     @field_validator("vary", mode="before")
     @classmethod
@@ -194,10 +203,11 @@ class SweepSpec(Spec):
                 f"with {name!r}; leave images.domain out"
             )
         object.__setattr__(self, "images", self.images.model_copy(update={"domain": domain}))
-        for i, family in enumerate(self.deformations):
-            if family in self.deformations[:i]:
-                raise ValueError(f"deformations must differ, got {family!r} twice; drop one")
-        if not self.deformations:
+        for name, parts in (("deformations", self.deformations), ("search", self.search)):
+            for i, part in enumerate(parts):
+                if part in parts[:i]:
+                    raise ValueError(f"{name} must differ, got {part!r} twice; drop one")
+        if not self.deformations and not self.search:
             if domain == "torus":
                 raise ValueError("deformations must be at least one family, got none; for example {kind: fourier, ...}")
             object.__setattr__(self, "deformations", (CompactSpec(displacement_norm=COMPACT_SIZES),))
@@ -207,12 +217,14 @@ class SweepSpec(Spec):
             )
         if self.warp is None:
             object.__setattr__(self, "warp", SplineWarpSpec() if domain == "window" else BandLimitedWarpSpec())
+        if self.search:
+            check_searched(domain, self.warp, self.representations)
         return self
 
     @model_validator(mode="after")
     def _paths_lead_somewhere(self) -> "SweepSpec":
         self._check_zip()
-        self._check_overlap()
+        check_paths(self.vary, self.architecture.depth)
         for _, architecture in self.architectures():
             for chosen in self.representations:
                 check_layers(chosen, architecture)
@@ -239,18 +251,10 @@ class SweepSpec(Spec):
             if len(set(counts.values())) > 1:
                 raise ValueError(f"zipped paths must have equally many values, got {counts}; pair them one to one")
 
-    def _check_overlap(self) -> None:
-        """Two paths to one value would make its name in the rows a lie."""
-        taken: dict[tuple[int, str], str] = {}
-        depth = self.architecture.depth
-        for path in self.vary:
-            head, _, rest = path.partition(".")
-            index, _, field = rest.partition(".")
-            layers = range(depth) if index == "*" else [int(index) % depth] if index.lstrip("-").isdigit() else [0]
-            for place in [(layer, field) for layer in layers] if head == "layers" else [(-1, head)]:
-                if place in taken:
-                    raise ValueError(f"varied paths must not meet, got {taken[place]!r} and {path!r}; vary one of them")
-                taken[place] = path
+    @property
+    def families(self) -> tuple[DeformationSpec | SearchSpec, ...]:
+        """Where fields come from: families of deformations, then searches."""
+        return (*self.deformations, *self.search)
 
     @property
     def _only_modules(self) -> bool:
@@ -275,8 +279,9 @@ class SweepSpec(Spec):
         return points
 
     def to_json(self) -> str:
-        """The spec as compact JSON with sorted keys."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        """The spec as compact JSON with sorted keys; ``search`` is there where something is searched."""
+        data = self.model_dump(mode="json", exclude=None if self.search else {"search"})
+        return json.dumps(data, sort_keys=True, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> "SweepSpec":

@@ -1,9 +1,11 @@
 """A sweep on disk: one file per chunk, named by the address of its content, and the whole table when all are there.
 
     spec.json       the specification, its hash, and the digest of the images
-    parts/          ADDRESS.parquet, one per chunk; ADDRESS.safetensors, one per learnt model
+    parts/          ADDRESS.parquet, one per chunk; ADDRESS.safetensors, one per learnt model; ADDRESS.npz, the field
+                    of a chunk that was searched
     rows.parquet    the whole table
     run.json        versions, commit, command, hashes
+    searched.npz    a few of the fields that were searched, as arrays to draw
 
 A file appears under a temporary name and is then moved into place, so that no half-written file ever bears the name of
 a whole one. Several processes, on several machines, may write into one store. No torch.
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SPEC, PARTS = "spec.json", "parts"
-PART, STATE = ".parquet", ".safetensors"
+PART, STATE, FIELD = ".parquet", ".safetensors", ".npz"
 
 
 def file_digest(path: Path) -> str:
@@ -41,6 +43,11 @@ def state_digest(arrays: "Mapping[str, npt.NDArray[Any]]") -> str:
         digest.update(f"{name} {arrays[name].dtype} {arrays[name].shape};".encode())
         digest.update(arrays[name].tobytes())
     return digest.hexdigest()
+
+
+def field_file(chunk: Chunk) -> str:
+    """Where a store keeps the field that a chunk found, relative to its folder."""
+    return f"{PARTS}/{chunk.address}{FIELD}"
 
 
 class TornPartError(ValueError):
@@ -130,11 +137,21 @@ class Store:
         there = self.there()
         return [chunk for chunk in chunks if chunk.address not in there]
 
-    def write(self, chunk: Chunk, table: "pa.Table") -> None:
-        """One chunk's result, with its address inside."""
+    def write(self, chunk: Chunk, table: "pa.Table", field: bytes | None = None) -> None:
+        """One chunk's result, with its address inside; before it the field that it found, whose digest is inside too.
+
+        Args:
+            chunk: what was computed.
+            table: its rows.
+            field: an npz file as bytes.
+        """
         import pyarrow.parquet as pq
 
         own = {"address": chunk.address, "cells": str(chunk.cells)}
+        if field is not None:
+            own["field_sha256"] = hashlib.sha256(field).hexdigest()
+            with replacing(self.folder / field_file(chunk)) as temporary:
+                temporary.write_bytes(field)
         table = table.replace_schema_metadata({**(table.schema.metadata or {}), **own})
         with replacing(self._path(chunk)) as temporary:
             pq.write_table(table, temporary, write_page_checksum=True, write_statistics=False)
@@ -143,7 +160,7 @@ class Store:
         """One chunk's result.
 
         Raises:
-            TornPartError: if the file is damaged or was written for another chunk.
+            TornPartError: if the file, or its field's, is damaged or was written for another chunk.
         """
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -157,11 +174,20 @@ class Store:
         written = (table.schema.metadata or {}).get(b"address", b"").decode()
         if written != chunk.address:
             raise TornPartError(f"part {path.name} must hold the chunk of its name, got {written[:12] or 'no address'}")
+        if chunk.search:
+            self._check_field(chunk, (table.schema.metadata or {}).get(b"field_sha256", b"").decode())
         return table
+
+    def _check_field(self, chunk: Chunk, digest: str) -> None:
+        path = self.folder / field_file(chunk)
+        found = file_digest(path) if path.is_file() else "none"
+        if found != digest:
+            raise TornPartError(f"field {path.name} must be the one that its part was measured with, got {found[:12]}")
 
     def discard(self, chunk: Chunk) -> None:
         """Remove a part, so that it is computed again."""
         self._path(chunk).unlink(missing_ok=True)
+        (self.folder / field_file(chunk)).unlink(missing_ok=True)
 
     def state(self, address: str) -> Path:
         """Where a learnt model is kept."""

@@ -28,7 +28,7 @@ def strip(spec: SweepSpec, images: Tensor) -> dict[str, Any]:
         (x, y); ``displacement_norm``, ``jacobian_norm`` ``(K,)``; ``family`` ``(K,)``.
     """
     cut, u, warp = Cut(spec), coordinates(spec.images.size), build_warp(spec)
-    firsts = {draw.family: draw for draw in reversed(cut.draws)}
+    firsts = {draw.family: draw for draw in reversed(cut.draws) if draw.family < len(spec.deformations)}
     sizes = {family: len(draw.pairs) for family, draw in firsts.items()}
     warped, displacement = [images[:, None, 0]], [torch.zeros(1, *u.shape, dtype=torch.float64)]
     norms, families = [(0.0, 0.0)], ["original"]

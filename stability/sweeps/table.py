@@ -13,6 +13,8 @@ from stability.sweeps.result import ROWS, RUN, provenance, told
 from stability.sweeps.store import Store, file_digest
 
 PAIRS = "distance_over_pairs"
+SEARCHED_WORDS = ("status_largest_found", "status_supremum", "scope_supremum", "objective", "field_file")
+"""Columns of words that rows without a search lack."""
 
 
 def assemble(cut: Cut, tables: Mapping[str, pa.Table]) -> pd.DataFrame:
@@ -29,6 +31,9 @@ def assemble(cut: Cut, tables: Mapping[str, pa.Table]) -> pd.DataFrame:
     if not found:
         raise ValueError("store must hold at least one chunk of rows, got none yet; let stability run go on")
     frame = pa.concat_tables(found, promote_options="permissive").to_pandas()
+    for name in SEARCHED_WORDS:
+        if name in frame:
+            frame[name] = frame[name].fillna("").astype(object)
     medians: dict[tuple[int, int], float] = {}
     for chunk in cut.chunks:
         if chunk.pairs and chunk.address in tables:

@@ -14,14 +14,15 @@ from torch import Tensor
 
 from stability.bounds.closed_form import ClosedForm
 from stability.representations.base import Representation
-from stability.sweeps.build import build_fields, build_warp
-from stability.sweeps.cells import deform, measure, pair_distances
+from stability.sweeps.build import Fields, build_fields, build_warp, found_fields
+from stability.sweeps.cells import Deformed, deform, measure, pair_distances
 from stability.sweeps.chunks import ORDER, PAIR, Chunk, Draw, Model
 from stability.sweeps.columns import Place, columns
 from stability.sweeps.fitting import State, fit
 from stability.sweeps.rungs import FieldMemo, further
+from stability.sweeps.searching import Kept, find, search_columns
 from stability.sweeps.spec import SweepSpec
-from stability.sweeps.store import Store, state_digest
+from stability.sweeps.store import Store, field_file, state_digest
 from stability.sweeps.theorem import TheoremKey, theorem
 from stability.workers import one_thread
 
@@ -67,6 +68,10 @@ class Outcome:
     seconds: float = 0.0
 
 
+Computed = tuple[Mapping[str, Any], Kept | None]
+"""The columns of a chunk, and what else is kept of it."""
+
+
 def work(task: Task) -> list[Outcome]:
     """Compute the chunks of a task; one that fails does not stop the others."""
     if threading.current_thread() is not threading.main_thread():  # modules are not made to be shared by threads
@@ -75,35 +80,61 @@ def work(task: Task) -> list[Outcome]:
         start = time.perf_counter()
         if task.chunks[0].pairs:
             return [_keep(task, chunk, 0.0, _pairs, task, i) for i, chunk in enumerate(task.chunks)]
-        fields = build_fields(task.spec, task.draws)
-        deformed = deform(task.images, fields.deformations, build_warp(task.spec))
-        memo: dict[TheoremKey, list[ClosedForm]] = {}
-        known = FieldMemo(task.spec.seed)
-
-        def cells(i: int) -> Mapping[str, Any]:
-            representation, model = task.representations[i], task.models[i]
-            measured = measure(representation, deformed, refinement=task.spec.refinement)
-            place = Place(task.chunks[i].images[0], task.item, task.labels, model)
-            forms = theorem(representation, fields, memo)
-            floor = measured.floor[-1]
-            rungs = further(task.spec.rungs, representation, deformed, fields, forms, floor, known)
-            return columns(task.spec, place, fields, deformed, representation, measured, forms, rungs)
-
+        if task.chunks[0].search:
+            return [_keep(task, chunk, 0.0, _searched, task, i) for i, chunk in enumerate(task.chunks)]
+        shared = Shared.of(task, build_fields(task.spec, task.draws))
         common = (time.perf_counter() - start) / len(task.chunks)
-        return [_keep(task, chunk, common, cells, i) for i, chunk in enumerate(task.chunks)]
+        return [_keep(task, chunk, common, _cells, task, i, shared) for i, chunk in enumerate(task.chunks)]
 
 
-def _pairs(task: Task, i: int) -> Mapping[str, Any]:
+@dataclass(frozen=True)
+class Shared:
+    """What the models of a task share: fields, deformed images, and what is known of both."""
+
+    fields: Fields
+    deformed: Deformed
+    forms: dict[TheoremKey, list[ClosedForm]]
+    known: FieldMemo
+
+    @classmethod
+    def of(cls, task: Task, fields: Fields) -> "Shared":
+        """The images of a task under some fields."""
+        deformed = deform(task.images, fields.deformations, build_warp(task.spec))
+        return cls(fields, deformed, {}, FieldMemo(task.spec.seed))
+
+
+def _cells(task: Task, i: int, shared: Shared) -> Computed:
+    """The rows of one model."""
+    representation, model = task.representations[i], task.models[i]
+    fields, deformed = shared.fields, shared.deformed
+    measured = measure(representation, deformed, refinement=task.spec.refinement)
+    place = Place(task.chunks[i].images[0], task.item, task.labels, model)
+    forms = theorem(representation, fields, shared.forms)
+    floor = measured.floor[-1]
+    rungs = further(task.spec.rungs, representation, deformed, fields, forms, floor, shared.known)
+    return columns(task.spec, place, fields, deformed, representation, measured, forms, rungs), None
+
+
+def _searched(task: Task, i: int) -> Computed:
+    """The row of one image and model under the field that was found for them."""
+    (draw,), representation, chunk = task.draws, task.representations[i], task.chunks[i]
+    search = task.spec.search[draw.family - len(task.spec.deformations)]
+    found, kept = find(search, draw, representation, task.images, build_warp(task.spec))
+    rows, _ = _cells(task, i, Shared.of(task, found_fields(search, task.draws, found.field)))
+    return {**rows, **search_columns(task.spec, search, found, representation, field_file(chunk))}, kept
+
+
+def _pairs(task: Task, i: int) -> Computed:
     representation, model = task.representations[i], task.models[i]
     medians = pair_distances(representation, task.images).tolist()
-    return {ORDER[2]: [model.index] * len(medians), ORDER[3]: list(range(len(medians))), PAIR: medians}
+    return {ORDER[2]: [model.index] * len(medians), ORDER[3]: list(range(len(medians))), PAIR: medians}, None
 
 
 def _keep(task: Task, chunk: Chunk, common: float, compute: Any, *arguments: Any) -> Outcome:
     """The result in the store or in the outcome. What the disk refuses is no failure of the chunk and is raised."""
     start = time.perf_counter()
     try:
-        found = compute(*arguments)
+        found, kept = compute(*arguments)
     except OSError:
         raise
     except Exception as error:  # whatever a user's class raises belongs to its own chunk
@@ -113,7 +144,10 @@ def _keep(task: Task, chunk: Chunk, common: float, compute: Any, *arguments: Any
     seconds, table = common + time.perf_counter() - start, pa.table(found)
     if task.store is None:
         return Outcome(chunk, table, seconds=seconds)
-    task.store.write(chunk, table)
+    if kept is None:
+        task.store.write(chunk, table)
+    else:
+        task.store.write(chunk, table.replace_schema_metadata(kept.metadata()), kept.file())
     return Outcome(chunk, seconds=seconds)
 
 

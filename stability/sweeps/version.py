@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import CodeType
 
@@ -16,6 +16,8 @@ COUNTS = (
     "sweeps/build.py", "sweeps/cells.py", "sweeps/columns.py", "sweeps/fitting.py",
 )  # fmt: skip
 """Files and folders of the package on which a number in a row depends."""
+SEARCH = ("search", "sweeps/searching.py")
+"""And those of a row whose field was searched for."""
 
 
 @functools.cache
@@ -27,8 +29,18 @@ def code_version() -> str:
     >>> len(code_version())
     64
     """
+    return _version(COUNTS)
+
+
+@functools.cache
+def search_version() -> str:
+    """The same of the search alone: where nothing is searched, a change there changes no address."""
+    return _version(SEARCH)
+
+
+def _version(names: Sequence[str]) -> str:
     digest = hashlib.sha256()
-    for path in _files():
+    for path in _files(names):
         digest.update(str(path.relative_to(PACKAGE)).encode())
         _feed(digest, compile(path.read_text(encoding="utf-8"), "", "exec", dont_inherit=True, optimize=2))
     return digest.hexdigest()
@@ -52,8 +64,8 @@ def file_version(path: str | Path) -> str:
         raise ValueError(f"checkpoint must be a file that can be read, got {str(path)!r} ({error.strerror})") from None
 
 
-def _files() -> Iterator[Path]:
-    for name in COUNTS:
+def _files(names: Sequence[str]) -> Iterator[Path]:
+    for name in names:
         path = PACKAGE / name
         yield from sorted(path.rglob("*.py")) if path.is_dir() else [path]
 

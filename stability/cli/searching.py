@@ -1,0 +1,207 @@
+"""``stability search``: the field of two given norms that moves a representation most, as far as one is found."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jsonargparse import Namespace
+
+from stability.cli.parser import Command, Parser, add_jobs, check_jobs, given
+from stability.cli.theory import architecture
+from stability.cli.trained import FRONT_ENDS
+from stability.names import resolve
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from stability.sweeps.spec import SweepSpec
+
+DONE, FAILED = 0, 1
+MODELS: Mapping[str, tuple[str, ...]] = {
+    "gram": (), "ntk": (), "linear": (), "ckn": ("filters", "checkpoint"), "cnn": ("widths", "checkpoint"),
+    "random-features": ("widths",), "lenet": ("checkpoint", "layers"),
+}  # fmt: skip
+"""Representations, and which of the options they take."""
+VALUES = {"piecewise_linear": "lattice", "spline": "lattice", "fourier": "cutoff", "fixed_border": "width"}
+"""Kinds with a number behind a colon: ``fourier:4``, ``fixed-border:2``."""
+TABLE, FIGURE = "table.csv", "searched.png"
+
+
+def commands() -> list[Command]:
+    """``search``."""
+    search = Parser(
+        description="Search for the field with sup |tau| <= a and sup ||grad tau|| <= b that moves a representation of "
+        "images most: a lower bound of the supremum, beside what the theory allows. Writes fields (npz), a table (csv) "
+        "and a figure; the folder is a store, so that a killed search goes on and `stability report` shows it."
+    )
+    search.add_argument("-o", "--out", required=True, help="folder: new, or begun with the same options")
+    search.add_argument("--images", default="fashion", help="image set")
+    search.add_argument("--root", help="folder with the set's own files (default: the shipped images)")
+    search.add_argument("--count", type=int, default=1, help="how many images, the first ones of the set")
+    search.add_argument("--size", type=int, nargs="+", default=[28, 28], help="H W in px, or N")
+    search.add_argument("--channels", type=int, default=1, help="1 or 3")
+    search.add_argument("--model", default="ckn", help=", ".join(MODELS))
+    search.add_argument("--checkpoint", help="ckn, cnn, lenet: weights of `stability train`")
+    search.add_argument("--layer", default="classifier", help="lenet: conv1, conv2, hidden or classifier")
+    search.add_argument(
+        "--widths", type=int, nargs="+", default=[16, 32], help="ckn, cnn, random-features: channels of every layer"
+    )
+    search.add_argument("--patch-sizes", type=int, nargs="+", default=[3, 3], help="e of every layer")
+    search.add_argument("--pooling-scales", type=float, nargs="+", default=[2.0, 4.0], help="sigma of every layer, px")
+    search.add_argument("--subsampling", type=int, nargs="+", help="stride of every layer")
+    search.add_argument("--antialiasing", type=float, default=1.0, help="sigma_0, px")
+    search.add_argument("--boundary", default="periodic", help="beyond the border, periodic or zero")
+    search.add_argument("--kernels", nargs="+", default=["exponential"], help="kernel of every layer, or of all")
+    search.add_argument("--front-end", default="none", help=", ".join(FRONT_ENDS))
+    search.add_argument("--displacement", type=float, nargs="+", required=True, help="a = sup |tau|, px; one or more")
+    search.add_argument("--jacobian", type=float, nargs="+", required=True, help="b = sup ||grad tau||; one or more")
+    search.add_argument(
+        "--fields",
+        default="piecewise-linear",
+        help="piecewise-linear[:LATTICE], spline[:LATTICE], fourier[:CUTOFF], translations or rigid-motions",
+    )
+    search.add_argument(
+        "--constraints",
+        nargs="+",
+        default=[],
+        help="translation-free, divergence-free (with fourier), fixed-border[:WIDTH]",
+    )
+    search.add_argument("--objective", default="distance", help="distance or angle")
+    search.add_argument("--fixed-norm", action="store_true", help="L_tau x is given the norm of x first")
+    search.add_argument("--saturated", type=int, default=4, help="starts near both norms")
+    search.add_argument("--linearised", type=int, default=12, help="starts by the slope at 0")
+    search.add_argument("--kept", type=int, default=8, help="starts that go on after the first steps")
+    search.add_argument("--steps", type=int, default=20, help="of every start, at most")
+    search.add_argument("--warp", default="band-limited", help="band-limited (exact) or spline")
+    search.add_argument(
+        "--rungs", nargs="+", default=["closed_form", "trivial"], help="bounds of the field found; see docs/spec.md"
+    )
+    search.add_argument("--seed", type=int, default=0, help="of the starts")
+    add_jobs(search, 1)
+    return [Command("search", "the field of given norms that moves a representation most", search, _search)]
+
+
+def _search(options: Namespace) -> int:
+    folder, jobs = Path(given("out", options.out)), check_jobs(options.jobs)
+    spec = specification(options)
+
+    from stability import plots  # the rest loads torch
+    from stability.sweeps.result import read_rows
+    from stability.sweeps.run import run
+
+    done = run(spec, folder, jobs=jobs, progress=True)
+    if done.failures:
+        raise RuntimeError(f"{len(done.failures)} searches failed: {done.failures[0]}")
+    rows = read_rows(folder)
+    written = _write(folder, rows)
+    written.append(plots.draw(folder, "searched", out=folder / FIGURE))
+    for line in lines(rows):
+        print(line)
+    print("written: " + ", ".join(str(path) for path in written))
+    return DONE
+
+
+def specification(options: Namespace) -> "SweepSpec":
+    """What the options ask for, as a sweep that holds nothing but a search.
+
+    Raises:
+        ValueError: for an unknown name or a value out of range.
+    """
+    from stability.sweeps.spec import SweepSpec
+
+    model = resolve("model", options.model, MODELS)
+    given_options = {
+        "filters": options.widths, "widths": options.widths, "checkpoint": options.checkpoint,
+        "layers": [options.layer],
+    }  # fmt: skip
+    if options.checkpoint is not None and "checkpoint" not in model:
+        raise ValueError(f"checkpoint must be left out for the model {options.model!r}, got one; use --model ckn")
+    chosen = {"kind": options.model.replace("-", "_")} | {name: given_options[name] for name in model}
+    chosen = {name: value for name, value in chosen.items() if value is not None}
+    network = architecture(options.patch_sizes, options.pooling_scales, options.subsampling, options.kernels, options)
+    network = dataclasses.replace(network, front_end=resolve("front-end", options.front_end, FRONT_ENDS))
+    if options.saturated < 0 or options.linearised < 0 or options.saturated + options.linearised == 0:
+        raise ValueError(
+            f"saturated and linearised must be counts of starts, one of them positive, got {options.saturated} and "
+            f"{options.linearised}; use 4 and 12"
+        )
+    counts = {"saturated": options.saturated, "linearised": options.linearised}
+    images = {
+        "name": options.images, "count": options.count, "size": options.size, "channels": options.channels,
+        "root": options.root, "domain": "torus",
+    }  # fmt: skip
+    search = {
+        "displacement_norm": options.displacement, "jacobian_norm": options.jacobian, "fields": _part(options.fields),
+        "constraints": [_part(name) for name in options.constraints], "objective": options.objective,
+        "fixed_norm": options.fixed_norm, "kept": options.kept, "steps": options.steps,
+        "starts": [{"kind": kind, "count": count} for kind, count in counts.items() if count],
+    }  # fmt: skip
+    data: dict[str, Any] = {
+        "images": images, "architecture": network, "representations": [chosen], "search": [search],
+        "warp": _part(options.warp), "rungs": options.rungs, "seed": options.seed,
+    }  # fmt: skip
+    return SweepSpec(**data)
+
+
+def _part(text: str) -> dict[str, Any]:
+    """``KIND`` or ``KIND:NUMBER``.
+
+    >>> _part("fixed-border:2"), _part("translations")
+    ({'kind': 'fixed_border', 'width': 2.0}, {'kind': 'translations'})
+    """
+    name, colon, value = text.partition(":")
+    kind = name.replace("-", "_")
+    if not colon:
+        return {"kind": kind}
+    try:
+        number = float(value)
+    except ValueError:
+        raise ValueError(f"what follows {name}: must be a number, got {value!r}; use for example fourier:3") from None
+    if kind not in VALUES:
+        raise ValueError(f"{name} must come without a number, got {text!r}; use {name}")
+    return {"kind": kind, VALUES[kind]: int(number) if number.is_integer() and kind != "fixed_border" else number}
+
+
+def lines(rows: "pd.DataFrame") -> list[str]:
+    """Every search in words: value, status, certified norms, spread, and the bounds beside it."""
+    found = []
+    for row in rows.to_dict("records"):
+        distance = row["objective"] == "distance"
+        value = f"{row['distance_over_input_norm']:.4g} ||x||" if distance else f"{row['largest_found']:.4g} rad"
+        size = f"a = {row['asked_displacement_norm']:g} px, b = {row['asked_jacobian_norm']:g}"
+        norms = f"certified norms {row['displacement_norm_upper']:.4g} px and {row['jacobian_norm_upper']:.4g}"
+        several = row["starts"] > 1 and not math.isnan(row["spread"])
+        starts = f"; {row['starts']:.0f} starts differ by {row['spread']:.1%}" if several else ""
+        what = f"largest found {row['objective'].replace('_', ' ')} {value} ({row['status_largest_found']})"
+        found.append(f"image {row['image']}, {size}: {what}; {norms}{starts}")
+        bounds = [("supremum", row["bound_supremum"], row["status_supremum"])]
+        bounds += [
+            (name.removeprefix("bound_").replace("_", " "), row[name], row[name.replace("bound_", "status_", 1)])
+            for name in rows.columns
+            if name.startswith("bound_") and name != "bound_supremum"
+        ]
+        if "trivial" in row:
+            bounds.append(("trivial", row["trivial"], "proof" if math.isfinite(row["trivial"]) else "not covered"))
+        words = [
+            f"{name} {bound:.4g} ({status})" if math.isfinite(bound) else f"{name} none ({status})"
+            for name, bound, status in bounds
+        ]
+        found.append("  bounds / ||x||: " + ", ".join(words))
+    return found
+
+
+def _write(folder: Path, rows: "pd.DataFrame") -> list[Path]:
+    """The table, and every field under a name that says what it is."""
+    from stability.files import replacing
+
+    with replacing(folder / TABLE) as temporary:
+        rows.to_csv(temporary, index=False)
+    written = [folder / TABLE]
+    for row in rows.to_dict("records"):
+        norms = f"{row['asked_displacement_norm']:g}-{row['asked_jacobian_norm']:g}"
+        written.append(folder / f"field-{row['image']}-{norms}.npz")
+        with replacing(written[-1]) as temporary:
+            temporary.write_bytes((folder / row["field_file"]).read_bytes())
+    return written

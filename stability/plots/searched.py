@@ -1,0 +1,275 @@
+"""What a search found in pictures: before and after, the grid carried along, both maps, the trace of every start."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import matplotlib.style
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure, FigureBase
+from matplotlib.ticker import MaxNLocator
+
+from stability.plots.deformation import light, outward
+from stability.plots.drawing import PAPER, Drawn, plain
+from stability.plots.reading import Run
+from stability.plots.sampled import FLAT, Array, Sampled, grid_lines, sample, spacing
+from stability.plots.series import WORDS
+from stability.plots.sheet import Shown
+from stability.plots.strip import GRID_COLORS
+
+if TYPE_CHECKING:
+    from stability.search.found import Found
+
+ARROWS = 13
+"""Arrows along the longer side."""
+BEST, OTHER = "#0072B2", "#9a9a9a"
+SHAPE = {2: (2, 3, 0.62), 1: (2, 2, 0.55)}
+"""Rows and columns of panels, and height over width, in the plane and on the line."""
+CAPTION = (
+    "Each block is one search: the field with the two norms of its title that moves the representation most, as far as "
+    "found; what was found is a lower bound of the supremum, no more. Before: the image with a straight grid (blue: "
+    "columns, orange: rows). After: L_tau x(u) = x(u - tau(u)) with the grid carried along. Arrows on |tau| end at u. "
+    "The maps of |tau| (px) and of ||grad tau|| reach up to the norms that were asked for: where they are dark the "
+    "field uses what it is allowed. Trace: the objective after every step of every start; only some starts go on after "
+    "the first steps, and their agreement is a sign, no proof. Shown are the largest distances of the run."
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One search.
+
+    Args:
+        before: x, ``size``.
+        after: L_tau x, ``size``.
+        sampled: tau and its gradient on a fine grid.
+        norms: a in px and b that were asked for.
+        certified: those of the field found, from above.
+        trace: the objective after every step of every start, ``(T, S)``; NaN: no such step.
+        words: what was searched.
+        value: in words.
+        unit: of the objective.
+    """
+
+    before: Array
+    after: Array
+    sampled: Sampled
+    norms: tuple[float, float]
+    certified: tuple[float, float]
+    trace: Array
+    words: str
+    value: str
+    unit: str
+
+
+def draw(found: "Found", index: int = 0) -> Figure:
+    """A figure of one image of a search. 7 inches wide; see ``CAPTION`` for what it shows.
+
+    Raises:
+        ValueError: if there is no such image.
+    """
+    if not 0 <= index < len(found.norm_x):
+        raise ValueError(
+            f"index must be from 0 to {len(found.norm_x) - 1}, got {index!r}; one image is drawn at a time"
+        )
+    one = found.field.flat()[index]
+    norms = one.suprema()
+    value = f"{float(found.largest_found[index]):.4g}"
+    if found.objective.unit == "distance":
+        value += f" = {float(found.relative[index]):.4g} ||x||"
+    cell = Cell(
+        before=found.images[index, 0].double().cpu().numpy(),
+        after=found.deformed[index, 0].double().cpu().numpy(),
+        sampled=sample(one),
+        norms=(float(found.asked_displacement_norm[index]), float(found.asked_jacobian_norm[index])),
+        certified=(float(norms.displacement.upper), float(norms.jacobian.upper)),
+        trace=found.trace[:, index].double().cpu().numpy(),
+        words=f"image {index}",
+        value=f"{value}, {found.meaning}",
+        unit=found.objective.unit,
+    )
+    with matplotlib.style.context(str(PAPER)):
+        mpl.rcParams["font.family"] = mpl.rcParams["font.serif"]
+        figure = _figure(1, cell.before.ndim)
+        _block(figure, cell)
+        for axes in figure.axes:  # ticks are made when they are first asked for, in the style that is in force
+            axes.get_xticklabels(), axes.get_yticklabels()
+        figure.canvas.draw()
+    return figure
+
+
+def searched(run: Run) -> Drawn:
+    """A few searches of a run.
+
+    Args:
+        run: needs the arrays of ``searched.npz``.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    arrays = needed(run)
+    count = len(arrays["before"])
+    figure = _figure(count, arrays["before"].ndim - 1)
+    for block, k in zip(figure.subfigures(count, 1, squeeze=False)[:, 0], range(count), strict=True):
+        _block(block, _cell(arrays, k))
+    return Drawn(figure, CAPTION)
+
+
+def needed(run: Run) -> Mapping[str, Any]:
+    """The arrays that the figure is drawn from; ``ValueError`` if the run has none."""
+    if "before" not in run.searched or not len(run.searched["before"]):
+        raise ValueError("the run must hold searched.npz, got none; give the specification a search")
+    return run.searched
+
+
+def _cell(arrays: Mapping[str, Any], k: int) -> Cell:
+    d = arrays["before"].ndim - 1
+    axes = tuple(arrays[name] for name in ("x", "y")[:d])
+    own = {name: arrays[name][k] for name in arrays if name not in ("x", "y")}
+    distance = own["objective"] == "distance"
+    value = f"{own['largest_found']:.4g}" + (f" = {own['distance_over_input_norm']:.4g} ||x||" if distance else " rad")
+    if np.isfinite(own["bound_supremum"]):
+        value += f"; bound of the supremum: {own['bound_supremum']:.3g} ||x||"
+    return Cell(
+        before=own["before"],
+        after=own["after"],
+        sampled=Sampled(axes, own["displacement"].astype(float), own["jacobian"].astype(float)),
+        norms=(float(own["asked_displacement_norm"]), float(own["asked_jacobian_norm"])),
+        certified=(float(own["displacement_norm_upper"]), float(own["jacobian_norm_upper"])),
+        trace=own["trace"][:, np.isfinite(own["trace"]).any(axis=0)],
+        words=f"{plain(WORDS.get(str(own['representation']), str(own['representation'])))}, image {int(own['image'])}",
+        value=value,
+        unit="distance" if distance else "radian",
+    )
+
+
+def _figure(blocks: int, d: int) -> Figure:
+    width = float(mpl.rcParams["figure.figsize"][0])
+    figure = Shown(figsize=(width, blocks * SHAPE[d][2] * width), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _block(figure: FigureBase, cell: Cell) -> None:
+    """The panels of one search."""
+    d = cell.before.ndim
+    grid = figure.subplots(*SHAPE[d][:2], squeeze=False)
+    (a, b), (_, upper_a), (_, upper_b) = cell.norms, *(outward(value, value) for value in cell.certified)
+    found = cell.value.replace("||x||", r"$\|x\|$")
+    figure.suptitle(
+        rf"{cell.words}, $\|\tau\|_\infty\leq{a:g}$ px, $\|\nabla\tau\|_\infty\leq{b:g}$"
+        rf" (certified: {upper_a} px, {upper_b})" + f"\nlargest found: {found}",
+        fontsize=mpl.rcParams["axes.titlesize"],
+    )
+    if d == 2:
+        _plane(figure, grid, cell)
+    else:
+        _line(grid, cell)
+    _trace(grid[-1, -1], cell)
+
+
+def _plane(figure: FigureBase, grid: Any, cell: Cell) -> None:
+    sampled, size = cell.sampled, cell.before.shape
+    step = spacing(size)
+    still = Sampled(sampled.axes, np.zeros_like(sampled.displacement), sampled.jacobian)
+    low, high = min(cell.before.min(), cell.after.min()), max(cell.before.max(), cell.after.max())
+    for axes, image, lines, name in (
+        (grid[0, 0], cell.before, still, "before"),
+        (grid[0, 1], cell.after, sampled, "after"),
+    ):
+        _picture(axes, sampled, image, cmap="gray", vmin=low, vmax=high)
+        for curves, color in zip(grid_lines(lines, step), GRID_COLORS, strict=True):
+            axes.add_collection(LineCollection(curves, colors=color, linewidths=0.7))
+        axes.set_title(name)
+    change = cell.after - cell.before
+    most = float(np.abs(change).max()) or 1.0
+    a, b = cell.norms
+    ends = {"cmap": "PuOr", "vmin": -most, "vmax": most}
+    tau = {"cmap": light("Blues"), "vmin": 0.0, "vmax": a}
+    slope = {"cmap": light("Oranges"), "vmin": 0.0, "vmax": b}
+    for axes, values, name, label, look in (
+        (grid[0, 2], sampled.length, "displacement", r"$|\tau|$ / px", tau),
+        (grid[1, 0], change, "after \N{MINUS SIGN} before", "grey level", ends),
+        (grid[1, 1], sampled.steepness, "gradient of the displacement", r"$\|\nabla\tau\|_2$ (px per px)", slope),
+    ):
+        mesh = _picture(axes, sampled, values, **look)
+        axes.set_title(name)
+        figure.colorbar(mesh, ax=axes, label=label, fraction=0.046, pad=0.03).locator = MaxNLocator(5)
+    _arrows(grid[0, 2], sampled)
+    for axes in grid.flat[:-1]:
+        axes.grid(visible=False)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        for spine in axes.spines.values():
+            spine.set_visible(True)
+
+
+def _picture(axes: Axes, sampled: Sampled, values: Array, **look: Any) -> Any:
+    """Values in colours over the domain; of a fine grid every node fills the cell around it."""
+    x, y = sampled.axes
+    fine = values.shape == (len(y), len(x))
+    h, k = ((x[1] - x[0]) / 2, (y[1] - y[0]) / 2) if fine else (0.0, 0.0)
+    mesh = axes.imshow(values, extent=(x[0] - h, x[-1] + h, y[-1] + k, y[0] - k), interpolation="nearest", **look)
+    axes.set_xlim(x[0], x[-1])
+    axes.set_ylim(y[-1], y[0])
+    return mesh
+
+
+def _arrows(axes: Axes, sampled: Sampled) -> None:
+    """Arrows that end at u; the longest is about as long as their distance."""
+    x, y = sampled.axes
+    each = max(1, round(max(len(x), len(y)) / ARROWS))
+    rows, columns = np.arange(each // 2, len(y), each), np.arange(each // 2, len(x), each)
+    tau = sampled.displacement[np.ix_(rows, columns)]
+    longest = float(sampled.length.max())
+    if longest < FLAT:
+        return
+    at = np.meshgrid(x[columns], y[rows])
+    seen = np.linalg.norm(tau, axis=-1) > 0.05 * longest
+    axes.quiver(
+        at[0][seen], at[1][seen], tau[..., 0][seen], tau[..., 1][seen], pivot="tip", angles="xy", scale_units="xy",
+        scale=longest / (1.1 * each * (x[1] - x[0])), units="inches", width=0.011, headwidth=3.6, headlength=4.2,
+        headaxislength=3.8, minlength=0.5, zorder=3,
+    )  # fmt: skip
+
+
+def _line(grid: Any, cell: Cell) -> None:
+    """A signal before and after, tau and its derivative."""
+    (u,) = cell.sampled.axes
+    pixels = np.arange(len(cell.before))
+    before, displacement, slope = grid[0, 0], grid[0, 1], grid[1, 0]
+    before.plot(pixels, cell.before, color=OTHER, label="before")
+    before.plot(pixels, cell.after, color=BEST, label="after")
+    before.legend()
+    displacement.plot(u, cell.sampled.displacement[:, 0], color=BEST)
+    slope.plot(u, cell.sampled.jacobian[:, 0, 0], color=BEST)
+    for axes, most, label in (
+        (displacement, cell.norms[0], r"$\tau$ / px"),
+        (slope, cell.norms[1], r"$\mathrm{d}\tau/\mathrm{d}x$"),
+    ):
+        for value in (-most, most):
+            axes.axhline(value, color=OTHER, linestyle=(0, (4, 2)), linewidth=0.9)
+        axes.set_ylabel(label)
+        axes.set_xlabel("x / px")
+
+
+def _trace(axes: Axes, cell: Cell) -> None:
+    """The objective after every step, one line per start; the best one stands out."""
+    trace = cell.trace
+    steps = np.arange(len(trace))
+    best = int(np.nanargmax(np.nanmax(trace, axis=0)))
+    for start in [*(i for i in range(trace.shape[1]) if i != best), best]:
+        chosen = start == best
+        axes.plot(
+            steps, trace[:, start], color=BEST if chosen else OTHER, linewidth=1.6 if chosen else 0.8,
+            marker="o" if len(trace) == 1 else "", zorder=3 if chosen else 2,
+        )  # fmt: skip
+    count = trace.shape[1]
+    what = "distance" if cell.unit == "distance" else f"objective ({cell.unit})"
+    axes.set_title(f"trace: {what}, {count} start{'s' if count > 1 else ''}")
+    axes.set_xlabel("step")
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
