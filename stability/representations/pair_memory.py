@@ -26,6 +26,11 @@ class PairMemory:
             self._held[key] = torch.empty(count, dtype=self.dtype, device=self.device)
         return self._held[key][:count].view(shape)
 
+    @property
+    def held(self) -> int:
+        """Bytes."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in self._held.values())
+
     def __getstate__(self) -> dict[str, object]:
         """Pickled without what is held."""
         return {**vars(self), "_held": {}}

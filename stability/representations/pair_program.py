@@ -28,7 +28,7 @@ class PairProgram:
 
     def __init__(self, plan: PairPlan, tangent: bool = False) -> None:
         self.plan, self.layers, self.tangent = plan, plan.layers, tangent
-        self._memory = PairMemory(plan.dtype, plan.device)
+        self.memory = PairMemory(plan.dtype, plan.device)
 
     def complete(self, state: ImageState) -> ImageState:
         """Fill in the patch norms of the upper layers and ||Phi(x)||^2, from K(x, x)."""
@@ -40,7 +40,7 @@ class PairProgram:
         return self._evaluate(left, right)
 
     def _evaluate(self, left: ImageState, right: ImageState) -> float:
-        rows, columns, is_self, memory = right, left, left is right, self._memory
+        rows, columns, is_self, memory = right, left, left is right, self.memory
         grams: list[Tensor] = []  # of the layer below, [G] or [G, T']
         for k, layer in enumerate(self.layers):
             if is_self and k:
