@@ -79,35 +79,63 @@ def first_layer(
 def upper_layer(
     layer: LayerPlan, grams: list[Tensor], norms: tuple[Tensor, Tensor], memory: PairMemory, *, is_self: bool
 ) -> Iterator[Block]:
-    """Blocks of a layer above the first.
+    """Blocks of a layer above the first, of one pair of images.
 
     Args:
         layer: the layer.
-        grams: [G] or, with tangents, [G, T']: pooled Grams of the layer below, ``(N, N)``.
+        grams: [G] or, with tangents, [G, T']: Grams of the layer below, ``extended`` ``(H, W, H, W)``.
         norms: |z| of rows and columns, ``(N,)`` each, 0 for patches too small to have a direction.
         memory: where the block is.
         is_self: rows and columns belong to one image.
     """
-    (h, w), kernel = layer.size, layer.kernel
-    grams = [_extended(layer, gram, f"{i}", memory) for i, gram in enumerate(grams)]
-    inverse = [torch.where(norm > 0, 1.0 / norm, 0.0) for norm in norms]
-    inverse[0] = inverse[0] / layer.patch_positions
+    h, w = layer.size
     step = _step(layer, SELF_BLOCKS if is_self and (h * w) ** 2 > BLOCK_ENTRIES else 1)
     for start in range(0, h, step):
         stop, first = min(start + step, h), start if is_self else 0
-        sums = [_sum_over_patch(layer, gram, (start, stop, first), f"{i}", memory) for i, gram in enumerate(grams)]
-        for one in sums:
-            one.mul_(inverse[0][start * w : stop * w, None]).mul_(inverse[1][first * w :])
-        cosine = sums[0]
-        if is_self:
-            cosine.diagonal().fill_(1.0)
-        if len(sums) > 1:
-            slope = kernel.derivative_(memory("slope", tuple(cosine.shape)).copy_(cosine))
-            sums[1].mul_(slope)
-        _kappa_(kernel, cosine)
-        if len(sums) > 1:
-            sums[1].add_(cosine)
-        yield _halved(sums, start, first, is_self)
+        part = norms[0][start * w : stop * w], norms[1][first * w :]
+        values = _values(layer, grams, part, (start, stop, first), memory, [()] if is_self else [])
+        yield _halved(values, start, first, is_self)
+
+
+def whole_layer(
+    layer: LayerPlan, grams: list[Tensor], norms: tuple[Tensor, Tensor], memory: PairMemory, selves: list[int]
+) -> Tensor:
+    """S (or T) over |z| |z'| of a layer above the first, of several pairs at once, ``(M, N, N)``.
+
+    Args:
+        layer: the layer.
+        grams: [G] or [G, T'], ``extended`` ``(M, H, W, H, W)``.
+        norms: |z| of rows and columns, ``(M, N)`` each.
+        memory: where the values are.
+        selves: which of the pairs are an image with itself.
+    """
+    return _values(layer, grams, norms, (0, layer.size[0], 0), memory, [(pair,) for pair in selves])[-1]
+
+
+def _values(
+    layer: LayerPlan,
+    grams: list[Tensor],
+    norms: tuple[Tensor, Tensor],
+    part: tuple[int, int, int],
+    memory: PairMemory,
+    selves: list[tuple[int, ...]],
+) -> list[Tensor]:
+    """[kappa(cos)], with tangents [kappa, kappa + kappa' T' / (|z| |z'|)], for image rows start ... stop, first ..."""
+    kernel = layer.kernel
+    sums = [_sum_over_patch(layer, gram, part, f"{i}", memory) for i, gram in enumerate(grams)]
+    of_rows, of_columns = (torch.where(norm > 0, 1.0 / norm, 0.0) for norm in norms)
+    of_rows = of_rows / layer.patch_positions
+    for one in sums:
+        one.mul_(of_rows[..., None]).mul_(of_columns[..., None, :])
+    cosine = sums[0]
+    for pair in selves:
+        cosine[pair].diagonal().fill_(1.0)
+    if len(sums) > 1:
+        sums[1].mul_(kernel.derivative_(memory("slope", tuple(cosine.shape)).copy_(cosine)))
+    _kappa_(kernel, cosine)
+    if len(sums) > 1:
+        sums[1].add_(cosine)
+    return sums
 
 
 def _step(layer: LayerPlan, least: int, grams: int = 1) -> int:
@@ -117,10 +145,10 @@ def _step(layer: LayerPlan, least: int, grams: int = 1) -> int:
 
 
 def patch_norms(layer: LayerPlan, gram: Tensor, least: float) -> Tensor:
-    """|z(u)| from G of an image with itself ``(N, N)``, ``(N,)``; 0 where it is at most ``least``."""
+    """|z(u)| from ``extended`` G of an image with itself ``(H, W, H, W)``, ``(N,)``; 0 where at most ``least``."""
     (h, w), (down, right) = layer.size, layer.shifts
-    diagonal = gram.new_empty(layer.extended_size)
-    _extend(layer, gram.diagonal().reshape(h, w), diagonal)
+    n = math.prod(layer.extended_size)
+    diagonal = gram.reshape(n, n).diagonal().view(layer.extended_size)
     squares = diagonal.new_zeros(h, w)
     for a in down:
         for b in right:
@@ -129,17 +157,13 @@ def patch_norms(layer: LayerPlan, gram: Tensor, least: float) -> Tensor:
     return torch.where(norm > least, norm, 0.0)
 
 
-def _extended(layer: LayerPlan, gram: Tensor, name: str, memory: PairMemory) -> Tensor:
-    """G ``(N, N)`` on all positions that patches read, ``(H, W, H, W)``."""
-    gram = gram.view(layer.size + layer.size)
-    if layer.extended_size == layer.size:
-        return gram
-    extended = memory(f"extended{name}", layer.extended_size + layer.extended_size)
+def extended(layer: LayerPlan, gram: Tensor, target: Tensor) -> Tensor:
+    """G ``(N, N)`` copied to all positions that the layer's patches read, ``target`` ``(H, W, H, W)``."""
     if layer.pairs_read is not None:
-        torch.index_select(gram.view(-1), 0, layer.pairs_read, out=extended.view(-1))
-        return extended
-    _extend(layer, gram, extended)
-    return extended
+        torch.index_select(gram.view(-1), 0, layer.pairs_read, out=target.view(-1))
+    else:
+        _extend(layer, gram.view(layer.size + layer.size), target)
+    return target
 
 
 def _extend(layer: LayerPlan, source: Tensor, target: Tensor) -> None:
@@ -163,13 +187,13 @@ def _sum_over_patch(
 ) -> Tensor:
     """sum_c G(u + c, v + c) for u in image rows start ... stop and v from image row first on, one axis at a time."""
     (h, w), (start, stop, first), (down, right) = layer.size, part, layer.shifts
-    count, kept = stop - start, h - first
-    along_y = [gram[start + a : stop + a, :, first + a : h + a] for a in down]
+    count, kept, pairs = stop - start, h - first, tuple(gram.shape[:-4])
+    along_y = [gram[..., start + a : stop + a, :, first + a : h + a, :] for a in down]
     total = along_y[0]
     if len(along_y) > 1:
-        total = _sum(along_y, memory(f"patch_y{name}", (count, gram.shape[1], kept, gram.shape[3])))
-    along_x = [total[:, b : b + w, :, b : b + w] for b in right]
-    return _sum(along_x, memory(f"patch_x{name}", (count, w, kept, w))).view(count * w, kept * w)
+        total = _sum(along_y, memory(f"patch_y{name}", (*pairs, count, gram.shape[-3], kept, gram.shape[-1])))
+    along_x = [total[..., b : b + w, :, b : b + w] for b in right]
+    return _sum(along_x, memory(f"patch_x{name}", (*pairs, count, w, kept, w))).view(*pairs, count * w, kept * w)
 
 
 def _sum(parts: list[Tensor], total: Tensor) -> Tensor:

@@ -54,9 +54,11 @@ def exact_cost(architecture: Architecture, channels: int, size: Sequence[int], r
             reach = layer.patch_size - 1 if layer.patch_size > 1 else 0
             down, right = (reach * refinement if len(size) == 2 else 0), reach * refinement
             extended = ((h + down) * (w + right)) ** 2
-            _hold(buffers, "extended", extended if extended > n * n else 0)
-            _hold(buffers, "patch_y", rows * h * (w + right) ** 2 if down else 0)
-            _hold(buffers, "patch_x", chunk)
+            is_last = k == architecture.depth - 1
+            pairs = max(1, pair_blocks.BLOCK_ENTRIES // extended) if is_last else 1
+            _hold(buffers, "extended" if is_last else "lower", pairs * extended)
+            _hold(buffers, "patch_y", pairs * rows * h * (w + right) ** 2 if down else 0)
+            _hold(buffers, "patch_x", pairs * chunk)
         if k < architecture.depth - 1:
             flops += _pooling(buffers, (h, w), pooled)
         grid = pooled

@@ -7,15 +7,26 @@ The neural tangent kernel carries a second Gram along, T = S + kappa'(cos) T', T
 pooling and patches (of layer 1: the inner products themselves), and ends in its trace.
 """
 
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
 from torch import Tensor
 
-from stability.representations.pair_blocks import first_layer, patch_norms, upper_layer
+from stability.representations import pair_blocks
+from stability.representations.pair_blocks import Block, extended, first_layer, patch_norms, upper_layer, whole_layer
 from stability.representations.pair_memory import PairMemory
 from stability.representations.pair_plan import ImageState, PairPlan
 from stability.representations.pair_sums import PooledTrace, pooled_gram
 
 TILE = 1024
 """Side of the tiles in which a matrix is added to its transpose."""
+
+
+def pairs_together(plan: PairPlan, tangent: bool) -> int:
+    """How many pairs' last layers fit into one block."""
+    entries = (1 + tangent) * math.prod(plan.layers[-1].extended_size) ** 2
+    return max(1, pair_blocks.BLOCK_ENTRIES // entries) if len(plan.layers) > 1 else 1
 
 
 class PairProgram:
@@ -30,41 +41,81 @@ class PairProgram:
         self.plan, self.layers, self.tangent = plan, plan.layers, tangent
         self.memory = PairMemory(plan.dtype, plan.device)
 
-    def complete(self, state: ImageState) -> ImageState:
+    def complete(self, states: Sequence[ImageState]) -> Sequence[ImageState]:
         """Fill in the patch norms of the upper layers and ||Phi(x)||^2, from K(x, x)."""
-        state.squared_norm = self._evaluate(state, state)
-        return state
+        self.kernels([(state, state) for state in states])
+        return states
 
-    def kernel(self, left: ImageState, right: ImageState) -> float:
-        """K(x, y) of two completed states."""
-        return self._evaluate(left, right)
+    def kernels(self, pairs: Sequence[tuple[ImageState, ImageState]]) -> list[float]:
+        """K(x, y) of pairs of states that are completed, or earlier in the list with themselves.
 
-    def _evaluate(self, left: ImageState, right: ImageState) -> float:
-        rows, columns, is_self, memory = right, left, left is right, self.memory
-        grams: list[Tensor] = []  # of the layer below, [G] or [G, T']
-        for k, layer in enumerate(self.layers):
-            if is_self and k:
-                rows.norms[k:] = [patch_norms(layer, grams[0], self.plan.smallest_norm)]
+        A state with itself is thereby completed. The last layers of as many pairs as fit into a block go together: a
+        call of torch takes as long as thousands of entries.
+        """
+        together, values = pairs_together(self.plan, self.tangent), list[float]()
+        for start in range(0, len(pairs), together):
+            part = pairs[start : start + together]
+            found = self._together(part) if len(part) > 1 else [self._alone(*part[0])]
+            for (left, right), value in zip(part, found, strict=True):
+                if left is right:
+                    left.squared_norm = value
+            values += found
+        return values
+
+    def _alone(self, left: ImageState, right: ImageState) -> float:
+        """K(x, y), every layer in blocks."""
+        grams, rows, columns = self._last_grams(left, right, None)
+        k = len(self.layers) - 1
+        trace = PooledTrace(self.plan, (rows.norms[k], columns.norms[k]))
+        for block in self._blocks(k, rows, columns, grams):
+            trace.add(block.grams[-1], block.start, block.first)
+        return float(trace.total) * self.plan.cell_area * (1 + (left is right))
+
+    def _together(self, pairs: Sequence[tuple[ImageState, ImageState]]) -> list[float]:
+        """K(x, y) of each pair, the last layer of all at once."""
+        k, last = len(self.layers) - 1, self.layers[-1]
+        shape = (len(pairs), *last.extended_size, *last.extended_size)
+        grams = [self.memory(f"extended{i}", shape) for i in range(1 + self.tangent)]
+        sides = [self._last_grams(*pair, [gram[i] for gram in grams])[1:] for i, pair in enumerate(pairs)]
+        norms = torch.stack([one[0].norms[k] for one in sides]), torch.stack([one[1].norms[k] for one in sides])
+        selves = [i for i, (left, right) in enumerate(pairs) if left is right]
+        trace = PooledTrace(self.plan, norms)
+        trace.add(whole_layer(last, grams, norms, self.memory, selves), 0, 0)
+        return [value * self.plan.cell_area for value in trace.total.tolist()]
+
+    def _last_grams(
+        self, left: ImageState, right: ImageState, targets: list[Tensor] | None
+    ) -> tuple[list[Tensor], ImageState, ImageState]:
+        """What the last layer reads, ``extended``, into targets if given; and whose rows and columns these are."""
+        rows, columns, is_self = right, left, left is right
+        grams: list[Tensor] = []
+        for k, layer in enumerate(self.layers[:-1]):
             norms = rows.norms[k], columns.norms[k]
-            if k:
-                blocks = upper_layer(layer, grams, norms, memory, is_self=is_self)
-            else:
-                patches = rows.patches, columns.patches
-                blocks = first_layer(layer, *patches, memory, is_self=is_self, tangent=self.tangent)
-            if layer.is_last:
-                trace = PooledTrace(self.plan, norms)
-                for block in blocks:
-                    trace.add(block.grams[-1], block.start, block.first)
-                return float(trace.total) * self.plan.cell_area * (1 + is_self)
-            pooled = [pooled_gram(layer, norms, memory, i) for i in range(1 + self.tangent)]
-            for block in blocks:
+            pooled = [pooled_gram(layer, norms, self.memory, i) for i in range(1 + self.tangent)]
+            for block in self._blocks(k, rows, columns, grams):
                 for gram, sums in zip(block.grams, pooled, strict=True):
                     sums.add(gram, block.start, block.first)
-            grams = [sums.result() for sums in pooled]  # columns first
+            upper, is_last = self.layers[k + 1], k + 2 == len(self.layers)
+            grams = [_symmetric_(sums.result()) if is_self else sums.result() for sums in pooled]
+            if targets is None or not is_last:
+                size = upper.extended_size + upper.extended_size
+                name = "extended" if is_last else "lower"
+                into = [self.memory(f"{name}{i}", size) for i in range(1 + self.tangent)]
+            else:
+                into = targets
+            grams = [extended(upper, gram, target) for gram, target in zip(grams, into, strict=True)]
             if is_self:
-                grams = [_symmetric_(gram) for gram in grams]
-            rows, columns = columns, rows
-        raise AssertionError("the last layer returns")
+                rows.norms[k + 1 :] = [patch_norms(upper, grams[0], self.plan.smallest_norm)]
+            rows, columns = columns, rows  # pooled Grams have columns first
+        return grams, rows, columns
+
+    def _blocks(self, k: int, rows: ImageState, columns: ImageState, grams: list[Tensor]) -> Iterator[Block]:
+        """Layer k = 0 ... n - 1."""
+        layer, is_self = self.layers[k], rows is columns
+        if not k:
+            patches = rows.patches, columns.patches
+            return first_layer(layer, *patches, self.memory, is_self=is_self, tangent=self.tangent)
+        return upper_layer(layer, grams, (rows.norms[k], columns.norms[k]), self.memory, is_self=is_self)
 
 
 def _symmetric_(gram: Tensor) -> Tensor:

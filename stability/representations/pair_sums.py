@@ -123,23 +123,24 @@ class BothSides:
 
 
 class PooledTrace:
-    """sum_u (A S A^T)(u, u) of the last layer, summed in float64 over image rows.
+    """sum_u (A S A^T)(u, u) of the last layer, of one pair or several, summed in float64 over image rows.
 
     Args:
         plan: the layers.
-        norms: |z| of rows and columns, ``(N,)`` each.
+        norms: |z| of rows and columns, ``(..., N)`` each.
     """
 
     def __init__(self, plan: PairPlan, norms: tuple[Tensor, Tensor]) -> None:
         self._plan, self._norms = plan, norms
-        self.total = norms[0].new_zeros((), dtype=torch.float64)
+        self.total = norms[0].new_zeros(norms[0].shape[:-1], dtype=torch.float64)
 
     def add(self, values: Tensor, start: int, first: int) -> None:
         """S over |z| |z'|, rows from image row ``start``, columns from image row ``first`` on; overwritten."""
         h, w = self._plan.layers[-1].size
-        count = len(values) // w
-        weighted = values.view(count, w, -1).mul_(self._plan.trace_weights_along_x[:, first * w :])
-        rows = self._norms[0][start * w : start * w + len(values)].view(count, 1, w)
-        along_x = torch.bmm(rows, weighted).squeeze(1).mul_(self._norms[1][first * w :])  # (count, (h - first) w)
-        along_y = along_x.view(count, h - first, w).sum(2)
-        self.total += (along_y * self._plan.trace_weights[0][start : start + count, first:]).sum(dtype=torch.float64)
+        pairs, count = values.shape[:-2], values.shape[-2] // w
+        weighted = values.view(*pairs, count, w, -1).mul_(self._plan.trace_weights_along_x[:, first * w :])
+        rows = self._norms[0][..., start * w : (start + count) * w].reshape(*pairs, count, 1, w)
+        along_x = torch.matmul(rows, weighted).squeeze(-2).mul_(self._norms[1][..., None, first * w :])
+        along_y = along_x.view(*pairs, count, h - first, w).sum(-1)
+        weights = self._plan.trace_weights[0][start : start + count, first:]
+        self.total += (along_y * weights).sum((-2, -1), dtype=torch.float64)
