@@ -16,9 +16,9 @@ class GramCKN(PairRepresentation):
             patch spacings in the same INPUT pixels: how much the value changes from r = 1 to r = 2 is the
             discretisation error of the network.
 
-    Computes in float64 on the images' device, one pair of images at a time, holding about 2 MB of every layer's pairs,
-    at most 150 MB of pooled rows and about four arrays of (H' W')^2 entries, H' x W' being the grid of layer 2.
-    Distances can be differentiated in the second image.
+    Computes in float64 on the images' device, one pair of images at a time (small last layers of several together),
+    holding about 2 MB of every layer's pairs, at most 150 MB of pooled rows and about four arrays of (H' W')^2 entries,
+    H' x W' being the grid of layer 2. Distances can be differentiated in the second image.
 
     Reference: Bietti & Mairal 2019, section 2; Mairal 2016.
 
