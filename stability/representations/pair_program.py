@@ -19,7 +19,7 @@ from stability.representations.pair_memory import PairMemory
 from stability.representations.pair_plan import ImageState, PairPlan
 from stability.representations.pair_sums import PooledTrace, pooled_gram
 
-TILE = 1024
+TILE = 256
 """Side of the tiles in which a matrix is added to its transpose."""
 
 
