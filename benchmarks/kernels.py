@@ -3,9 +3,10 @@
     python benchmarks/kernels.py [--peer PYTHON] [--large] [--out FILE]
 
 Two layers, patches 3, float64, one thread. A warp in a sweep: x is cached, K(x, y) and K(y, y) are evaluated. A pair:
-K(x, x), K(x, y) and K(y, y). The floor, measured in the same run on the same thread: one exponential per pair of
-positions that a distance cannot do without (cross and half of the symmetric self kernel, every layer) and the GEMM of
-the first layer's patches. Memory: the highest over that of the process before, in a process of its own.
+K(x, x), K(x, y) and K(y, y). The floor, measured in the same run on the same thread: one power of 2 per pair of
+positions that a distance cannot do without (cross and half of the symmetric self kernel, every layer), the GEMM of
+the first layer's patches, and the four GEMMs of its pooling, each alone and at its shape. Memory: the highest over that
+of the process before, in a process of its own.
 
 ``--peer`` names the Python of an environment with neural-tangents (jax and jaxlib 0.4.34, tf2jax 0.3.6). It evaluates
 the nearest architecture that it has: averages over boxes instead of Gaussian pooling, no A_0, float64, jit, both
@@ -14,6 +15,7 @@ self-kernels included, since it keeps nothing of x.
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -51,13 +53,13 @@ KINDS = {
 
 
 def median(run: Callable[[], object], seconds: float = 2.0) -> float:
-    """Median wall-clock seconds of the runs that fit into a budget, after one to warm up."""
+    """Median processor seconds of the runs that fit into a budget, after one to warm up."""
     run()
     times: list[float] = []
     while not times or (sum(times) < seconds and len(times) < 25):
-        start = time.perf_counter()
+        start = time.process_time()
         run()
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     return statistics.median(times)
 
 
@@ -79,17 +81,27 @@ def architecture(kernel: kernels.Kernel, strides: tuple[int, int]) -> st.Archite
 
 
 def floor(size: tuple[int, int], channels: int, strides: tuple[int, int]) -> float:
-    """Exponentials and first-layer GEMMs of 1.5 kernels (cross, and half of self), in seconds."""
-    n = size[0] * size[1]
-    pairs, upper = n**2, (n // strides[0] ** 2) ** 2
-    rows = min(n, 2**20 // n + 1)
-    patches = torch.randn(n, 9 * channels + 2, dtype=torch.float64) * 0.1
-    block = torch.empty(rows, n, dtype=torch.float64)
-    gemm = median(lambda: torch.mm(patches[:rows], patches.T, out=block), 0.5) * n / rows
-    entries = torch.randn(2**20, dtype=torch.float64).abs().neg()
+    """Powers of 2 and GEMMs of 1.5 kernels (cross, and half of self), in seconds."""
+    (h, w), n, s = size, size[0] * size[1], strides[0]
+    rows, columns = -(-h // s), -(-w // s)
+    count = rows * columns
+    patches, block = 9 * channels + 1, min(n, 2**18 // n + 1)
+    products = (  # m, k, n of A @ B, and how often
+        (block, patches, n, n / block),
+        (columns, w, n, h),
+        (rows, h, columns * n, 1),
+        (columns, w, count, h),
+        (rows, h, columns * count, 1),
+    )
+    seconds = 0.0
+    for m, k, columns_of_b, times in products:
+        a, b = torch.rand(m, k, dtype=torch.float64), torch.rand(k, columns_of_b, dtype=torch.float64)
+        out = torch.empty(m, columns_of_b, dtype=torch.float64)
+        seconds += times * median(lambda a=a, b=b, out=out: torch.mm(a, b, out=out), 0.5)
+    entries = torch.randn(2**18, dtype=torch.float64).abs().neg()
     target = torch.empty_like(entries)
-    exponential = median(lambda: torch.exp(entries, out=target), 0.5) / len(entries)
-    return 1.5 * (gemm + exponential * (pairs + upper))
+    power = median(lambda: torch.exp2(entries, out=target), 0.5) / len(entries)
+    return 1.5 * (seconds + power * (n**2 + count**2))
 
 
 def memory(case: str) -> float:
@@ -138,8 +150,10 @@ class Peer:
 
 def table(cases: dict[str, tuple[tuple[int, int], int, tuple[int, int]]], peer: Peer | None) -> list[str]:
     """One row a case and kernel."""
+    load = " ".join(f"{one:.1f}" for one in os.getloadavg())
     lines = [
-        f"one thread, torch {torch.__version__}, two layers, patches 3, float64; times in ms",
+        f"one thread, torch {torch.__version__}, two layers, patches 3, float64; processor times in ms",
+        f"load average {load} on {os.cpu_count()} cores at the start: neighbours slow the floor, too",
         "",
         f"{'image (strides)':>16} {'kernel':>19} {'a warp':>9} {'a pair':>9} {'x exponential':>14} {'floor':>8}"
         f" {'x floor':>8} {'MB':>6} {'peer, a pair':>13} {'peer / ours, a warp':>20}",

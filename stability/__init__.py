@@ -79,6 +79,8 @@ _EXPORTS = {
     "LeNet": "stability.representations.lenet",
     "ModuleRepresentation": "stability.representations.module",
     "kernel_matrix": "stability.representations.matrix",
+    "recommend_ckn": "stability.representations.recommend",
+    "CKNRecommendation": "stability.representations.recommend",
     "CKNTransformer": "stability.estimators",
     # bounds
     "closed_form": "stability.bounds.closed_form",
@@ -238,6 +240,8 @@ if TYPE_CHECKING:
     from stability.representations.module import ModuleRepresentation as ModuleRepresentation
     from stability.representations.ntk import GramNTK as GramNTK
     from stability.representations.random_features import RandomFeatures as RandomFeatures
+    from stability.representations.recommend import CKNRecommendation as CKNRecommendation
+    from stability.representations.recommend import recommend_ckn as recommend_ckn
     from stability.representations.subspaces import subspaces as subspaces
     from stability.rkhs.methods import KernelRidge as KernelRidge
     from stability.rkhs.methods import SupportVectorMachine as SupportVectorMachine

@@ -6,7 +6,7 @@ from oracles import KERNELS, brute_force
 
 import stability as st
 from stability import kernels
-from stability.representations import pair_plan, pair_program
+from stability.representations import pair_blocks, pair_plan, pair_sums
 from stability.representations.pairs import PrecisionNote
 from stability.warps.band_limited import refine
 
@@ -51,8 +51,7 @@ def test_streaming_in_small_blocks_changes_nothing(generator, monkeypatch):
     arch = network(kernels.Exponential(), 2, 2)
     x, y = pair(generator, (8, 8))
     whole = st.GramCKN(arch).distance(x, y)
-    monkeypatch.setattr(pair_program, "BLOCK_ENTRIES", 2 * 8 * 64)  # two rows at a time
-    monkeypatch.setattr(pair_plan, "DENSE_WEIGHT_ENTRIES", 0)  # separable weights of the trace
+    monkeypatch.setattr(pair_blocks, "BLOCK_ENTRIES", 2 * 8 * 64)  # two rows at a time
     for depth in (1, 2):
         arch = network(kernels.ArcCosine(1), depth, 1)
         truth = brute_force(arch, x[0], y[0])
@@ -217,9 +216,27 @@ def test_large_images_are_pooled_on_both_sides_at_once_to_the_same_numbers(size,
     phi = st.GramNTK(arch) if tangent else st.GramCKN(arch)
     x, y = pair(generator, size)
     values = phi.kernel(x, y), phi.norm(x)
-    monkeypatch.setattr(pair_program, "ROW_ENTRIES", 0)
-    monkeypatch.setattr(pair_program, "GROUP_ENTRIES", 3 * 8 * 48)  # a few image rows wait
-    monkeypatch.setattr(pair_program, "BLOCK_ENTRIES", 3 * 200)
+    monkeypatch.setattr(pair_sums, "ROW_ENTRIES", 0)
+    monkeypatch.setattr(pair_sums, "GROUP_ENTRIES", 3 * 8 * 48)  # a few image rows wait
+    monkeypatch.setattr(pair_blocks, "BLOCK_ENTRIES", 3 * 200)
     lean = type(phi)(arch)
     assert torch.allclose(lean.kernel(x, y), values[0], rtol=1e-12, atol=0)
     assert torch.allclose(lean.norm(x), values[1], rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("boundary", [st.Periodic(), st.Zero()], ids=repr)
+@pytest.mark.parametrize("patch", [2, 3, 5])
+def test_sums_over_patches_and_waiting_rows_in_small_pieces_are_those_of_dense_matrices(
+    boundary, patch, generator, monkeypatch
+):
+    layers = tuple(st.Layer(patch, 1.0, 1, kernel) for kernel in (kernels.ArcCosine(1), kernels.Exponential(2.0)))
+    arch = st.Architecture((*layers, st.Layer(patch, 2.0, 2)), antialiasing=None, boundary=boundary)
+    x, y = pair(generator, (7, 8) if patch < 5 else (7, 6), channels=1)
+    truth = brute_force(arch, x[0], y[0])
+    monkeypatch.setattr(pair_blocks, "BLOCK_ENTRIES", 3 * 8 * 56)  # a few image rows at a time in every layer
+    monkeypatch.setattr(pair_plan, "GATHERED_ENTRIES", 0)
+    monkeypatch.setattr(pair_sums, "GROUP_ENTRIES", 2 * 8 * 56)
+    gram = st.GramCKN(arch)
+    assert abs(gram.kernel(x, y).item() - truth["xy"]) <= ROUND_OFF * truth["xx"]
+    assert abs(gram.norm(x).item() ** 2 - truth["xx"]) <= ROUND_OFF * truth["xx"]
+    assert abs(gram.norm(y).item() ** 2 - truth["yy"]) <= ROUND_OFF * truth["yy"]

@@ -7,7 +7,6 @@ import torch
 
 import stability as st
 from stability import kernels
-from stability.representations import pair_plan
 
 SMOOTH = [kernels.Exponential(2.5), kernels.ArcCosine(1), kernels.InversePolynomial(), kernels.Polynomial(2, 1.0)]
 
@@ -48,12 +47,10 @@ def test_where_small_angles_count_like_their_square_root_more_is_lost(representa
 
 
 @pytest.mark.parametrize("depth", [1, 2])
-def test_large_traces_and_separable_weights_lose_nothing(depth, monkeypatch):
+def test_traces_lose_nothing(depth):
     arch = network(kernels.Exponential(2.5))
     phi = st.GramCKN(dataclasses.replace(arch, layers=arch.layers[:depth]))
     assert off(phi, pictures(2))[0] < 2e-6
-    monkeypatch.setattr(pair_plan, "DENSE_WEIGHT_ENTRIES", 0)
-    assert off(st.GramCKN(phi.architecture), pictures(2))[0] < 2e-6
 
 
 @pytest.mark.parametrize("kernel", SMOOTH, ids=repr)

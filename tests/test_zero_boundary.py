@@ -19,7 +19,7 @@ from stability.operators.convolution import filtered
 from stability.operators.gaussian_taps import gaussian_taps
 from stability.operators.patches import extract_patches, shifted
 from stability.operators.pooling import pooling_matrix, sampling_gains
-from stability.representations import pair_plan, pair_program
+from stability.representations import pair_blocks, pair_plan, pair_sums
 
 ROUND_OFF = 1e-12
 ZERO = st.Zero()
@@ -188,15 +188,14 @@ def test_tangent_kernel_equals_dense_matrices(depth, stride, size, generator):
 
 
 @pytest.mark.parametrize("tangent", [False, True])
-def test_small_blocks_and_separable_weights_change_nothing(tangent, generator, monkeypatch):
+def test_small_blocks_change_nothing(tangent, generator, monkeypatch):
     arch = network(RELU if tangent else kernels.Exponential(2.0), 2, 2)
     phi = st.GramNTK(arch) if tangent else st.GramCKN(arch)
     x, y = pair(generator, (8, 12))
     values = phi.kernel(x, y), phi.norm(x)
-    monkeypatch.setattr(pair_program, "ROW_ENTRIES", 0)
-    monkeypatch.setattr(pair_program, "GROUP_ENTRIES", 3 * 8 * 48)
-    monkeypatch.setattr(pair_program, "BLOCK_ENTRIES", 3 * 200)
-    monkeypatch.setattr(pair_plan, "DENSE_WEIGHT_ENTRIES", 0)
+    monkeypatch.setattr(pair_sums, "ROW_ENTRIES", 0)
+    monkeypatch.setattr(pair_sums, "GROUP_ENTRIES", 3 * 8 * 48)
+    monkeypatch.setattr(pair_blocks, "BLOCK_ENTRIES", 3 * 200)
     lean = type(phi)(arch)
     assert torch.allclose(lean.kernel(x, y), values[0], rtol=1e-12, atol=0)
     assert torch.allclose(lean.norm(x), values[1], rtol=1e-12, atol=0)

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 from stability.architecture import Architecture
-from stability.boundaries import NetworkBoundary
+from stability.boundaries import NetworkBoundary, Periodic
 from stability.kernels import Kernel
 from stability.operators.front_end import front_end_output
 from stability.operators.patches import patch_offsets, shifted
 from stability.operators.pooling import pool, pooling_matrices
 
-DENSE_WEIGHT_ENTRIES = 2**21
-"""Up to this many pairs the weights A^T A of the last pooling are one dense matrix."""
+GATHERED_ENTRIES = 2**18
+"""Up to this many pairs a Gram is extended beyond its border by one gather; beyond, by copies of its sides."""
 SMALLEST_NORM = 1e-290
-"""Stands for the norm of a zero patch: products with it underflow to zero, and its logarithm is finite."""
+"""Patches of at most this norm have no direction and count as zero."""
 SMALLEST_SINGLE_NORM = 1e-30
 """The same in single precision."""
 
@@ -33,6 +33,7 @@ class LayerPlan:
     pooling: tuple[Tensor, Tensor]  # (h', h), (w', w)
     boundary: NetworkBoundary
     is_last: bool
+    pairs_read: Tensor | None  # indices of all pairs (u + c, v + c') that patches read, if few, on the torus
 
     @property
     def size(self) -> tuple[int, int]:
@@ -43,6 +44,18 @@ class LayerPlan:
     def pooled_count(self) -> int:
         """N', number of positions after pooling and subsampling."""
         return self.pooling[0].shape[0] * self.pooling[1].shape[0]
+
+    @property
+    def shifts(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Patch positions counted from the first row and column of what the layer below hands on."""
+        down, right = (tuple(c - min(along) for c in along) for along in self.offsets)
+        return down, right
+
+    @property
+    def extended_size(self) -> tuple[int, int]:
+        """The grid of all positions that patches read, wrapped or beyond the border."""
+        (h, w), (down, right) = self.size, self.shifts
+        return h + max(down), w + max(right)
 
     @property
     def patch_positions(self) -> int:
@@ -87,27 +100,20 @@ class PairPlan:
         self.antialiasing = _two_axes(pooling_matrices(size, sigma, boundary=boundary, device=device))
         layers: list[LayerPlan] = []
         for k, (layer, spacing) in enumerate(zip(architecture.layers, architecture.spacings, strict=False)):
-            offsets = tuple(c * refinement for c in patch_offsets(layer.patch_size))
             sigma = layer.pooling_scale * refinement / spacing
-            stride = layer.subsampling
-            layers.append(
-                LayerPlan(
-                    kernel=layer.kernel,
-                    offsets=(offsets if self.d == 2 else (0,), offsets),
-                    pooling=_two_axes(
-                        pooling_matrices(grid[2 - self.d :], sigma, stride, boundary, device=device), dtype
-                    ),
-                    boundary=boundary,
-                    is_last=k == architecture.depth - 1,
-                )
-            )
-            grid = (layers[-1].pooling[0].shape[0], layers[-1].pooling[1].shape[0])
+            matrices = pooling_matrices(grid[2 - self.d :], sigma, layer.subsampling, boundary, device=device)
+            pooling, is_last = _two_axes(matrices, dtype), k == architecture.depth - 1
+            offsets = tuple(c * refinement for c in patch_offsets(layer.patch_size))
+            both = offsets if self.d == 2 else (0,), offsets
+            read = _pairs_read((grid[0], grid[1]), both) if k and isinstance(boundary, Periodic) else None
+            read = read.to(device) if read is not None else None
+            layers.append(LayerPlan(layer.kernel, both, pooling, boundary, is_last, read))
+            grid = (len(pooling[0]), len(pooling[1]))
         self.layers = tuple(layers)
         self.cell_area = math.prod(size) / math.prod(grid) / refinement**self.d
         rows, columns = (a.T @ a for a in self.layers[-1].pooling)  # in single precision they lose no more than A does
         self.trace_weights = rows, columns  # (h, h), (w, w)
-        n = rows.shape[0] * columns.shape[0]
-        self.dense_weights = torch.kron(rows, columns) if n * n <= DENSE_WEIGHT_ENTRIES else None  # (n, n)
+        self.trace_weights_along_x = columns.repeat(1, len(rows))  # (w, h w): columns(u, v) under every image row of v
 
     def prepare(self, images: Tensor) -> list[ImageState]:
         """First-layer patches of each image.
@@ -141,3 +147,12 @@ def _two_axes(matrices: tuple[Tensor, ...], dtype: torch.dtype = torch.float64) 
     one = torch.ones(1, 1, dtype=torch.float64, device=matrices[0].device)
     rows, columns = (one, matrices[0]) if len(matrices) == 1 else (matrices[0], matrices[1])
     return rows.to(dtype), columns.to(dtype)
+
+
+def _pairs_read(size: tuple[int, int], offsets: tuple[tuple[int, ...], tuple[int, ...]]) -> Tensor | None:
+    """Flat indices u N + v of all pairs of positions u + c and v + c' on the torus; None if they are many."""
+    y, x = (torch.arange(min(along), n + max(along)) % n for n, along in zip(size, offsets, strict=True))
+    positions = (size[1] * y[:, None] + x).flatten()
+    if len(positions) ** 2 > GATHERED_ENTRIES:
+        return None
+    return (math.prod(size) * positions[:, None] + positions).flatten()

@@ -3,6 +3,7 @@
 import abc
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Self
 
@@ -15,7 +16,7 @@ from stability.operators.kernel_map import check_kernel
 from stability.representations.base import KernelRepresentation, Reference, as_float64, paired
 from stability.representations.pair_gradient import safe_root, squared_distance
 from stability.representations.pair_plan import ImageState, PairPlan
-from stability.representations.pair_program import PairProgram
+from stability.representations.pair_program import PairProgram, pairs_together
 from stability.representations.stages import PairStages
 
 FLOOR = 4.0
@@ -36,7 +37,7 @@ class PairReference(Reference):
 
     def __init__(self, program: PairProgram, images: Tensor) -> None:
         self._program, self._images = program, images
-        self._states = [program.complete(state) for state in program.plan.prepare(images)]
+        self._states = program.complete(program.plan.prepare(images))
         self.squared_norm = images.new_tensor([state.squared_norm for state in self._states])
         self.norm = self.squared_norm.clamp_min(0.0).sqrt()
         self.floor = self._measured_floor()
@@ -48,7 +49,7 @@ class PairReference(Reference):
         small angles count like their square root.
         """
         twins = (replace(state, norms=list(state.norms)) for state in self._states)
-        cross = [self._program.kernel(state, twin) for state, twin in zip(self._states, twins, strict=True)]
+        cross = self._program.kernels(list(zip(self._states, twins, strict=True)))
         apart = (2.0 * (self.squared_norm - self.squared_norm.new_tensor(cross))).abs().sqrt()
         steps = self._program.tangent or any(math.isinf(layer.kernel.lipschitz) for layer in self._program.layers)
         least = STEP_FLOOR if steps else LEAST_FLOOR
@@ -70,14 +71,21 @@ class PairReference(Reference):
             ]
             return safe_root(torch.stack(squares)).view(len(self._states), *extra)
         flat = as_float64(flat)
-        values = flat.new_empty(flat.shape[:2])
-        for i, state in enumerate(self._states):
-            for j in range(flat.shape[1]):  # one pair at a time stays in the cache; a batch does not
-                (other,) = self._program.plan.prepare(flat[i, j : j + 1])
-                self._program.complete(other)
-                cross = self._program.kernel(state, other)
-                values[i, j] = state.squared_norm + other.squared_norm - 2.0 * cross
-        return values.clamp_min_(0.0).sqrt_().view(len(self._states), *extra)
+        values = [self._distances(state, row) for state, row in zip(self._states, flat, strict=True)]
+        return torch.stack(values).view(len(self._states), *extra)
+
+    def _distances(self, state: ImageState, others: Tensor) -> Tensor:
+        """From one image to ``(M, C, *size)``, ``(M,)``."""
+        program, squares = self._program, list[float]()
+        for part in others.split(max(1, pairs_together(program.plan, program.tangent) // 2)):
+            found = program.plan.prepare(part)
+            pairs = [pair for other in found for pair in ((other, other), (state, other))]
+            kernels = program.kernels(pairs)
+            squares += [
+                state.squared_norm + itself - 2.0 * cross
+                for itself, cross in zip(kernels[::2], kernels[1::2], strict=True)
+            ]
+        return others.new_tensor(squares).clamp_min_(0.0).sqrt_()
 
 
 class PairRepresentation(KernelRepresentation, abc.ABC):
@@ -132,7 +140,7 @@ class PairRepresentation(KernelRepresentation, abc.ABC):
         program = self.program(images)
         paired(images, check_images(others), program.plan.d)
         pairs = zip(self._states(program, images), self._states(program, others), strict=True)
-        return as_float64(images).new_tensor([program.kernel(x, y) for x, y in pairs])
+        return as_float64(images).new_tensor(program.kernels(list(pairs)))
 
     def kernel_matrix(
         self, images: Tensor, others: Tensor | None = None, *, dtype: torch.dtype = torch.float64
@@ -153,16 +161,17 @@ class PairRepresentation(KernelRepresentation, abc.ABC):
         right = left if others is None else self._states(program, check_images(others))
         matrix = images.new_empty(len(left), len(right), dtype=dtype)
         for i, x in enumerate(left):
-            for j, y in enumerate(right):
-                if others is None and j <= i:
-                    matrix[i, j] = x.squared_norm if i == j else matrix[j, i]
-                else:
-                    matrix[i, j] = program.kernel(x, y)
+            first = i + 1 if others is None else 0
+            found = images.new_tensor(program.kernels([(x, y) for y in right[first:]]), dtype=dtype)
+            matrix[i, first:] = found
+            if others is None:
+                matrix[i, i] = x.squared_norm
+                matrix[first:, i] = found
         return matrix
 
     @staticmethod
-    def _states(program: PairProgram, images: Tensor) -> list[ImageState]:
-        return [program.complete(state) for state in program.plan.prepare(as_float64(images))]
+    def _states(program: PairProgram, images: Tensor) -> Sequence[ImageState]:
+        return program.complete(program.plan.prepare(as_float64(images)))
 
     def program(self, images: Tensor, dtype: torch.dtype = torch.float64) -> PairProgram:
         """What evaluates the kernel for images of this size and on this device, kept for later calls.

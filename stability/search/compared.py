@@ -127,7 +127,7 @@ class _Paired(Compared):
     def __init__(self, representation: PairRepresentation, images: Tensor) -> None:
         self._program = representation.program(images)
         plan = self._program.plan
-        self._states = [self._program.complete(state) for state in plan.prepare(images)]
+        self._states = self._program.complete(plan.prepare(images))
         self.norm = images.new_tensor([state.squared_norm for state in self._states]).clamp_min(0.0).sqrt()
 
     def distance(self, others: Tensor, owner: Tensor) -> Tensor:
@@ -155,8 +155,7 @@ class _Paired(Compared):
                 itself, cross = inner_products(self._program.plan, state, y, self._program.tangent)
             else:
                 (other,) = self._program.plan.prepare(y.detach()[None])
-                self._program.complete(other)
-                itself, cross = y.new_tensor(other.squared_norm), y.new_tensor(self._program.kernel(state, other))
+                itself, cross = y.new_tensor(self._program.kernels([(other, other), (state, other)]))
             found.append((state.squared_norm, itself, cross))
         return found
 

@@ -1,0 +1,219 @@
+r"""A layer's Gram matrix over all pairs of positions, in blocks of rows that stay in a core's cache.
+
+A block holds kappa(cos) and, for the neural tangent kernel, kappa(cos) + kappa'(cos) T' / (|z| |z'|), T' being the
+tangent Gram of the layer below after pooling and patches (of layer 1: the inner products themselves). Its entries
+times |z| |z'| are the Gram's; what pools or sums the block multiplies small matrices by the norms instead.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stability.boundaries import Periodic
+from stability.kernels import Kernel
+from stability.representations.pair_memory import PairMemory
+from stability.representations.pair_plan import LayerPlan
+
+BLOCK_ENTRIES = 2**18
+"""Pair entries worked on at a time, 2 MB in float64: less stays in the cache better, but takes more calls."""
+SELF_BLOCKS = 4
+"""K(x, x) is symmetric: in b blocks of rows only (1 + 1 / b) / 2 of it is computed."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows from image row ``start`` on, columns from image row ``first`` on, ``(count w, (h - first) w)`` each.
+
+    Of a symmetric matrix the rows' diagonal block, halved, and what is right of it: the whole is S + S^T.
+    """
+
+    grams: list[Tensor]  # [S] or, with tangents, [S, T], over |z| |z'|
+    start: int
+    first: int
+
+
+def first_layer(
+    layer: LayerPlan, rows: Tensor, columns: Tensor, memory: PairMemory, *, is_self: bool, tangent: bool
+) -> Iterator[Block]:
+    """Blocks of layer 1.
+
+    For kappa(u) = exp(alpha (u - 1)) the product of [a P/|P|, -a] and [Q/|Q|, 1], a = alpha / log 2, is the whole
+    exponent in base 2: one GEMM and one pass.
+
+    Args:
+        layer: the first one.
+        rows: unit patches ``(N, p)``.
+        columns: unit patches ``(N, p)``.
+        memory: where the block is.
+        is_self: rows and columns belong to one image.
+        tangent: with the tangent kernel.
+    """
+    (h, w), n = layer.size, len(rows)
+    kernel = layer.kernel
+    fused = kernel.exponent is not None and not tangent
+    if kernel.exponent is not None and fused:
+        binary = kernel.exponent / math.log(2.0)
+        rows = torch.cat([binary * rows, rows.new_full((n, 1), -binary)], 1)
+        columns = torch.cat([columns, columns.new_ones(n, 1)], 1)
+    step = _step(layer, SELF_BLOCKS if is_self else 1, 1 + tangent)
+    for start in range(0, h, step):
+        stop, first = min(start + step, h), start if is_self else 0
+        shape = ((stop - start) * w, n - first * w)
+        cosine = torch.mm(rows[start * w : stop * w], columns[first * w :].T, out=memory("pairs0", shape))
+        if is_self:
+            cosine.diagonal().fill_(0.0 if fused else 1.0)  # the exponent, or the cosine, of a patch with itself
+        if fused:
+            grams = [cosine.exp2_()]
+        elif tangent:
+            slope = kernel.derivative_(memory("pairs1", shape).copy_(cosine)).mul_(cosine)  # kappa'(cos) cos
+            grams = [_kappa_(kernel, cosine)]
+            grams.append(slope.add_(cosine))
+        else:
+            grams = [_kappa_(kernel, cosine)]
+        yield _halved(grams, start, first, is_self)
+
+
+def upper_layer(
+    layer: LayerPlan, grams: list[Tensor], norms: tuple[Tensor, Tensor], memory: PairMemory, *, is_self: bool
+) -> Iterator[Block]:
+    """Blocks of a layer above the first, of one pair of images.
+
+    Args:
+        layer: the layer.
+        grams: [G] or, with tangents, [G, T']: Grams of the layer below, ``extended`` ``(H, W, H, W)``.
+        norms: |z| of rows and columns, ``(N,)`` each, 0 for patches too small to have a direction.
+        memory: where the block is.
+        is_self: rows and columns belong to one image.
+    """
+    h, w = layer.size
+    step = _step(layer, SELF_BLOCKS if is_self and (h * w) ** 2 > BLOCK_ENTRIES else 1)
+    for start in range(0, h, step):
+        stop, first = min(start + step, h), start if is_self else 0
+        part = norms[0][start * w : stop * w], norms[1][first * w :]
+        values = _values(layer, grams, part, (start, stop, first), memory, [()] if is_self else [])
+        yield _halved(values, start, first, is_self)
+
+
+def whole_layer(
+    layer: LayerPlan, grams: list[Tensor], norms: tuple[Tensor, Tensor], memory: PairMemory, selves: list[int]
+) -> Tensor:
+    """S (or T) over |z| |z'| of a layer above the first, of several pairs at once, ``(M, N, N)``.
+
+    Args:
+        layer: the layer.
+        grams: [G] or [G, T'], ``extended`` ``(M, H, W, H, W)``.
+        norms: |z| of rows and columns, ``(M, N)`` each.
+        memory: where the values are.
+        selves: which of the pairs are an image with itself.
+    """
+    return _values(layer, grams, norms, (0, layer.size[0], 0), memory, [(pair,) for pair in selves])[-1]
+
+
+def _values(
+    layer: LayerPlan,
+    grams: list[Tensor],
+    norms: tuple[Tensor, Tensor],
+    part: tuple[int, int, int],
+    memory: PairMemory,
+    selves: list[tuple[int, ...]],
+) -> list[Tensor]:
+    """[kappa(cos)], with tangents [kappa, kappa + kappa' T' / (|z| |z'|)], for image rows start ... stop, first ..."""
+    kernel = layer.kernel
+    sums = [_sum_over_patch(layer, gram, part, f"{i}", memory) for i, gram in enumerate(grams)]
+    of_rows, of_columns = (torch.where(norm > 0, 1.0 / norm, 0.0) for norm in norms)
+    of_rows = of_rows / layer.patch_positions
+    for one in sums:
+        one.mul_(of_rows[..., None]).mul_(of_columns[..., None, :])
+    cosine = sums[0]
+    for pair in selves:
+        cosine[pair].diagonal().fill_(1.0)
+    if len(sums) > 1:
+        sums[1].mul_(kernel.derivative_(memory("slope", tuple(cosine.shape)).copy_(cosine)))
+    _kappa_(kernel, cosine)
+    if len(sums) > 1:
+        sums[1].add_(cosine)
+    return sums
+
+
+def _step(layer: LayerPlan, least: int, grams: int = 1) -> int:
+    """Image rows of a block, so that there are at least so many blocks, all of about the same size."""
+    h, w = layer.size
+    return -(-h // max(least, -(-h * w * h * w * grams // BLOCK_ENTRIES)))
+
+
+def patch_norms(layer: LayerPlan, gram: Tensor, least: float) -> Tensor:
+    """|z(u)| from ``extended`` G of an image with itself ``(H, W, H, W)``, ``(N,)``; 0 where at most ``least``."""
+    (h, w), (down, right) = layer.size, layer.shifts
+    n = math.prod(layer.extended_size)
+    diagonal = gram.reshape(n, n).diagonal().view(layer.extended_size)
+    squares = diagonal.new_zeros(h, w)
+    for a in down:
+        for b in right:
+            squares += diagonal[a : a + h, b : b + w]
+    norm = squares.div_(layer.patch_positions).clamp_min_(0.0).sqrt_().flatten()
+    return torch.where(norm > least, norm, 0.0)
+
+
+def extended(layer: LayerPlan, gram: Tensor, target: Tensor) -> Tensor:
+    """G ``(N, N)`` copied to all positions that the layer's patches read, ``target`` ``(H, W, H, W)``."""
+    if layer.pairs_read is not None:
+        torch.index_select(gram.view(-1), 0, layer.pairs_read, out=target.view(-1))
+    else:
+        _extend(layer, gram.view(layer.size + layer.size), target)
+    return target
+
+
+def _extend(layer: LayerPlan, source: Tensor, target: Tensor) -> None:
+    """Copy ``(h, w, ...)``, axes in turn vertical and horizontal, into ``(H, W, ...)``: wrapped, or 0 beyond."""
+    before = tuple(-min(along) for along in layer.offsets)
+    periodic = isinstance(layer.boundary, Periodic)
+    if not periodic:
+        target.zero_()
+    inside = target
+    for axis, n in enumerate(source.shape):
+        inside = inside.narrow(axis, before[axis % 2], n)
+    inside.copy_(source)
+    for axis, n in enumerate(source.shape) if periodic else ():
+        start, end = before[axis % 2], target.shape[axis]
+        target.narrow(axis, 0, start).copy_(target.narrow(axis, n, start))
+        target.narrow(axis, start + n, end - start - n).copy_(target.narrow(axis, start, end - start - n))
+
+
+def _sum_over_patch(
+    layer: LayerPlan, gram: Tensor, part: tuple[int, int, int], name: str, memory: PairMemory
+) -> Tensor:
+    """sum_c G(u + c, v + c) for u in image rows start ... stop and v from image row first on, one axis at a time."""
+    (h, w), (start, stop, first), (down, right) = layer.size, part, layer.shifts
+    count, kept, pairs = stop - start, h - first, tuple(gram.shape[:-4])
+    along_y = [gram[..., start + a : stop + a, :, first + a : h + a, :] for a in down]
+    total = along_y[0]
+    if len(along_y) > 1:
+        total = _sum(along_y, memory(f"patch_y{name}", (*pairs, count, gram.shape[-3], kept, gram.shape[-1])))
+    along_x = [total[..., b : b + w, :, b : b + w] for b in right]
+    return _sum(along_x, memory(f"patch_x{name}", (*pairs, count, w, kept, w))).view(*pairs, count * w, kept * w)
+
+
+def _sum(parts: list[Tensor], total: Tensor) -> Tensor:
+    if len(parts) == 1:
+        return total.copy_(parts[0])
+    torch.add(parts[0], parts[1], out=total)
+    for part in parts[2:]:
+        total.add_(part)
+    return total
+
+
+def _kappa_(kernel: Kernel, cosine: Tensor) -> Tensor:
+    """kappa(cosine) in place; exp(alpha (u - 1)) as a power of 2, which takes half of the time in float32."""
+    if kernel.exponent is None:
+        return kernel.evaluate_(cosine)
+    return cosine.sub_(1.0).mul_(kernel.exponent / math.log(2.0)).exp2_()
+
+
+def _halved(grams: list[Tensor], start: int, first: int, is_self: bool) -> Block:
+    if is_self:
+        for gram in grams:
+            gram[:, : len(gram)].mul_(0.5)
+    return Block(grams, start, first)

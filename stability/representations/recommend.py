@@ -1,0 +1,169 @@
+"""``recommend_ckn``: the cheapest CKN, exact or finite, whose distances are as accurate as asked for."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stability.architecture import Architecture
+from stability.grid import check_images, spatial_size
+from stability.operators.front_end import front_end_output
+from stability.representations.ckn import CKN
+from stability.representations.gram import GramCKN
+from stability.representations.pair_cost import Cost, exact_cost, finite_cost
+
+SMALLEST, LARGEST = 16, 1024
+"""First-layer anchors of the finite networks that are tried; every layer has twice those of the one below."""
+MEGABYTE = 1e6
+
+
+@dataclass(frozen=True)
+class CKNOption:
+    """A network that was considered: what it costs, how far its distances may be off, and what became of it."""
+
+    name: str
+    seconds: float
+    """Of one more deformed image on one core, counted."""
+    memory: float
+    """In MB, counted."""
+    error: float
+    """At most |distance - exact distance| / ||x|| between any two of the images; NaN: not computed."""
+    verdict: str
+
+    def __str__(self) -> str:
+        shown = "" if math.isnan(self.error) else f", error {self.error:.1e}"
+        return f"{self.name}: {1e3 * self.seconds:.3g} ms, {self.memory:.3g} MB{shown}: {self.verdict}"
+
+
+@dataclass(frozen=True)
+class CKNRecommendation:
+    """The network that was chosen, and every one that was considered, from the cheapest to the dearest."""
+
+    representation: GramCKN | CKN
+    chosen: CKNOption
+    considered: tuple[CKNOption, ...]
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.considered))
+
+
+def recommend_ckn(
+    architecture: Architecture,
+    images: Tensor,
+    *,
+    accuracy: float,
+    memory: float,
+    generator: torch.Generator,
+    seconds: float | None = None,
+    filters: Sequence[Sequence[int]] | None = None,
+) -> CKNRecommendation:
+    r"""The cheapest of ``GramCKN`` and ``CKN``s with |d^ - d| <= accuracy ||x|| for all distances between the images.
+
+    A finite network's distance d^ = ||Phi^(x) - Phi^(y)|| and the exact d = ||Phi(x) - Phi(y)|| differ by at most
+    ||Phi^(x) - Phi(x)|| + ||Phi^(y) - Phi(y)||, each at most ``CKN.approximation_error``, which is proved; the exact
+    network errs by nothing (round-off: ``Reference.floor``). Networks are taken from the cheapest to the dearest, by
+    counted seconds; finite ones are fitted to the images by k-means, and the first within all limits is it.
+
+    The error holds for these images: for others, ask the network's ``approximation_error``. Distances of small
+    deformations are small: with 1 % of ||x|| as the accuracy a distance of 1 % means nothing.
+
+    Args:
+        architecture: the network.
+        images: ``(B, C, *size)``, those that will be compared, deformed ones included.
+        accuracy: >= 0, relative to ||x||; 0: exact.
+        memory: MB that a network may hold, > 0.
+        generator: source of randomness of the anchors.
+        seconds: at most so many for one more deformed image on one core, > 0; None: no limit.
+        filters: numbers of anchors of the finite networks to try; None: 16, 32, ..., 1024 in layer 1, doubled in every
+            layer above.
+
+    Returns:
+        The network with its certified error, counted seconds and memory, and the same of all others.
+
+    Raises:
+        ValueError: for limits out of range, or if nothing is within them (the message has every network).
+
+    Reference: Zhang, Tsang & Kwok 2008 (projections on anchors); Bietti & Mairal 2019, section 2.3.
+
+    >>> from stability.images import load
+    >>> x, rng = load("fashion", count=2, size=(28, 28)), torch.Generator().manual_seed(0)
+    >>> found = recommend_ckn(Architecture.dyadic(depth=2), x, accuracy=1e-3, memory=100.0, generator=rng)
+    >>> type(found.representation).__name__, found.chosen.error
+    ('GramCKN', 0.0)
+    """
+    chains = [tuple(chain) for chain in filters] if filters is not None else _chains(architecture.depth)
+    _check(accuracy, memory, seconds, chains, architecture.depth)
+    size = spatial_size(check_images(images))
+    architecture.check_size(size)
+    images = images.detach().double()
+    channels = front_end_output(architecture, images[:1], len(size), 1).shape[1]
+    costs: list[tuple[Cost, tuple[int, ...]]] = [(exact_cost(architecture, channels, size), ())]
+    costs += [(finite_cost(architecture, channels, size, chain), chain) for chain in chains]
+    considered: list[CKNOption] = []
+    found: tuple[GramCKN | CKN, CKNOption] | None = None
+    for cost, chain in sorted(costs, key=lambda one: one[0].seconds):
+        verdict, error = _outside(cost, memory, seconds), math.nan
+        network: GramCKN | CKN | None = None
+        if found is not None:
+            verdict = "dearer"
+        elif not verdict and not chain:
+            network, error = GramCKN(architecture), 0.0
+        elif not verdict and accuracy == 0:
+            verdict = "not exact"
+        elif not verdict:
+            try:
+                network = CKN.fit(architecture, images, filters=chain, generator=generator)
+                error = _error(network, images)
+            except ValueError as refusal:
+                verdict = f"cannot be fitted ({refusal})"
+        if network is not None:
+            verdict = "chosen" if error <= accuracy else "not accurate enough"
+        name = f"finite, {chain} anchors" if chain else "exact"
+        option = CKNOption(name, cost.seconds, cost.memory / MEGABYTE, error, verdict)
+        considered.append(option)
+        if verdict == "chosen" and network is not None:
+            found = network, option
+    if found is None:
+        listed = "; ".join(map(str, considered))
+        raise ValueError(
+            f"accuracy, memory and seconds must be met by a network, got {accuracy:g}, {memory:g} MB, {seconds} s and "
+            f"{listed}; allow more of one, or subsample earlier"
+        )
+    return CKNRecommendation(*found, tuple(considered))
+
+
+def _check(
+    accuracy: float, memory: float, seconds: float | None, chains: Sequence[tuple[int, ...]], depth: int
+) -> None:
+    """Limits in their range."""
+    if isinstance(accuracy, bool) or not isinstance(accuracy, int | float) or not 0 <= accuracy < math.inf:
+        raise ValueError(f"accuracy must be finite and >= 0, got {accuracy!r}; 0.01 is one percent of ||x||")
+    for name, value in (("memory", memory), ("seconds", seconds)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value > 0):
+            raise ValueError(f"{name} must be > 0, got {value!r}; use for example {name}=1000.0")
+    for chain in chains:
+        whole = all(isinstance(count, int) and not isinstance(count, bool) and count > 0 for count in chain)
+        if len(chain) != depth or not whole:
+            raise ValueError(f"filters must be {depth} positive integers a network, got {chain}; leave them out")
+
+
+def _chains(depth: int) -> list[tuple[int, ...]]:
+    """(16, 32, ...), (32, 64, ...), ..., (1024, 2048, ...)."""
+    count = round(math.log2(LARGEST / SMALLEST)) + 1
+    return [tuple(SMALLEST * 2 ** (j + k) for k in range(depth)) for j in range(count)]
+
+
+def _outside(cost: Cost, memory: float, seconds: float | None) -> str:
+    """Which limit a network breaks; empty: none."""
+    if cost.memory > memory * MEGABYTE:
+        return "too much memory"
+    return "too slow" if seconds is not None and cost.seconds > seconds else ""
+
+
+def _error(network: CKN, images: Tensor) -> float:
+    """The largest (||Phi^(x) - Phi(x)|| + ||Phi^(y) - Phi(y)||) / ||x|| of two images."""
+    errors, norms = network.approximation_error(images), images.flatten(1).norm(dim=1)
+    both = errors + errors.max()
+    return float(torch.where(norms > 0, both / norms, torch.where(both > 0, math.inf, 0.0)).max())
