@@ -55,7 +55,8 @@ def train(
         validation: images and labels, none of them a test image, on which early stopping is decided.
         patience: stop after so many epochs without a larger validation accuracy, >= 1, and return to the weights of
             the best epoch (the first of equal ones); None: all epochs, and the weights of the last.
-        head: ``StochasticHead()``, or ``ExactHead(penalty)`` for a representation with a feature map.
+        head: ``StochasticHead()``; for a representation with a feature map also ``ExactHead(penalty)``, or
+            ``StochasticHead(ExactHead(penalty))``, which begins at the exact head.
         schedule: how the learning rate changes from step to step: ``Constant()``, or ``Cosine()``.
         augmentation: what is done to every batch, for example ``ShiftAndFlip()``; None: nothing. ``loss`` and
             ``accuracy`` are those on the changed images; an exact head is found on the images as they are.
@@ -88,7 +89,7 @@ def train(
     if isinstance(network, ExplicitRepresentation):
         classes = 1 + int(max(part.max() for part in (labels, *(part[1] for part in judged))))
         classifier = Classifier(network, new_head(network, images, classes))
-    elif not head.stepped:
+    elif not head.stepped or head.beginning is not None:
         raise ValueError(f"head must be StochasticHead() for a network that gives scores itself, got {head!r}")
     check_classes(classifier, images, labels)
     for part in judged:
@@ -116,8 +117,8 @@ def train(
             done, best = read_state(path, digest, classifier, optimiser, generator)
     images = placed(classifier, images)
     labels = labels.to(images.device)
-    if not done.loss:
-        _settle(classifier, head, images, labels)
+    if not done.loss and head.beginning is not None:
+        _settle(classifier, head.beginning, images, labels)
     epoch_numbers, per_epoch = range(len(done.loss), epochs), math.ceil(len(images) / batch_size)
     for epoch in tqdm(
         epoch_numbers, total=epochs, initial=len(done.loss), unit="epoch", disable=not progress, leave=False
