@@ -104,7 +104,12 @@ def train(
     if path is not None:
         if not path.parent.is_dir():
             raise ValueError(f"state must be in a folder that exists, got {str(path)!r}; make the folder first")
-        settings = {"batch": batch_size, "rate": float(learning_rate), "patience": patience, "head": head}
+        settings: dict[str, object] = {
+            "batch": batch_size,
+            "rate": float(learning_rate),
+            "patience": patience,
+            "head": head,
+        }
         if schedule != CONSTANT:
             settings["schedule"] = schedule, epochs
         if augmentation is not None:
