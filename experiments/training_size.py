@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 import torch
-from labelled import Labelled, judge, labelled, learnt
+from labelled import PENALTIES, Labelled, judge, labelled, learnt
 from matplotlib.figure import Figure
 from reporting import main, write
 
@@ -25,8 +25,8 @@ CAPTION = (
     "patches of the n images. Dashed: the same anchors, then learnt end to end on four fifths of the n images (Adam, "
     "cosine schedule, from the exact head; {epochs} epochs and {steps} steps at least). Both have the same kind of "
     "head, a ridge regression of one class against the rest on features of unit norm, learnt from all n images, its "
-    "penalty chosen on the last fifth. Marks: mean over {seeds} seeds (anchors, batches); bars: smallest to largest "
-    "seed; the images are the same (measured; {test} test images alone have a standard error of {error:.1f} points at "
+    "penalty chosen on the last fifth, from {strong:g} to {weak:g}. Marks: mean over {seeds} seeds (anchors, batches); "
+    "bars: smallest to largest seed; the images are the same (measured; {test} test images alone have a standard error of {error:.1f} points at "
     "the largest n). {crossing}"
 )
 
@@ -109,6 +109,8 @@ def caption(rows: pd.DataFrame, chosen: dict[str, Any]) -> str:
         ridge=chosen["ridge"],
         epochs=chosen["training"]["epochs"],
         steps=chosen["training"]["steps"],
+        strong=PENALTIES[0],
+        weak=PENALTIES[-1],
         seeds=chosen["seeds"],
         error=100 * (last * (1 - last) / test) ** 0.5,
         crossing=crossing(rows),

@@ -92,7 +92,7 @@ def test_where_the_curves_cross_is_said_in_words(gaps, words):
 
 # --- what is committed ----------------------------------------------------------------------------------------------
 
-REPORTS = ("anchor_choice", "training_size")
+REPORTS = ("anchor_choice", "training_size", "training_size_fashion")
 
 
 @pytest.mark.parametrize("name", REPORTS)
