@@ -26,7 +26,8 @@ CAPTION = (
     "cosine schedule, from the exact head; {epochs} epochs and {steps} steps at least). Both have the same kind of "
     "head, a ridge regression of one class against the rest on features of unit norm, learnt from all n images, its "
     "penalty chosen on the last fifth, from {strong:g} to {weak:g}. Marks: mean over {seeds} seeds (anchors, batches); "
-    "bars: smallest to largest seed; the images are the same (measured; {test} test images alone have a standard error of {error:.1f} points at "
+    "bars: smallest to largest seed; the images are the same (measured; {test} test images alone have a standard error "
+    "of {error:.1f} points at "
     "the largest n). {crossing}"
 )
 
