@@ -5,7 +5,7 @@ import hashlib
 import json
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,11 +71,25 @@ def write(
     return [*written, *(out / file for file in texts)]
 
 
-def main(name: str, report: Callable[[dict[str, Any], Path, Callable[[], float]], list[Path]]) -> None:
-    """``python experiments/NAME.py [--out DIR]``."""
+def main(
+    name: str,
+    report: Callable[[dict[str, Any], Path, Callable[[], float]], list[Path]],
+    others: Sequence[str] = (),
+) -> None:
+    """``python experiments/NAME.py [SETTINGS] [--out DIR]``.
+
+    Args:
+        name: of the YAML file with the settings, and of the folder in ``reports/``.
+        report: runs, draws and writes.
+        others: further YAML files for the same experiment, each with its own folder.
+    """
     parser = argparse.ArgumentParser(prog=f"experiments/{name}.py", description=f"The experiment {name}.")
-    parser.add_argument("--out", type=Path, default=HERE.parent / "reports" / name, help="figure, tables, record")
+    if others:
+        parser.add_argument("settings", nargs="?", default=name, choices=(name, *others), help="YAML file beside it")
+    parser.add_argument("--out", type=Path, help="figure, tables, record (default: reports/SETTINGS)")
     options, start = parser.parse_args(), time.process_time()
+    chosen = options.settings if others else name
     torch.set_num_threads(1)
-    for path in report(settings(name), options.out, lambda: time.process_time() - start):
+    out = options.out or HERE.parent / "reports" / chosen
+    for path in report(settings(chosen), out, lambda: time.process_time() - start):
         print(path)

@@ -12,6 +12,9 @@ from sweep_cases import ARCH, spec
 
 import stability as st
 from stability import training
+from stability.cli import main
+from stability.sweeps.files import read_spec
+from stability.sweeps.result import read_rows
 
 TINY = {"name": "fashion", "count": 3, "size": [16, 16]}
 
@@ -272,3 +275,73 @@ def test_ckns_of_every_choice_of_anchors_trained_ones_too_stand_in_a_sweep(tmp_p
     assert trained.norm_phi.iloc[0] == pytest.approx(float(ckn.norm(x[:1])), rel=1e-5)
     with pytest.raises(ValueError, match="leave one out"):
         st.CKNSpec(filters=(2,), training=st.TrainingSpec(), checkpoint="net.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"kind": "k_means", "iterations": 2, "tolerance": 0.5}, st.anchors.KMeans(2, 0.5)),
+        ({"kind": "pivoted_cholesky", "candidates": 300}, st.anchors.PivotedCholesky(300)),
+        ({"kind": "optimised", "pairs": 100, "iterations": 3}, st.anchors.Optimised(100, 3)),
+        ({"kind": "random_patches"}, st.anchors.RandomPatches()),
+    ],
+)
+def test_a_specification_chooses_the_parameters_of_the_anchors_choice(given, expected):
+    spec = st.CKNSpec(filters=(4,), anchors=given)
+    assert spec.anchors.build() == expected
+    assert spec.model_dump(mode="json")["anchors"] == given
+    assert st.CKNSpec(**spec.model_dump(mode="json")) == spec
+
+
+def test_parameters_at_their_defaults_are_not_written_and_those_of_another_choice_are_refused():
+    """Specifications from before the parameters were there keep their hash."""
+    plain, written = st.CKNSpec(filters=(4,)), st.CKNSpec(filters=(4,), anchors={"kind": "k_means", "iterations": 50})
+    assert plain == written
+    assert written.model_dump(mode="json")["anchors"] == {"kind": "k_means"}
+    with pytest.raises(ValueError, match=r"candidates must be a parameter of k_means \(iterations, tolerance\)"):
+        st.CKNSpec(filters=(4,), anchors={"kind": "k_means", "candidates": 5})
+    with pytest.raises(ValueError, match="random_patches"):
+        st.CKNSpec(filters=(4,), anchors={"kind": "random_patches", "pairs": 5})
+
+
+def test_a_trained_ckn_in_a_file_is_named_in_yaml_gives_its_own_ladder_and_a_report(tmp_path):
+    """``stability train`` writes it, a sweep reads it: its rows are those of the network, and its bounds hold."""
+    file = tmp_path / "trained.safetensors"
+    words = (f"train -o {file} --model ckn --widths 4 6 --patch-sizes 3 3 --pooling-scales 1 2 --size 16 16 --epochs 2 "
+             "--count 60 --head exact --learning-rate 1e-3 --kernels exponential:2.0")  # fmt: skip
+    assert main(words.split()) == 0
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(
+        f"""
+images: {{name: fashion, count: 2, size: [16, 16]}}
+architecture:
+  antialiasing: 1.0
+  layers:
+    - {{patch_size: 3, pooling_scale: 1, kernel: {{kind: exponential, alpha: 2.0}}}}
+    - {{patch_size: 3, pooling_scale: 2, kernel: {{kind: exponential, alpha: 2.0}}}}
+representations:
+  - {{kind: ckn, name: trained, filters: [4, 6], ridge: 1.0e-3, checkpoint: {file}}}
+  - {{kind: ckn, filters: [4, 6]}}
+deformations: [{{kind: fourier, cutoff: 2, displacement_norm: 0.5}}]
+fields: 1
+rungs: [trivial, closed_form, x_specific]
+"""
+    )
+    store = tmp_path / "store"
+    assert main(["run", str(spec), "--store", str(store), "-j", "1"]) == 0
+    rows = read_rows(store)
+    trained = rows[rows.representation == "trained"]
+    network = st.CKN(
+        read_spec(str(spec)).architecture,
+        [torch.zeros(4, 9, dtype=torch.float64), torch.zeros(6, 36, dtype=torch.float64)], ridge=1e-3,
+    )  # fmt: skip
+    st.training.load(file, network)
+    x = st.images.load("fashion", count=2, size=(16, 16))
+    assert trained.norm_phi.tolist() == pytest.approx(network.norm(x).tolist(), rel=1e-9)
+    assert not np.allclose(trained.distance, rows[rows.representation == "ckn"].distance, rtol=1e-3)
+    for bound in ("bound_closed_form", "trivial", "bound_x_specific"):
+        assert (trained.distance_over_input_norm <= trained[bound] + trained.interpolation_error + trained.floor).all()
+    ladder = st.ladder(network, x, st.Translation((0.5, 0.2), size=(16, 16)), refinement=False)
+    assert not ladder.violation.any()
+    assert main(["report", str(store), "-o", str(tmp_path / "page.html")]) == 0
+    assert "trained" in (tmp_path / "page.html").read_text()

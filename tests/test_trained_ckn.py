@@ -1,5 +1,7 @@
 """Supervised CKNs: they learn, stay on the sphere and within their bounds, stop early, go on after an interruption."""
 
+import math
+
 import pytest
 import scipy.linalg
 import torch
@@ -7,7 +9,7 @@ from torch.nn.functional import normalize
 
 import stability as st
 from stability import kernels
-from stability.training import ExactHead, accuracy, train
+from stability.training import ExactHead, StochasticHead, accuracy, train
 
 ARCH = st.Architecture(
     (st.Layer(3, 1.5, 2, kernels.Exponential(2.0)), st.Layer(3, 2.0, 2, kernels.Exponential(2.0))), None,
@@ -136,6 +138,21 @@ def test_an_exact_head_is_the_minimum(data):
         ExactHead(0.0)
     with pytest.raises(ValueError, match="StochasticHead"):
         train(st.LeNet(), torch.rand(2, 1, 28, 28), y[:2], epochs=1, generator=rng(), head=ExactHead())
+
+
+def test_a_stepped_head_may_begin_at_the_exact_one(data):
+    """Its first loss is about that of the exact head, far below log 10; from zero it is about log 10."""
+    x, y = data[0][:80], data[1][:80]
+    exact = train(network(x, learn=False), x, y, epochs=1, generator=rng(), head=ExactHead(1e-4))
+    begun = StochasticHead(ExactHead(1e-4))
+    arguments = {"epochs": 1, "generator": rng(), "batch_size": 80, "learning_rate": 1e-3}
+    warm = train(network(x), x, y, head=begun, **arguments)
+    cold = train(network(x), x, y, **(arguments | {"generator": rng()}))
+    assert warm.loss[0] == pytest.approx(exact.loss[0], rel=1e-3)
+    assert cold.loss[0] == pytest.approx(math.log(10), rel=1e-3)
+    assert not torch.equal(warm.head.weight, exact.head.weight)
+    with pytest.raises(ValueError, match="StochasticHead"):
+        train(st.LeNet(), torch.rand(2, 1, 28, 28), y[:2], epochs=1, generator=rng(), head=begun)
 
 
 # --- subspaces -----------------------------------------------------------------------------------------------------

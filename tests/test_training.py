@@ -1,5 +1,6 @@
 """Training and checkpoints: better than chance, bit for bit, round trips, broken files."""
 
+import itertools
 import json
 import math
 
@@ -8,7 +9,18 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import stability as st
-from stability.training import Classifier, accuracy, checkpoint_digest, load, save, train
+from stability.training import (
+    Augmentation,
+    Classifier,
+    Cosine,
+    Schedule,
+    ShiftAndFlip,
+    accuracy,
+    checkpoint_digest,
+    load,
+    save,
+    train,
+)
 
 
 @pytest.fixture(scope="module")
@@ -208,3 +220,102 @@ def test_a_lenet_takes_other_sizes_and_channels():
     assert [name for name, _ in st.LeNet().named_children()] == [
         "conv1", "pool1", "conv2", "pool2", "hidden", "classifier"
     ]  # fmt: skip
+
+
+# --- schedules and augmentations -------------------------------------------------------------------------------------
+
+
+def test_the_cosine_schedule_rises_then_falls_to_zero():
+    factors = [Cosine(0.1).factor(step, 100) for step in range(100)]
+    assert factors[0] == pytest.approx(0.1)
+    assert max(factors) == factors[9] == pytest.approx((1 + math.cos(0.09 * math.pi)) / 2)
+    assert all(a > b for a, b in itertools.pairwise(factors[9:]))
+    assert factors[-1] < 1e-3
+    assert sum(Cosine(0.0).factor(step, 100) for step in range(100)) == pytest.approx(50.5)
+
+
+class Recorded(Schedule):
+    """Keeps what it is asked; a rate of 0 from the second epoch on."""
+
+    def __init__(self):
+        self.asked = []
+
+    def factor(self, step, steps):
+        self.asked.append((step, steps))
+        return float(step < 3)
+
+
+def test_the_schedule_is_asked_once_a_step_and_followed(data):
+    recorded, plain, scheduled = Recorded(), st.LeNet(), st.LeNet()
+    train(plain, data.images[:10], data.labels[:10], epochs=1, generator=rng(), batch_size=4)
+    train(scheduled, data.images[:10], data.labels[:10], epochs=2, generator=rng(), batch_size=4, schedule=recorded)
+    assert recorded.asked == [(step, 6) for step in range(6)]
+    assert all(torch.equal(p, q) for p, q in zip(weights(plain), weights(scheduled), strict=True))
+
+
+def test_shifts_and_mirror_images_are_those_of_every_image_with_the_right_frequencies(generator):
+    x = torch.rand(1, 2, 5, 7, generator=generator)
+    many = x.expand(4000, -1, -1, -1)
+    found = ShiftAndFlip(shift=1, flip=0.3).apply(many, generator)
+    wide = torch.nn.functional.pad(torch.cat([x, x.flip(-1)]), (1, 1, 1, 1))
+    choices = torch.stack([part[:, r : r + 5, c : c + 7] for part in wide for r in range(3) for c in range(3)])
+    matches = (found[:, None] == choices).flatten(2).all(2)
+    assert (matches.sum(1) == 1).all()
+    share, expected = matches.double().mean(0), torch.tensor([0.7 / 9] * 9 + [0.3 / 9] * 9, dtype=torch.float64)
+    assert ((share - expected).abs() < 5 * (expected * (1 - expected) / 4000).sqrt()).all()
+    assert torch.equal(ShiftAndFlip(0, 0.0).apply(many, generator), many)
+    line = ShiftAndFlip(shift=2, flip=0.0).apply(torch.eye(9)[4:5].expand(50, 1, 9), generator)
+    assert (line.sum(2) == 1).all()
+    assert set(line[:, 0].argmax(1).tolist()) == {2, 3, 4, 5, 6}
+
+
+def test_an_interrupted_training_with_schedule_and_augmentation_goes_on_bit_for_bit(data, tmp_path, monkeypatch):
+    x, y = data.images[:40], data.labels[:40]
+    more = {"batch_size": 16, "epochs": 3, "schedule": Cosine(), "augmentation": ShiftAndFlip(1)}
+    whole, state = st.LeNet(), tmp_path / "state"
+    through = train(whole, x, y, generator=rng(), **more)
+    assert through.loss != train(st.LeNet(), x, y, generator=rng(), **(more | {"augmentation": None})).loss
+    steps, step = [], torch.optim.Adam.step
+
+    def interrupted(self, *arguments, **keywords):
+        steps.append(0)
+        if len(steps) == 5:  # in the second epoch
+            raise KeyboardInterrupt
+        return step(self, *arguments, **keywords)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(torch.optim.Adam, "step", interrupted)
+        train(st.LeNet(), x, y, generator=rng(), state=state, **more)
+    again = st.LeNet()
+    for change in ({"schedule": Cosine(0.5)}, {"augmentation": ShiftAndFlip(2)}, {"epochs": 4}):
+        with pytest.raises(ValueError, match="the same training"):
+            train(st.LeNet(), x, y, generator=rng(), state=state, **(more | change))
+    resumed = train(again, x, y, generator=rng(), state=state, **more)
+    assert resumed.loss == through.loss
+    assert all(torch.equal(p, q) for p, q in zip(weights(whole), weights(again), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Cosine(1.0), "warm_up must be a share"),
+        (lambda: ShiftAndFlip(-1), "shift must be an integer"),
+        (lambda: ShiftAndFlip(1.5), "shift must be an integer"),
+        (lambda: ShiftAndFlip(1, 1.5), "flip must be a probability"),
+        (lambda: st.LeNet(filters=(4, 0)), "filters must be an integer >= 1"),
+        (lambda: st.LeNet(filters=(4,)), "filters must be two numbers"),
+        (lambda: st.LeNet(hidden=0), "hidden must be an integer >= 1"),
+    ],
+)
+def test_wrong_schedules_augmentations_and_widths_are_told(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_widths_of_a_lenet_are_those_asked_for():
+    shapes = {name: tuple(value.shape) for name, value in st.LeNet(filters=(3, 5), hidden=7).named_parameters()}
+    assert shapes["conv1.weight"] == (3, 1, 5, 5)
+    assert shapes["conv2.weight"] == (5, 3, 5, 5)
+    assert shapes["hidden.weight"] == (7, 80)
+    assert shapes["classifier.weight"] == (10, 7)
+    assert issubclass(ShiftAndFlip, Augmentation)

@@ -25,6 +25,7 @@ FRONT_ENDS: dict[str, FrontEnd | None] = {
     "none": None, "mean-removal": MeanRemoval(), "gradient": Gradient(), "whitening": Whitening()
 }  # fmt: skip
 HEADS = {"stochastic": False, "exact": True}
+SCHEDULES = {"constant": False, "cosine": True}
 
 
 def commands() -> list[Command]:
@@ -44,6 +45,9 @@ def commands() -> list[Command]:
     train.add_argument("--epochs", type=int, default=20, help="passes over the images")
     train.add_argument("--batch-size", type=int, default=32, help="images per step")
     train.add_argument("--learning-rate", type=float, default=1e-3, help="of Adam")
+    train.add_argument("--schedule", default="constant", help="of the learning rate: constant or cosine")
+    train.add_argument("--flip", type=float, default=0.0, help="probability with which an image is mirrored")
+    train.add_argument("--shift", type=int, default=0, help="px by which images are shifted at most, at random")
     train.add_argument("--seed", type=int, default=0, help="of the weights and of the batches")
     train.add_argument("--widths", type=int, nargs="+", default=[16, 32], help="cnn, ckn: channels of every layer")
     train.add_argument("--patch-sizes", type=int, nargs="+", default=[3, 3], help="cnn, ckn: e of every layer")
@@ -99,6 +103,8 @@ def _train(options: Namespace) -> int:
         raise ValueError(
             f"validation-share must leave an image to learn from, got {options.validation_share:g}; lower it"
         )
+    schedule = training.Cosine() if resolve("schedule", options.schedule, SCHEDULES) else training.Constant()
+    augmented = training.ShiftAndFlip(options.shift, options.flip)  # checks both numbers
     exact = resolve("head", options.head, HEADS)
     with one_thread():  # the same weights on every machine
         network = _network(options, torus, pictures[first:])
@@ -109,6 +115,8 @@ def _train(options: Namespace) -> int:
             head=training.ExactHead(options.penalty) if exact else training.StochasticHead(),
             validation=(pictures[tested:first], labels[tested:first]) if validated else None,
             patience=options.patience,
+            schedule=schedule,
+            augmentation=augmented if options.shift or options.flip else None,
             state=options.state,
             epochs=options.epochs,
             batch_size=options.batch_size,

@@ -1,5 +1,6 @@
 """Kernels with elementary kappa: exponential, inverse polynomial, polynomial, linear."""
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,7 @@ class Exponential(Kernel):
 
     def evaluate_(self, cosine: "Tensor") -> "Tensor":
         """exp(alpha (u - 1))."""
-        return cosine.sub_(1.0).mul_(self.alpha).exp_()
+        return cosine.sub_(1.0).mul_(self.alpha / math.log(2.0)).exp2_()  # in single precision twice as fast as exp
 
     def derivative_(self, cosine: "Tensor") -> "Tensor":
         """alpha kappa(u)."""

@@ -4,17 +4,15 @@ The rest of the kernel map, the matrix kappa(Z^T Z)^(-1/2), acts on channels onl
 subsampling, which act on positions only: it is a 1 x 1 convolution that may come last, on the few positions left.
 """
 
-import math
-
 import torch
 from torch import Tensor
 
 from stability.boundaries import PERIODIC, NetworkBoundary
 from stability.kernels import Kernel
 from stability.operators.convolution import filtered
-from stability.operators.patches import extract_patches
+from stability.operators.patches import patch_offsets, shifted
 
-CHUNK = 2**18
+CHUNK = 2**16
 """Numbers on which all pointwise passes are made before the next ones: they stay in a core's cache."""
 
 
@@ -45,16 +43,25 @@ def kernel_convolution(
     >>> kernel_convolution(Exponential(), torch.tensor([[1.0]]), torch.tensor([[[2.0, 0.0]]]), 1, d=1)
     tensor([[[2., 0.]]])
     """
-    square = extract_patches(maps.square().sum(-d - 1, keepdim=True), patch_size, d, dilation, boundary)
-    square = square.sum(-d - 1, keepdim=True) / math.sqrt(patch_size**d)  # |P y|^2, ``(B, 1, *size)``
+    square = _patch_squares(maps, patch_size, d, dilation, boundary)
     norms = torch.where(square > 0, square, 1.0).sqrt()  # the root's slope at 0 is infinite
     inner = filtered(maps, anchors, patch_size, d, dilation, boundary)
     if torch.is_grad_enabled() and (maps.requires_grad or anchors.requires_grad):
         return kernel((inner / norms).clamp(-1.0, 1.0)) * torch.where(square > 0, norms, 0.0)
     back = inner.movedim(-d - 1, -1).is_contiguous()  # pixels, then channels: the order in memory
-    cosines, lengths, shown = (part.movedim(-d - 1, -1) if back else part for part in (inner, norms, square > 0))
-    for part, length, some in zip(
-        *(t.split(max(1, CHUNK // inner[0].numel())) for t in (cosines, lengths, shown)), strict=True
+    factors = norms.reciprocal(), torch.where(square > 0, norms, 0.0)
+    cosines, inverses, lengths = (part.movedim(-d - 1, -1) if back else part for part in (inner, *factors))
+    for part, inverse, length in zip(
+        *(t.split(max(1, CHUNK // inner[0].numel())) for t in (cosines, inverses, lengths)), strict=True
     ):
-        part.copy_(kernel.evaluate_(part.mul_(1.0 / length).clamp_(-1.0, 1.0)).mul_(length * some))
+        part.copy_(kernel.evaluate_(part.mul_(inverse).clamp_(-1.0, 1.0)).mul_(length))
     return inner
+
+
+def _patch_squares(maps: Tensor, patch_size: int, d: int, dilation: int, boundary: NetworkBoundary) -> Tensor:
+    """|P y|^2, ``(B, 1, *size)``: sums of |y|^2 along one axis after the other."""
+    square = maps.square().sum(-d - 1, keepdim=True) / patch_size**d
+    for axis in range(d):
+        steps = [[c * dilation * (other == axis) for other in range(d)] for c in patch_offsets(patch_size)]
+        square = torch.stack([shifted(square, step, boundary) for step in steps]).sum(0)
+    return square

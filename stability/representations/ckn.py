@@ -172,7 +172,7 @@ class CKN(ExplicitRepresentation):
                 layer.kernel, units, maps[-1], layer.patch_size, d, self.refinement, self.architecture.boundary
             )
             reduced = pooled(self.architecture, k, mapped, d, self.refinement)
-            maps.append(torch.matmul(root, reduced.flatten(2)).unflatten(2, reduced.shape[2:]))
+            maps.append(_on_channels(root, reduced))
         return maps[1:]
 
     def kernel_map(self, k: int) -> tuple[Tensor, Tensor]:
@@ -260,6 +260,14 @@ class CKN(ExplicitRepresentation):
                 y = pooled(self.architecture, k, mapped, len(size), self.refinement)
             parts.append(total)
         return torch.cat(parts)
+
+
+def _on_channels(root: Tensor, maps: Tensor) -> Tensor:
+    """A symmetric matrix times the channels of maps ``(B, m, *size)``, in the order in which they lie in memory."""
+    last = maps.movedim(1, -1)
+    if last.is_contiguous():
+        return torch.matmul(last, root).movedim(-1, 1)
+    return torch.matmul(root, maps.flatten(2)).unflatten(2, maps.shape[2:])
 
 
 def _projection(kernel: Kernel, anchors: Tensor, ridge: float, patches: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch.nn.utils import skip_init
 from stability.grid import check_size
 
 FILTERS, KERNEL, HIDDEN = (6, 16), 5, 120
+"""Widths of the convolutions, side of their filters, width of the hidden layer (LeNet-5)."""
 
 
 class LeNet(nn.Module):
@@ -23,6 +24,8 @@ class LeNet(nn.Module):
         classes: number of scores, >= 1.
         size: ``(H, W)`` of the images in pixels, each at least 16.
         seed: of the weights' own generator; no global one is touched.
+        filters: channels of the two convolutions, >= 1.
+        hidden: hidden units, >= 1.
 
     Raises:
         ValueError: for a size below 16 pixels, or a number that is no integer in range.
@@ -33,23 +36,35 @@ class LeNet(nn.Module):
     torch.Size([2, 10])
     """
 
-    def __init__(self, channels: int = 1, classes: int = 10, size: tuple[int, int] = (28, 28), seed: int = 0) -> None:
+    def __init__(
+        self,
+        channels: int = 1,
+        classes: int = 10,
+        size: tuple[int, int] = (28, 28),
+        seed: int = 0,
+        filters: tuple[int, int] = FILTERS,
+        hidden: int = HIDDEN,
+    ) -> None:
         super().__init__()
-        for name, value, least in (("channels", channels, 1), ("classes", classes, 1), ("seed", seed, 0)):
+        if not isinstance(filters, tuple | list) or len(filters) != 2:
+            raise ValueError(f"filters must be two numbers, got {filters!r}; use {FILTERS}")
+        numbers = (("channels", channels, 1), ("classes", classes, 1), ("seed", seed, 0), ("hidden", hidden, 1),
+                   ("filters", filters[0], 1), ("filters", filters[1], 1))  # fmt: skip
+        for name, value, least in numbers:
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"{name} must be an integer >= {least}, got {value!r}; use for example {name}=1")
         sides = check_size(size)
         if len(sides) != 2 or min(sides) < 16:
             raise ValueError(f"size must be (H, W) with sides of at least 16 pixels, got {size!r}; use (28, 28)")
-        flat = FILTERS[1] * math.prod(((n - KERNEL + 1) // 2 - KERNEL + 1) // 2 for n in sides)
+        flat = filters[1] * math.prod(((n - KERNEL + 1) // 2 - KERNEL + 1) // 2 for n in sides)
         self.size = sides
         # skip_init: the layers' own initialisation would draw from the global generator
-        self.conv1 = skip_init(nn.Conv2d, channels, FILTERS[0], KERNEL)
+        self.conv1 = skip_init(nn.Conv2d, channels, filters[0], KERNEL)
         self.pool1 = nn.MaxPool2d(2)
-        self.conv2 = skip_init(nn.Conv2d, FILTERS[0], FILTERS[1], KERNEL)
+        self.conv2 = skip_init(nn.Conv2d, filters[0], filters[1], KERNEL)
         self.pool2 = nn.MaxPool2d(2)
-        self.hidden = skip_init(nn.Linear, flat, HIDDEN)
-        self.classifier = skip_init(nn.Linear, HIDDEN, classes)
+        self.hidden = skip_init(nn.Linear, flat, hidden)
+        self.classifier = skip_init(nn.Linear, hidden, classes)
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for parameter in self.parameters():

@@ -1,8 +1,9 @@
 """Representations in a specification: what is measured for every architecture."""
 
+import dataclasses
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_serializer, model_validator
 
 from stability import plugins
 from stability.anchors import AnchorChoice, KMeans, Optimised, PivotedCholesky, RandomPatches
@@ -133,15 +134,45 @@ class _Trainable(_Named):
 class AnchorsSpec(Spec):
     """How anchors are chosen: ``{kind: k_means}``, ``random_patches``, ``pivoted_cholesky`` or ``optimised``.
 
+    Parameters are those of the class of ``stability.anchors``; None: its default, as if it were not written.
+
     Args:
-        kind: name of the class of ``stability.anchors``; its settings have their defaults.
+        kind: name of the class.
+        iterations: of ``k_means`` and ``optimised``.
+        tolerance: of ``k_means``.
+        candidates: of ``pivoted_cholesky``.
+        pairs: of ``optimised``.
     """
 
     kind: Literal["k_means", "random_patches", "pivoted_cholesky", "optimised"] = "k_means"
+    iterations: Annotated[int, Field(ge=1)] | None = None
+    tolerance: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    candidates: Annotated[int, Field(ge=1)] | None = None
+    pairs: Annotated[int, Field(ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _own_parameters(self) -> "AnchorsSpec":
+        own = {field.name: field.default for field in dataclasses.fields(ANCHORS[self.kind])}
+        for name, value in self._given().items():
+            if name not in own:
+                raise ValueError(
+                    f"{name} must be a parameter of {self.kind} ({', '.join(own) or 'none'}), got {value}; leave it out"
+                )
+            if value == own[name]:  # the same as none: equal specs are written equally
+                object.__setattr__(self, name, None)
+        return self
+
+    @model_serializer
+    def _written(self) -> dict[str, Any]:
+        return {"kind": self.kind, **self._given()}
+
+    def _given(self) -> dict[str, Any]:
+        found = {name: getattr(self, name) for name in ("iterations", "tolerance", "candidates", "pairs")}
+        return {name: value for name, value in found.items() if value is not None}
 
     def build(self) -> AnchorChoice:
         """The choice."""
-        return ANCHORS[self.kind]()
+        return ANCHORS[self.kind](**self._given())
 
 
 class CKNSpec(_Trainable):

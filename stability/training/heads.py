@@ -20,9 +20,14 @@ class HeadLearning(abc.ABC):
     def stepped(self) -> bool:
         """Whether the optimiser of the representation steps the head, too."""
 
+    @property
+    def beginning(self) -> "HeadLearning | None":
+        """What settles the head once, before the first epoch; None: it begins at zero."""
+        return None if self.stepped else self
+
     @abc.abstractmethod
     def settle_(self, head: nn.Linear, features: Tensor, labels: Tensor) -> None:
-        """Before every epoch and after the last one: the head for the features as they are.
+        """Before every epoch and after the last one, unless it is stepped: the head for the features as they are.
 
         Args:
             head: changed in place.
@@ -33,12 +38,24 @@ class HeadLearning(abc.ABC):
 
 @dataclass(frozen=True)
 class StochasticHead(HeadLearning):
-    """Adam steps the head with the representation."""
+    """Adam steps the head with the representation.
+
+    Args:
+        start: what finds the head to begin with, for example ``ExactHead(1e-5)``: where features are small a head that
+            begins at zero takes many epochs to grow; None: zero.
+    """
+
+    start: "ExactHead | None" = None
 
     @property
     def stepped(self) -> bool:
         """True."""
         return True
+
+    @property
+    def beginning(self) -> HeadLearning | None:
+        """``start``."""
+        return self.start
 
     def settle_(self, head: nn.Linear, features: Tensor, labels: Tensor) -> None:
         """Nothing."""

@@ -1,6 +1,7 @@
 """``train``: Adam on labelled images, epoch by epoch."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -8,13 +9,16 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from stability.representations.explicit import ExplicitRepresentation
+from stability.training.augmentations import Augmentation
 from stability.training.classifier import Classifier, accuracy, check_classes, check_labels, new_head, placed
 from stability.training.heads import HeadLearning, StochasticHead
 from stability.training.history import History
+from stability.training.schedules import Constant, Schedule
 from stability.training.state import Progress, read_state, run_digest, write_state
 
 Labelled = tuple[Tensor, Tensor]
 STOCHASTIC = StochasticHead()
+CONSTANT = Constant()
 
 
 def train(
@@ -30,6 +34,8 @@ def train(
     validation: Labelled | None = None,
     patience: int | None = None,
     head: HeadLearning = STOCHASTIC,
+    schedule: Schedule = CONSTANT,
+    augmentation: Augmentation | None = None,
     state: str | Path | None = None,
     progress: bool = False,
 ) -> History:
@@ -49,10 +55,14 @@ def train(
         validation: images and labels, none of them a test image, on which early stopping is decided.
         patience: stop after so many epochs without a larger validation accuracy, >= 1, and return to the weights of
             the best epoch (the first of equal ones); None: all epochs, and the weights of the last.
-        head: ``StochasticHead()``, or ``ExactHead(penalty)`` for a representation with a feature map.
+        head: ``StochasticHead()``; for a representation with a feature map also ``ExactHead(penalty)``, or
+            ``StochasticHead(ExactHead(penalty))``, which begins at the exact head.
+        schedule: how the learning rate changes from step to step: ``Constant()``, or ``Cosine()``.
+        augmentation: what is done to every batch, for example ``ShiftAndFlip()``; None: nothing. ``loss`` and
+            ``accuracy`` are those on the changed images; an exact head is found on the images as they are.
         state: a file, written after every epoch. If it is there the training goes on from it, to the same weights bit
-            for bit on one thread (``epochs`` alone may have grown); the network, data, settings and generator must be
-            given as they were at first.
+            for bit on one thread (``epochs`` alone may have grown, with a constant rate); the network, data, settings
+            and generator must be given as they were at first.
         progress: show a bar.
 
     Returns:
@@ -79,7 +89,7 @@ def train(
     if isinstance(network, ExplicitRepresentation):
         classes = 1 + int(max(part.max() for part in (labels, *(part[1] for part in judged))))
         classifier = Classifier(network, new_head(network, images, classes))
-    elif not head.stepped:
+    elif not head.stepped or head.beginning is not None:
         raise ValueError(f"head must be StochasticHead() for a network that gives scores itself, got {head!r}")
     check_classes(classifier, images, labels)
     for part in judged:
@@ -94,7 +104,16 @@ def train(
     if path is not None:
         if not path.parent.is_dir():
             raise ValueError(f"state must be in a folder that exists, got {str(path)!r}; make the folder first")
-        settings = {"batch": batch_size, "rate": float(learning_rate), "patience": patience, "head": head}
+        settings: dict[str, object] = {
+            "batch": batch_size,
+            "rate": float(learning_rate),
+            "patience": patience,
+            "head": head,
+        }
+        if schedule != CONSTANT:
+            settings["schedule"] = schedule, epochs
+        if augmentation is not None:
+            settings["augmentation"] = augmentation
         given = {"images": images, "labels": labels, "generator": generator.get_state()}
         given |= {f"{name}.{i}": part for name, pair in (("test", test), ("validation", validation)) if pair
                   for i, part in enumerate(pair)}  # fmt: skip
@@ -103,15 +122,17 @@ def train(
             done, best = read_state(path, digest, classifier, optimiser, generator)
     images = placed(classifier, images)
     labels = labels.to(images.device)
-    if not done.loss:
-        _settle(classifier, head, images, labels)
-    epoch_numbers = range(len(done.loss), epochs)
+    if not done.loss and head.beginning is not None:
+        _settle(classifier, head.beginning, images, labels)
+    epoch_numbers, per_epoch = range(len(done.loss), epochs), math.ceil(len(images) / batch_size)
     for epoch in tqdm(
         epoch_numbers, total=epochs, initial=len(done.loss), unit="epoch", disable=not progress, leave=False
     ):
         if patience is not None and len(done.loss) - done.best_epoch >= patience and done.loss:
             break
-        loss, right = _epoch(classifier, optimiser, images, labels, generator, batch_size)
+        steps = range(epoch * per_epoch, (epoch + 1) * per_epoch)
+        rates = [learning_rate * schedule.factor(step, epochs * per_epoch) for step in steps]
+        loss, right = _epoch(classifier, optimiser, images, labels, generator, batch_size, rates, augmentation)
         if not math.isfinite(loss):
             raise ValueError(
                 f"learning_rate must keep the loss finite, got {loss} with {learning_rate} in epoch {epoch + 1}; "
@@ -145,12 +166,17 @@ def _epoch(
     labels: Tensor,
     generator: torch.Generator,
     batch_size: int,
+    rates: Sequence[float],
+    augmentation: Augmentation | None,
 ) -> tuple[float, float]:
     """One pass: mean loss, and share of right answers, each before its step."""
     classifier.train()
     total, right = 0.0, 0
-    for chosen in torch.randperm(len(images), generator=generator).split(batch_size):
-        scores, wanted = classifier(images[chosen]), labels[chosen]
+    batches = torch.randperm(len(images), generator=generator).split(batch_size)
+    for chosen, rate in zip(batches, rates, strict=True):
+        batch, wanted = images[chosen], labels[chosen]
+        scores = classifier(batch if augmentation is None else augmentation.apply(batch, generator))
+        optimiser.param_groups[0]["lr"] = rate
         loss = nn.functional.cross_entropy(scores, wanted)
         if loss.requires_grad:
             optimiser.zero_grad()
