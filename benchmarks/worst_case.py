@@ -200,6 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run and print; ``--out`` keeps the rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=3)
+    parser.add_argument("--source", default="fashion", help="name of the image set")
     parser.add_argument("--first", type=int, default=0, help="index of the first image")
     parser.add_argument("--random", type=int, default=1000)
     parser.add_argument("--filters", type=int, nargs=2, default=(64, 128))
@@ -207,7 +208,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--pairs", type=int, default=len(PAIRS), help="the first so many pairs (a, b)")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args(arguments)
-    images = st.images.load("fashion", count=max(20, given.first + given.images), size=SIZE)
+    images = st.images.load(given.source, count=max(20, given.first + given.images), size=SIZE)
     generator = torch.Generator().manual_seed(0)
     ckn = st.CKN.fit(st.Architecture.dyadic(depth=2), images, filters=given.filters, generator=generator)
     rows = []

@@ -57,8 +57,26 @@ class PiecewiseLinear(Fields):
         return _left(HatBasis(size, lattice, displacement_norm.device), displacement_norm, jacobian_norm, constraints)
 
 
+class Spanned(Fields):
+    """Fields spanned by a basis of which every operation is a dense matrix."""
+
+    @abc.abstractmethod
+    def basis(self, size: tuple[int, ...], device: torch.device) -> Basis:
+        """The basis for one size."""
+
+    def space(
+        self,
+        size: tuple[int, ...],
+        displacement_norm: Tensor,
+        jacobian_norm: Tensor,
+        constraints: Sequence[Constraint] = (),
+    ) -> Space:
+        """Norms are looked at on a grid, then certified."""
+        return _left(self.basis(size, displacement_norm.device), displacement_norm, jacobian_norm, constraints)
+
+
 @dataclass(frozen=True)
-class Spline(Fields):
+class Spline(Spanned):
     """Cubic B-splines on a lattice of control points, twice differentiable; norms certified by convex hulls.
 
     Args:
@@ -67,20 +85,13 @@ class Spline(Fields):
 
     lattice: int | Sequence[int] = 8
 
-    def space(
-        self,
-        size: tuple[int, ...],
-        displacement_norm: Tensor,
-        jacobian_norm: Tensor,
-        constraints: Sequence[Constraint] = (),
-    ) -> Space:
-        """Norms are looked at three times as densely as the lattice, then certified."""
-        basis = SplineBasis(size, check_lattice(self.lattice, size), displacement_norm.device)
-        return _left(basis, displacement_norm, jacobian_norm, constraints)
+    def basis(self, size: tuple[int, ...], device: torch.device) -> Basis:
+        """Norms are looked at three times as densely as the lattice."""
+        return SplineBasis(size, check_lattice(self.lattice, size), device)
 
 
 @dataclass(frozen=True)
-class Fourier(Fields):
+class Fourier(Spanned):
     """Band-limited fields with a constant; norms certified by Bernstein's inequality.
 
     Args:
@@ -89,16 +100,9 @@ class Fourier(Fields):
 
     cutoff: float = 3
 
-    def space(
-        self,
-        size: tuple[int, ...],
-        displacement_norm: Tensor,
-        jacobian_norm: Tensor,
-        constraints: Sequence[Constraint] = (),
-    ) -> Space:
-        """Norms are looked at 8 times per shortest wavelength, then certified."""
-        basis = FourierBasis(size, check_cutoff(self.cutoff, size), displacement_norm.device)
-        return _left(basis, displacement_norm, jacobian_norm, constraints)
+    def basis(self, size: tuple[int, ...], device: torch.device) -> Basis:
+        """Norms are looked at 8 times per shortest wavelength."""
+        return FourierBasis(size, check_cutoff(self.cutoff, size), device)
 
 
 def _left(basis: Basis, a: Tensor, b: Tensor, constraints: Sequence[Constraint]) -> SubspaceSpace:
