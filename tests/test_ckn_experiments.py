@@ -27,6 +27,7 @@ FAST_SIZES = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_fast_run_of_the_choices_is_written_whole_and_obeys_the_theorem(tmp_path):
     chosen = reporting.settings("anchor_choice", **FAST_ANCHORS)
     written = anchor_choice.report(chosen, tmp_path / "out", lambda: 1.0)
@@ -46,6 +47,7 @@ def assert_projections_never_exceed(found: pd.DataFrame) -> None:
     assert projections.lost_energy.between(-1e-9, 1).all()
 
 
+@pytest.mark.slow
 def test_a_fast_run_of_the_sizes_is_written_whole(tmp_path):
     chosen = reporting.settings("training_size", **FAST_SIZES)
     written = training_size.report(chosen, tmp_path / "out", lambda: 1.0)

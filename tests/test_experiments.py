@@ -264,6 +264,7 @@ def test_the_networks_of_the_depth_experiment_differ_in_depth_alone():
         assert network.scales[-1] == 2
 
 
+@pytest.mark.slow
 def test_distances_against_depth_stay_below_every_theorem(tmp_path):
     one = {"images": {**SMALL["images"], "count": 1}, "fields": 2, "ascent_steps": 1}
     options = depth.settings({**one, "patch_sizes": [[7, 7], [5, 5, 5, 5]]})
@@ -295,6 +296,7 @@ def test_climbing_never_returns_a_nearer_field_and_keeps_its_kind():
     assert float(found.norms().jacobian.upper) == pytest.approx(0.1, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_the_experiment_at_fixed_invariance_measures_what_the_argument_speaks_of(tmp_path):
     options = invariance.settings({**SMALL, "layers": [1, 3], "sigma_n": 4.0})  # two images: one distance of a pair
     rows = invariance.run(options)

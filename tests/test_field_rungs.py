@@ -98,6 +98,8 @@ def test_strides_weaken_the_status_and_add_their_aliasing(images, generator):
     assert further(wide, uncovered, filtered=False) is None
 
 
+@pytest.mark.slow
+@pytest.mark.slow
 def test_sweeps_ask_for_the_same_numbers(generator):
     names = ("x_specific", "early_stop", "centred_certificates", "certificates", "operator_norms", "energy")
     spec = st.SweepSpec(

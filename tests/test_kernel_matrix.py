@@ -137,6 +137,7 @@ def test_one_thread_inside_and_the_callers_number_afterwards(generator):
     assert seen == [1, 1, 1]
 
 
+@pytest.mark.slow
 def test_workers_compute_and_keep_the_same_bits(tmp_path, generator):
     x, phi = pictures(generator, 5), st.GramCKN(ARCH)
     expected = st.kernel_matrix(phi, x, block=2)

@@ -218,6 +218,7 @@ def test_wrong_wishes_are_told_and_no_file_is_made(tmp_path, changes, message):
 @pytest.mark.parametrize(
     "style", [plots.SCREEN, pytest.param(plots.PAPER, marks=pytest.mark.slow)], ids=["screen", "paper"]
 )
+@pytest.mark.slow
 def test_no_words_overlap_in_any_figure(run, style):
     """Titles and labels of the panels, and the legend, by their boxes on the canvas."""
     finite = plots.Run(store_rows(models=MODELS[:2], sizes=(1.0,), anchors=(4, 8, 16, 32)))

@@ -304,6 +304,7 @@ def test_parameters_at_their_defaults_are_not_written_and_those_of_another_choic
         st.CKNSpec(filters=(4,), anchors={"kind": "random_patches", "pairs": 5})
 
 
+@pytest.mark.slow
 def test_a_trained_ckn_in_a_file_is_named_in_yaml_gives_its_own_ladder_and_a_report(tmp_path):
     """``stability train`` writes it, a sweep reads it: its rows are those of the network, and its bounds hold."""
     file = tmp_path / "trained.safetensors"
