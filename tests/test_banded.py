@@ -137,7 +137,7 @@ def test_the_error_of_one_layer_is_attained_by_its_worst_wave():
     assert max(ratios) == pytest.approx(1.0, abs=1e-6)
 
 
-def test_truncated_poolings_of_finer_grids_have_radii_of_their_own():
+def test_truncated_poolings_of_finer_grids_have_radii_of_their_own(generator):
     coarse = st.BandedCKN(st.Architecture((st.Layer(3, 2.0),)), 0.01)
     fine = coarse.refined(2)
     one, two = coarse.choice((64, 8)).truncation, fine.choice((128, 16)).truncation
@@ -145,6 +145,10 @@ def test_truncated_poolings_of_finer_grids_have_radii_of_their_own():
     assert one is not None
     assert two is not None
     assert abs(two.radii[0] - 2 * one.radii[0]) <= 1
+    x, y = pair((128, 16), generator)
+    off = fine.distance(x, y) - st.GramCKN(coarse.network, 2).distance(x, y)
+    error = fine.approximation_error(x) + fine.approximation_error(y)
+    assert abs(off).item() <= error.item() <= 0.01 * (x.norm() + y.norm()).item() / 2  # a pixel's area is 1 / 4
 
 
 def test_where_the_band_does_not_pay_all_pairs_are_computed_without_error(generator):
