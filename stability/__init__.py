@@ -66,6 +66,7 @@ _EXPORTS = {
     "Representation": "stability.representations.base",
     "ExplicitRepresentation": "stability.representations.explicit",
     "GramCKN": "stability.representations.gram",
+    "BandedCKN": "stability.representations.banded",
     "GramNTK": "stability.representations.ntk",
     "LinearGram": "stability.representations.linear",
     "CKN": "stability.representations.ckn",
@@ -225,6 +226,7 @@ if TYPE_CHECKING:
     from stability.recovery.inversion import Inversion as Inversion
     from stability.recovery.inversion import invert as invert
     from stability.recovery.pre_image import PreImage as PreImage
+    from stability.representations.banded import BandedCKN as BandedCKN
     from stability.representations.base import Representation as Representation
     from stability.representations.ckn import CKN as CKN
     from stability.representations.cnn import CNN as CNN

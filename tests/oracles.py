@@ -139,8 +139,19 @@ def first_gram(architecture: Architecture, x: Tensor, y: Tensor) -> dict[str, Te
     return {"xx": x.T @ x, "xy": x.T @ y, "yy": y.T @ y}
 
 
-def brute_force(architecture: Architecture, x: Tensor, y: Tensor) -> dict[str, float]:
-    """K(x, x), K(x, y), K(y, y) by dense matrices over all pairs of positions; x, y ``(C, *size)``."""
+def near_rows(size: tuple[int, ...], radius: int) -> Tensor:
+    """1 for pairs of positions of a torus at most ``radius`` apart along the first axis, 0 for others, ``(N, N)``."""
+    rows = [u[0] for u in itertools.product(*map(range, size))]
+    return torch.tensor([[float(min((a - b) % size[0], (b - a) % size[0]) <= radius) for b in rows] for a in rows])
+
+
+def brute_force(
+    architecture: Architecture, x: Tensor, y: Tensor, radii: tuple[int, ...] | None = None
+) -> dict[str, float]:
+    """K(x, x), K(x, y), K(y, y) by dense matrices over all pairs of positions; x, y ``(C, *size)``.
+
+    With radii the layers' poolings keep only taps within so many pixels along the first axis.
+    """
     full = size = tuple(x.shape[1:])
     gram, spacing = first_gram(architecture, x, y), 1
     for k, layer in enumerate(architecture.layers):
@@ -149,6 +160,7 @@ def brute_force(architecture: Architecture, x: Tensor, y: Tensor) -> dict[str, f
             i for i, u in enumerate(itertools.product(*map(range, size))) if all(c % layer.subsampling == 0 for c in u)
         ]
         a = pooling(layer.pooling_scale / spacing, size, isinstance(architecture.boundary, Periodic))[keep]
+        a = a if radii is None else a * near_rows(size, radii[k])[keep]
         gram = {pair: a @ g @ a.T for pair, g in gram.items()}
         size = tuple(math.ceil(n / layer.subsampling) for n in size)
         spacing *= layer.subsampling

@@ -51,4 +51,4 @@ class GramNTK(PairRepresentation):
     @property
     def lipschitz(self) -> tuple[float, ...]:
         """Infinity for every layer."""
-        return (math.inf,) * self.architecture.depth
+        return (math.inf,) * self._network.depth

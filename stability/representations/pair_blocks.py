@@ -69,10 +69,10 @@ def first_layer(
             grams = [cosine.exp2_()]
         elif tangent:
             slope = kernel.derivative_(memory("pairs1", shape).copy_(cosine)).mul_(cosine)  # kappa'(cos) cos
-            grams = [_kappa_(kernel, cosine)]
+            grams = [kappa_(kernel, cosine)]
             grams.append(slope.add_(cosine))
         else:
-            grams = [_kappa_(kernel, cosine)]
+            grams = [kappa_(kernel, cosine)]
         yield _halved(grams, start, first, is_self)
 
 
@@ -132,7 +132,7 @@ def _values(
         cosine[pair].diagonal().fill_(1.0)
     if len(sums) > 1:
         sums[1].mul_(kernel.derivative_(memory("slope", tuple(cosine.shape)).copy_(cosine)))
-    _kappa_(kernel, cosine)
+    kappa_(kernel, cosine)
     if len(sums) > 1:
         sums[1].add_(cosine)
     return sums
@@ -205,7 +205,7 @@ def _sum(parts: list[Tensor], total: Tensor) -> Tensor:
     return total
 
 
-def _kappa_(kernel: Kernel, cosine: Tensor) -> Tensor:
+def kappa_(kernel: Kernel, cosine: Tensor) -> Tensor:
     """kappa(cosine) in place; exp(alpha (u - 1)) as a power of 2, which takes half of the time in float32."""
     if kernel.exponent is None:
         return kernel.evaluate_(cosine)

@@ -1,9 +1,11 @@
 r"""``PairPlan``: the layers of an architecture on one grid, and what a kernel K(x, y) needs of each image alone.
 
-Signals (d = 1) are images with one row; the axes then have patches and pooling of their own.
+Signals (d = 1) are images with one row; the axes then have patches and pooling of their own. With truncated poolings
+signals are images with one column: only what is pooled along columns is truncated.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +17,7 @@ from stability.kernels import Kernel
 from stability.operators.front_end import front_end_output
 from stability.operators.patches import patch_offsets, shifted
 from stability.operators.pooling import pool, pooling_matrices
+from stability.operators.truncation import truncated_pooling_matrix
 
 GATHERED_ENTRIES = 2**18
 """Up to this many pairs a Gram is extended beyond its border by one gather; beyond, by copies of its sides."""
@@ -82,6 +85,7 @@ class PairPlan:
             spacings are multiplied by r, the strides stay, so every grid of the network is r times as fine).
         device: where the tensors live.
         dtype: of the kernel's arithmetic, float64 or float32; first-layer patches are found in float64 all the same.
+        radii: of the taps that every layer's pooling keeps along the first axis, on the torus; None: all of them.
     """
 
     def __init__(
@@ -91,20 +95,27 @@ class PairPlan:
         refinement: int,
         device: torch.device,
         dtype: torch.dtype = torch.float64,
+        radii: Sequence[int] | None = None,
     ) -> None:
+        self.radii = None if radii is None else tuple(radii)
         self.architecture, self.d, self.refinement, self.device = architecture, len(size), refinement, device
         self.dtype, self.smallest_norm = dtype, SMALLEST_NORM if dtype == torch.float64 else SMALLEST_SINGLE_NORM
-        grid = (1,) * (2 - self.d) + tuple(size)
+        upright = radii is not None and self.d == 1  # a signal along the rows
+        grid = (size[0], 1) if upright else (1,) * (2 - self.d) + tuple(size)
         sigma = (architecture.antialiasing or 0.0) * refinement
         boundary = architecture.boundary
-        self.antialiasing = _two_axes(pooling_matrices(size, sigma, boundary=boundary, device=device))
+        self.antialiasing = _two_axes(pooling_matrices(size, sigma, boundary=boundary, device=device), upright)
         layers: list[LayerPlan] = []
         for k, (layer, spacing) in enumerate(zip(architecture.layers, architecture.spacings, strict=False)):
             sigma = layer.pooling_scale * refinement / spacing
-            matrices = pooling_matrices(grid[2 - self.d :], sigma, layer.subsampling, boundary, device=device)
-            pooling, is_last = _two_axes(matrices, dtype), k == architecture.depth - 1
+            sides = grid[: self.d] if upright else grid[2 - self.d :]
+            matrices = pooling_matrices(sides, sigma, layer.subsampling, boundary, device=device)
+            if radii is not None:
+                first = truncated_pooling_matrix(sides[0], sigma, layer.subsampling, radii[k], device=device)
+                matrices = (first, *matrices[1:])
+            pooling, is_last = _two_axes(matrices, upright, dtype), k == architecture.depth - 1
             offsets = tuple(c * refinement for c in patch_offsets(layer.patch_size))
-            both = offsets if self.d == 2 else (0,), offsets
+            both = (offsets, (0,)) if upright else (offsets if self.d == 2 else (0,), offsets)
             read = _pairs_read((grid[0], grid[1]), both) if k and isinstance(boundary, Periodic) else None
             read = read.to(device) if read is not None else None
             layers.append(LayerPlan(layer.kernel, both, pooling, boundary, is_last, read))
@@ -134,7 +145,7 @@ class PairPlan:
         """
         images = front_end_output(self.architecture, images, self.d, self.refinement)
         if self.d == 1:
-            images = images.unsqueeze(-2)  # (B, C, 1, N)
+            images = images.unsqueeze(-2 if self.radii is None else -1)  # (B, C, 1, N) or (B, C, N, 1)
         images = pool(images, self.antialiasing)
         layer = self.layers[0]
         copies = [shifted(images, (a, b), layer.boundary) for a in layer.offsets[0] for b in layer.offsets[1]]
@@ -142,10 +153,10 @@ class PairPlan:
         return patches.movedim(1, -1).flatten(-2).flatten(1, 2)  # (B, N, e^d C)
 
 
-def _two_axes(matrices: tuple[Tensor, ...], dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-    """Matrices for (rows, columns); a signal has one row."""
+def _two_axes(matrices: tuple[Tensor, ...], upright: bool, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    """Matrices for (rows, columns); a signal has one row, or, upright, one column."""
     one = torch.ones(1, 1, dtype=torch.float64, device=matrices[0].device)
-    rows, columns = (one, matrices[0]) if len(matrices) == 1 else (matrices[0], matrices[1])
+    rows, columns = (*matrices, one) if upright else ((one, *matrices) if len(matrices) == 1 else matrices)
     return rows.to(dtype), columns.to(dtype)
 
 

@@ -97,7 +97,6 @@ class PairRepresentation(KernelRepresentation, abc.ABC):
             patch spacings in the same INPUT pixels.
     """
 
-    architecture: Architecture
     _tangent = False
 
     def __init__(self, architecture: Architecture, refinement: int = 1) -> None:
@@ -107,11 +106,12 @@ class PairRepresentation(KernelRepresentation, abc.ABC):
         for layer in architecture.layers:
             check_kernel(layer.kernel)
         self.architecture, self.refinement = architecture, int(refinement)
+        self._network = architecture  # what is evaluated, whatever the theory may see of it
         self._programs: dict[tuple[tuple[int, ...], torch.device, torch.dtype], PairProgram] = {}
 
     def refined(self, factor: int) -> Self:
         """The same network on grids ``factor`` times as fine."""
-        return type(self)(self.architecture, self.refinement * factor)
+        return type(self)(self._network, self.refinement * factor)
 
     def reference(self, images: Tensor) -> PairReference:
         """Patches and norms of every layer, computed once.
@@ -123,7 +123,7 @@ class PairRepresentation(KernelRepresentation, abc.ABC):
 
     def stages(self, image: Tensor) -> PairStages | None:
         """z_0, ..., z_n in coordinates, ``O(N^3)``; None for the tangent kernel, whose layers are no pointwise maps."""
-        return None if self._tangent else PairStages(self.architecture, self.refinement, image)
+        return None if self._tangent else PairStages(self._network, self.refinement, image)
 
     def norm(self, images: Tensor) -> Tensor:
         """||Phi(x)||, ``(B,)``, float64."""
@@ -196,7 +196,10 @@ class PairRepresentation(KernelRepresentation, abc.ABC):
         if key not in self._programs:
             if any(n % self.refinement for n in size):
                 raise ValueError(f"the grid must be a multiple of refinement={self.refinement}, got {size}; refine x")
-            self.architecture.check_size(tuple(n // self.refinement for n in size))
-            plan = PairPlan(self.architecture, size, self.refinement, images.device, dtype)
-            self._programs[key] = PairProgram(plan, self._tangent)
+            self._network.check_size(tuple(n // self.refinement for n in size))
+            self._programs[key] = self._made(images, dtype)
         return self._programs[key]
+
+    def _made(self, images: Tensor, dtype: torch.dtype) -> PairProgram:
+        plan = PairPlan(self._network, spatial_size(images), self.refinement, images.device, dtype)
+        return PairProgram(plan, self._tangent)

@@ -1,4 +1,4 @@
-"""``recommend_ckn``: the cheapest CKN, exact or finite, whose distances are as accurate as asked for."""
+"""``recommend_ckn``: the cheapest CKN, exact, banded or finite, whose distances are as accurate as asked for."""
 
 import math
 from collections.abc import Sequence
@@ -8,10 +8,14 @@ import torch
 from torch import Tensor
 
 from stability.architecture import Architecture
+from stability.boundaries import Periodic
 from stability.grid import check_images, spatial_size
 from stability.operators.front_end import front_end_output
+from stability.representations.band_choice import banded_cost
+from stability.representations.banded import BandedCKN
 from stability.representations.ckn import CKN
 from stability.representations.gram import GramCKN
+from stability.representations.maps import low_passed
 from stability.representations.pair_cost import Cost, exact_cost, finite_cost
 
 SMALLEST, LARGEST = 16, 1024
@@ -41,7 +45,7 @@ class CKNOption:
 class CKNRecommendation:
     """The network that was chosen, and every one that was considered, from the cheapest to the dearest."""
 
-    representation: GramCKN | CKN
+    representation: GramCKN | BandedCKN | CKN
     chosen: CKNOption
     considered: tuple[CKNOption, ...]
 
@@ -59,12 +63,14 @@ def recommend_ckn(
     seconds: float | None = None,
     filters: Sequence[Sequence[int]] | None = None,
 ) -> CKNRecommendation:
-    r"""The cheapest of ``GramCKN`` and ``CKN``s with |d^ - d| <= accuracy ||x|| for all distances between the images.
+    r"""The cheapest of ``GramCKN``, ``BandedCKN``, ``CKN``s with |d^ - d| <= accuracy ||x|| between any two images.
 
-    A finite network's distance d^ = ||Phi^(x) - Phi^(y)|| and the exact d = ||Phi(x) - Phi(y)|| differ by at most
-    ||Phi^(x) - Phi(x)|| + ||Phi^(y) - Phi(y)||, each at most ``CKN.approximation_error``, which is proved; the exact
-    network errs by nothing (round-off: ``Reference.floor``). Networks are taken from the cheapest to the dearest, by
-    counted seconds; finite ones are fitted to the images by k-means, and the first within all limits is it.
+    Another network's distance d^ = ||Phi^(x) - Phi^(y)|| and the exact d = ||Phi(x) - Phi(y)|| differ by at most
+    ||Phi^(x) - Phi(x)|| + ||Phi^(y) - Phi(y)||, each at most its ``approximation_error``, which is proved; the exact
+    network errs by nothing (round-off: ``Reference.floor``). Truncated poolings (``BandedCKN``) are considered on the
+    torus where their band of pairs pays, with the largest tolerance that the accuracy allows. Networks are taken from
+    the cheapest to the dearest, by counted seconds; finite ones are fitted to the images by k-means, and the first
+    within all limits is it.
 
     The error holds for these images: for others, ask the network's ``approximation_error``. Distances of small
     deformations are small: with 1 % of ||x|| as the accuracy a distance of 1 % means nothing.
@@ -99,20 +105,24 @@ def recommend_ckn(
     architecture.check_size(size)
     images = images.detach().double()
     channels = front_end_output(architecture, images[:1], len(size), 1).shape[1]
-    costs: list[tuple[Cost, tuple[int, ...]]] = [(exact_cost(architecture, channels, size), ())]
+    costs: list[tuple[Cost, tuple[int, ...] | BandedCKN]] = [(exact_cost(architecture, channels, size), ())]
     costs += [(finite_cost(architecture, channels, size, chain), chain) for chain in chains]
+    costs += _banded(architecture, images, channels, accuracy)
     considered: list[CKNOption] = []
-    found: tuple[GramCKN | CKN, CKNOption] | None = None
+    found: tuple[GramCKN | BandedCKN | CKN, CKNOption] | None = None
     for cost, chain in sorted(costs, key=lambda one: one[0].seconds):
         verdict, error = _outside(cost, memory, seconds), math.nan
-        network: GramCKN | CKN | None = None
+        network: GramCKN | BandedCKN | CKN | None = None
         if found is not None:
             verdict = "dearer"
+        elif not verdict and isinstance(chain, BandedCKN):
+            network, error = chain, _error(chain, images)
         elif not verdict and not chain:
             network, error = GramCKN(architecture), 0.0
         elif not verdict and accuracy == 0:
             verdict = "not exact"
         elif not verdict:
+            assert not isinstance(chain, BandedCKN)
             try:
                 network = CKN.fit(architecture, images, filters=chain, generator=generator)
                 error = _error(network, images)
@@ -120,7 +130,7 @@ def recommend_ckn(
                 verdict = f"cannot be fitted ({refusal})"
         if network is not None:
             verdict = "chosen" if error <= accuracy else "not accurate enough"
-        name = f"finite, {chain} anchors" if chain else "exact"
+        name = _name(chain)
         option = CKNOption(name, cost.seconds, cost.memory / MEGABYTE, error, verdict)
         considered.append(option)
         if verdict == "chosen" and network is not None:
@@ -162,7 +172,29 @@ def _outside(cost: Cost, memory: float, seconds: float | None) -> str:
     return "too slow" if seconds is not None and cost.seconds > seconds else ""
 
 
-def _error(network: CKN, images: Tensor) -> float:
+def _name(chain: "tuple[int, ...] | BandedCKN") -> str:
+    if isinstance(chain, BandedCKN):
+        return f"truncated poolings, tolerance {chain.tolerance:.1e}"
+    return f"finite, {chain} anchors" if chain else "exact"
+
+
+def _banded(
+    architecture: Architecture, images: Tensor, channels: int, accuracy: float
+) -> list[tuple[Cost, tuple[int, ...] | BandedCKN]]:
+    """The network with truncated poolings that is as accurate as asked for, if its band pays."""
+    if accuracy == 0 or not isinstance(architecture.boundary, Periodic):
+        return []
+    norms, smooth = images.flatten(1).norm(dim=1), low_passed(architecture, images, 1).flatten(1).norm(dim=1)
+    most = float(torch.where(norms > 0, norms / (smooth + smooth.max()), math.inf).min())  # of two images' errors
+    tolerance = min(0.5, 0.999 * accuracy * most)
+    if not tolerance > 0:
+        return []
+    network, size = BandedCKN(architecture, tolerance), spatial_size(images)
+    truncation = network.choice(size).truncation
+    return [] if truncation is None else [(banded_cost(architecture, channels, size, truncation.radii), network)]
+
+
+def _error(network: CKN | BandedCKN, images: Tensor) -> float:
     """The largest (||Phi^(x) - Phi(x)|| + ||Phi^(y) - Phi(y)||) / ||x|| of two images."""
     errors, norms = network.approximation_error(images), images.flatten(1).norm(dim=1)
     both = errors + errors.max()

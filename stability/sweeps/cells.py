@@ -15,6 +15,7 @@ from stability.architecture import Architecture
 from stability.boundaries import NetworkBoundary, Periodic, Reflect
 from stability.deformations.base import Deformation
 from stability.front_ends import FrontEnd
+from stability.representations.banded import BandedCKN
 from stability.representations.base import Representation
 from stability.representations.ckn import CKN
 from stability.warps.band_limited import BandLimitedWarp, check_band_limited, project
@@ -137,7 +138,9 @@ def measure(representation: Representation, deformed: Deformed, *, refinement: b
     if isinstance(representation, CKN):
         energy = representation.captured_energy(images).double().prod(dim=1)
     off = torch.full(warped.shape[:2], float("nan"), dtype=torch.float64)
-    if isinstance(representation, CKN) and not representation.ridge and warped.shape[1]:
+    if warped.shape[1] and (
+        isinstance(representation, BandedCKN) or (isinstance(representation, CKN) and not representation.ridge)
+    ):
         of_warped = representation.approximation_error(warped.flatten(0, 1)).view(warped.shape[:2])
         off = representation.approximation_error(images)[:, None] + of_warped
     return Measured(distance, reference.norms, reference.floors, change, energy, off, seconds)
