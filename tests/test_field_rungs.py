@@ -99,7 +99,6 @@ def test_strides_weaken_the_status_and_add_their_aliasing(images, generator):
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_sweeps_ask_for_the_same_numbers(generator):
     names = ("x_specific", "early_stop", "centred_certificates", "certificates", "operator_norms", "energy")
     spec = st.SweepSpec(

@@ -112,7 +112,6 @@ def test_translations_stay_below_t_and_fall_with_the_pooling_scale(stride):
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_allowances_are_small_beside_what_is_observed(generator):
     """sigma_0 = 1 on band-limited real images: at most 2 per cent of the observed distance."""
     x = st.images.load("fashion", count=4, size=(28, 28))

@@ -188,7 +188,6 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_draw_all_writes_png_and_pdf_and_a_failure_leaves_the_old_files(tmp_path, monkeypatch):
     folder = write_folder(tmp_path / "run")
     monkeypatch.setattr(files, "FIGURES", {name: plots.FIGURES[name] for name in ("strip", "patch_size")})

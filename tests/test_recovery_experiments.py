@@ -20,7 +20,6 @@ FAST_FEATURES = {"images": {"name": "fashion", "count": 3, "size": [8, 8]}, "wid
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_a_fast_run_of_recovery_is_written_whole_and_jumps_beyond_the_patch(tmp_path):
     chosen = reporting.settings("recovery", **FAST_RECOVERY)
     written = recovery.report(chosen, tmp_path / "out", lambda: 1.0)
@@ -34,7 +33,6 @@ def test_a_fast_run_of_recovery_is_written_whole_and_jumps_beyond_the_patch(tmp_
     assert (small.error >= small.lost * (1 - 1e-9)).all()
 
 
-@pytest.mark.slow
 @pytest.mark.slow
 def test_a_fast_run_of_random_features_is_written_whole(tmp_path):
     chosen = reporting.settings("random_features", **FAST_FEATURES)
