@@ -121,7 +121,6 @@ def choose(browser, name, words):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["with_chart", "without_chart"])
-@pytest.mark.slow
 def test_the_page_asks_for_nothing_outside_and_reports_no_error(browser, kind, request):
     path = request.getfixturevalue(kind)
     opened(browser, path)
