@@ -1,7 +1,7 @@
 """``recommend_ckn``: the cheapest CKN, exact, banded or finite, whose distances are as accurate as asked for."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +21,19 @@ from stability.representations.pair_cost import Cost, exact_cost, finite_cost
 SMALLEST, LARGEST = 16, 1024
 """First-layer anchors of the finite networks that are tried; every layer has twice those of the one below."""
 MEGABYTE = 1e6
+CHOSEN = "chosen"
+Network = GramCKN | BandedCKN | CKN
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A network that is not made yet."""
+
+    name: str
+    cost: Cost
+    built: Callable[[], tuple[Network, float]]
+    """The network and its error over ||x||; ``ValueError`` if there is none."""
+    finite: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,7 +58,7 @@ class CKNOption:
 class CKNRecommendation:
     """The network that was chosen, and every one that was considered, from the cheapest to the dearest."""
 
-    representation: GramCKN | BandedCKN | CKN
+    representation: Network
     chosen: CKNOption
     considered: tuple[CKNOption, ...]
 
@@ -105,36 +118,28 @@ def recommend_ckn(
     architecture.check_size(size)
     images = images.detach().double()
     channels = front_end_output(architecture, images[:1], len(size), 1).shape[1]
-    costs: list[tuple[Cost, tuple[int, ...] | BandedCKN]] = [(exact_cost(architecture, channels, size), ())]
-    costs += [(finite_cost(architecture, channels, size, chain), chain) for chain in chains]
-    costs += _banded(architecture, images, channels, accuracy)
+    candidates = [
+        _Candidate("exact", exact_cost(architecture, channels, size), lambda: (GramCKN(architecture), 0.0)),
+        *_banded(architecture, images, channels, accuracy),
+        *(_finite(architecture, images, channels, chain, generator) for chain in chains),
+    ]
     considered: list[CKNOption] = []
-    found: tuple[GramCKN | BandedCKN | CKN, CKNOption] | None = None
-    for cost, chain in sorted(costs, key=lambda one: one[0].seconds):
-        verdict, error = _outside(cost, memory, seconds), math.nan
-        network: GramCKN | BandedCKN | CKN | None = None
+    found: tuple[Network, CKNOption] | None = None
+    for candidate in sorted(candidates, key=lambda one: one.cost.seconds):
+        verdict, error = _outside(candidate, accuracy, memory, seconds), math.nan
+        network: Network | None = None
         if found is not None:
             verdict = "dearer"
-        elif not verdict and isinstance(chain, BandedCKN):
-            network, error = chain, _error(chain, images)
-        elif not verdict and not chain:
-            network, error = GramCKN(architecture), 0.0
-        elif not verdict and accuracy == 0:
-            verdict = "not exact"
         elif not verdict:
-            assert not isinstance(chain, BandedCKN)
             try:
-                network = CKN.fit(architecture, images, filters=chain, generator=generator)
-                error = _error(network, images)
+                network, error = candidate.built()
+                verdict = CHOSEN if error <= accuracy else "not accurate enough"
             except ValueError as refusal:
                 verdict = f"cannot be fitted ({refusal})"
-        if network is not None:
-            verdict = "chosen" if error <= accuracy else "not accurate enough"
-        name = _name(chain)
-        option = CKNOption(name, cost.seconds, cost.memory / MEGABYTE, error, verdict)
-        considered.append(option)
-        if verdict == "chosen" and network is not None:
-            found = network, option
+        cost = candidate.cost
+        considered.append(CKNOption(candidate.name, cost.seconds, cost.memory / MEGABYTE, error, verdict))
+        if network is not None and verdict == CHOSEN:
+            found = network, considered[-1]
     if found is None:
         listed = "; ".join(map(str, considered))
         raise ValueError(
@@ -165,22 +170,29 @@ def _chains(depth: int) -> list[tuple[int, ...]]:
     return [tuple(SMALLEST * 2 ** (j + k) for k in range(depth)) for j in range(count)]
 
 
-def _outside(cost: Cost, memory: float, seconds: float | None) -> str:
-    """Which limit a network breaks; empty: none."""
-    if cost.memory > memory * MEGABYTE:
+def _outside(candidate: _Candidate, accuracy: float, memory: float, seconds: float | None) -> str:
+    """Which limit a network breaks before it is made; empty: none."""
+    if candidate.cost.memory > memory * MEGABYTE:
         return "too much memory"
-    return "too slow" if seconds is not None and cost.seconds > seconds else ""
+    if seconds is not None and candidate.cost.seconds > seconds:
+        return "too slow"
+    return "not exact" if candidate.finite and accuracy == 0 else ""
 
 
-def _name(chain: "tuple[int, ...] | BandedCKN") -> str:
-    if isinstance(chain, BandedCKN):
-        return f"truncated poolings, tolerance {chain.tolerance:.1e}"
-    return f"finite, {chain} anchors" if chain else "exact"
+def _finite(
+    architecture: Architecture, images: Tensor, channels: int, chain: tuple[int, ...], generator: torch.Generator
+) -> _Candidate:
+    """The network with so many anchors in its layers."""
+
+    def built() -> tuple[Network, float]:
+        network = CKN.fit(architecture, images, filters=chain, generator=generator)
+        return network, _error(network, images)
+
+    cost = finite_cost(architecture, channels, spatial_size(images), chain)
+    return _Candidate(f"finite, {chain} anchors", cost, built, finite=True)
 
 
-def _banded(
-    architecture: Architecture, images: Tensor, channels: int, accuracy: float
-) -> list[tuple[Cost, tuple[int, ...] | BandedCKN]]:
+def _banded(architecture: Architecture, images: Tensor, channels: int, accuracy: float) -> list[_Candidate]:
     """The network with truncated poolings that is as accurate as asked for, if its band pays."""
     if accuracy == 0 or not isinstance(architecture.boundary, Periodic):
         return []
@@ -191,7 +203,13 @@ def _banded(
         return []
     network, size = BandedCKN(architecture, tolerance), spatial_size(images)
     truncation = network.choice(size).truncation
-    return [] if truncation is None else [(banded_cost(architecture, channels, size, truncation.radii), network)]
+    if truncation is None:
+        return []
+    name, cost = (
+        f"truncated poolings, tolerance {tolerance:.1e}",
+        banded_cost(architecture, channels, size, truncation.radii),
+    )
+    return [_Candidate(name, cost, lambda: (network, _error(network, images)))]
 
 
 def _error(network: CKN | BandedCKN, images: Tensor) -> float:
