@@ -11,6 +11,7 @@ from oracles import LIPSCHITZ, first_gram, layer_gram, pooling, shifts
 import stability as st
 from stability import kernels
 from stability.bounds.rung import certifying
+from stability.certificates.suprema import FieldSuprema
 from stability.deformations.series import FourierSeries
 from stability.ladders import x_specific
 from stability.ladders.closed import closed_forms
@@ -253,6 +254,28 @@ def test_the_ladder_of_a_shear_knows_that_it_preserves_volume(generator):
         shear,
     )
     assert not ladder.violation.any()
+
+
+def test_suprema_of_shears_that_are_known_beforehand_are_those_of_a_dense_grid():
+    """Of waves across (1, 1) too; nothing is searched for what volume preservation says."""
+    k = torch.tensor([[1, 1], [2, 2]])
+    across = torch.tensor([[0.8, -0.8], [0.3, -0.3]], dtype=torch.float64)
+    shear = FourierSeries(k, across, -0.5 * across, size=(16, 16))
+    shear = (0.6 / float(shear.norms().jacobian.upper)) * shear
+    known, u = FieldSuprema(shear), 16 * torch.rand(4000, 2, generator=torch.Generator().manual_seed(0)).double()
+    m = torch.eye(2, dtype=torch.float64) - shear.jacobian(u)
+    s, determinant = torch.linalg.svdvals(m), torch.linalg.det(m)
+    assert shear.volume_preserving
+    for found, pointwise in (
+        (known.strain, (s - 1 / s).abs().amax(1) * determinant.rsqrt()),
+        (known.anisotropy, (s[:, 0] - s[:, 1]) * determinant.rsqrt()),
+        (known.jacobian, torch.linalg.matrix_norm(shear.jacobian(u), 2) * determinant.rsqrt()),
+    ):
+        assert float(pointwise.max()) <= float(found) <= 1.25 * float(pointwise.max())
+    assert float((determinant - 1).abs().max()) < 1e-13
+    assert [float(end) for end in known.determinant] == [1.0, 1.0]
+    assert float(known.volume) == float(known.bend) == float(known.density_gradient) == 0.0
+    assert float(known.warp) == 1.0
 
 
 def test_verdicts_name_what_explains_an_excess_and_the_rest_violates_the_theory():
