@@ -17,6 +17,7 @@ from test_store_killed import kill_and_go_on
 
 import stability as st
 from stability import cli, plots, report, search
+from stability.cli.searching import lines
 from stability.report import parts as parts_of_page
 from stability.report.numbers import paired, violations
 from stability.search import worst
@@ -149,6 +150,19 @@ def test_another_objective_is_what_is_found():
     frame = of(st.sweep(spec(representations=[st.LinearSpec()], deformations=[], search=angle)))
     assert frame["largest_found"].tolist() == pytest.approx(frame["angle"].tolist(), rel=1e-6)
     assert set(frame["objective"]) == {"angle_at_fixed_norm"}
+
+
+@pytest.mark.parametrize(("objective", "unit"), [("distance", "||x||"), ("angle", "rad")])
+def test_a_value_found_at_fixed_norm_is_said_in_the_unit_of_its_objective(objective, unit):
+    search = {**TRANSLATIONS, "objective": objective, "fixed_norm": True}
+    frame = of(st.sweep(spec(representations=[st.LinearSpec()], deformations=[], search=search)))
+    row = frame.iloc[0]
+    value = row["largest_found"] / (row["norm_x"] if objective == "distance" else 1.0)
+    said, bounds = lines(frame)[:2]
+    assert f"{objective} at fixed norm" in said
+    assert f"{value:.4g} {unit}" in said
+    assert ("rad" in said) == (objective == "angle")
+    assert "supremum of the distance" in bounds
 
 
 def test_constraints_hold_for_the_field_that_is_found():

@@ -166,17 +166,18 @@ def _part(text: str) -> dict[str, Any]:
 
 def lines(rows: "pd.DataFrame") -> list[str]:
     """Every search in words: value, status, certified norms, spread, and the bounds beside it."""
+    from stability.sweeps.searches import found_in_words
+
     found = []
     for row in rows.to_dict("records"):
-        distance = row["objective"] == "distance"
-        value = f"{row['distance_over_input_norm']:.4g} ||x||" if distance else f"{row['largest_found']:.4g} rad"
+        value = found_in_words(row["objective"], row["largest_found"], row["norm_x"])
         size = f"a = {row['asked_displacement_norm']:g} px, b = {row['asked_jacobian_norm']:g}"
         norms = f"certified norms {row['displacement_norm_upper']:.4g} px and {row['jacobian_norm_upper']:.4g}"
         several = row["starts"] > 1 and not math.isnan(row["spread"])
         starts = f"; {row['starts']:.0f} starts differ by {row['spread']:.1%}" if several else ""
         what = f"largest found {row['objective'].replace('_', ' ')} {value} ({row['status_largest_found']})"
         found.append(f"image {row['image']}, {size}: {what}; {norms}{starts}")
-        bounds = [("supremum", row["bound_supremum"], row["status_supremum"])]
+        bounds = [("supremum of the distance", row["bound_supremum"], row["status_supremum"])]
         bounds += [
             (name.removeprefix("bound_").replace("_", " "), row[name], row[name.replace("bound_", "status_", 1)])
             for name in rows.columns

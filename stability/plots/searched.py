@@ -20,6 +20,7 @@ from stability.plots.sampled import FLAT, Array, Sampled, grid_lines, sample, sp
 from stability.plots.series import WORDS
 from stability.plots.sheet import Shown
 from stability.plots.strip import GRID_COLORS
+from stability.sweeps.searches import found_in_words, is_angle
 
 if TYPE_CHECKING:
     from stability.search.found import Found
@@ -130,9 +131,9 @@ def _cell(arrays: Mapping[str, Any], k: int) -> Cell:
     d = arrays["before"].ndim - 1
     axes = tuple(arrays[name] for name in ("x", "y")[:d])
     own = {name: arrays[name][k] for name in arrays if name not in ("x", "y")}
-    distance = own["objective"] == "distance"
-    value = f"{own['largest_found']:.4g}" + (f" = {own['distance_over_input_norm']:.4g} ||x||" if distance else " rad")
-    if np.isfinite(own["bound_supremum"]):
+    objective = str(own["objective"])
+    value = found_in_words(objective, float(own["largest_found"]), float(own["norm_x"]))
+    if objective == "distance" and np.isfinite(own["bound_supremum"]):  # of other objectives it is none
         value += f"; bound of the supremum: {own['bound_supremum']:.3g} ||x||"
     return Cell(
         before=own["before"],
@@ -143,7 +144,7 @@ def _cell(arrays: Mapping[str, Any], k: int) -> Cell:
         trace=own["trace"][:, np.isfinite(own["trace"]).any(axis=0)],
         words=f"{plain(WORDS.get(str(own['representation']), str(own['representation'])))}, image {int(own['image'])}",
         value=value,
-        unit="distance" if distance else "radian",
+        unit="radian" if is_angle(objective) else "distance",
     )
 
 

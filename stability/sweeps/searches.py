@@ -191,6 +191,22 @@ class SearchSpec(Spec):
         return float(getattr(self.fields, "cutoff", 0.0))
 
 
+def is_angle(objective: str) -> bool:
+    """Whether a row's ``objective`` is in radians; of the others it is a distance."""
+    return objective.startswith("angle")
+
+
+def found_in_words(objective: str, largest_found: float, norm_x: float) -> str:
+    """What was found, with its unit.
+
+    >>> found_in_words("distance_at_fixed_norm", 1.0, 4.0), found_in_words("angle", 0.5, 4.0)
+    ('1 = 0.25 ||x||', '0.5 rad')
+    """
+    if is_angle(objective):
+        return f"{largest_found:.4g} rad"
+    return f"{largest_found:.4g} = {largest_found / norm_x:.4g} ||x||"
+
+
 def check_searched(domain: str, warp: Spec | None, representations: Sequence[Any]) -> None:
     """What a search asks of the rest of a specification.
 
