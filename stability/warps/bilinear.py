@@ -9,8 +9,9 @@ from torch.nn.functional import grid_sample, pad
 from stability.boundaries import Boundary, Periodic, Reflect, check_boundary
 from stability.warps.base import Warp, one_to_one
 
-CHUNK_POINTS = 2**17
-"""Points looked up at a time: their coordinates stay in the cache, and in memory that is used again."""
+WHOLE_POINTS, CHUNK_POINTS = 2**19, 2**17
+"""Points looked up in one call at most; and at a time where there are more: coordinates stay in the cache, and in
+memory that is used again, for which the values are copied once."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class BilinearWarp(Warp):
         size = tuple(images.shape[-points.shape[-1] :])
         images, points, lead = one_to_one(images, points)
         step = max(1, CHUNK_POINTS // max(1, points.shape[1]))
-        if step >= len(points):
+        if points.shape[0] * points.shape[1] <= WHOLE_POINTS:
             warped = self._sample(images, points)
         elif torch.is_grad_enabled() and (images.requires_grad or points.requires_grad):
             parts = zip(images.split(step), points.split(step), strict=True)
@@ -62,13 +63,14 @@ class BilinearWarp(Warp):
         own = points.to(images.dtype)
         if torus:  # from -1 at pixel 0 to 1 at its copy at N: 2 (s - round(s)), s = u / N - 1/2
             places = _scaled(own, [1.0 / n for n in size], [-0.5] * d, spare=own is not points)
-            places = places.sub_(places.round()).mul_(2)
+            places.sub_(places.round())
+            places.add_(places)
             images = pad(images, (0, 1) * d, mode="circular")
         else:  # from border to border
             places = _scaled(own, [2.0 / n for n in size], [1 / n - 1 for n in size], spare=own is not points)
         if d == 1:
             images, places = images.unsqueeze(-2), torch.cat([places, torch.zeros_like(places)], -1)
-        beyond = "border" if torus else "reflection" if isinstance(self.boundary, Reflect) else "zeros"
+        beyond = "reflection" if isinstance(self.boundary, Reflect) else "zeros"  # on the torus no point is beyond
         grid = places.unflatten(1, size if d == 2 else (1, *size))
         values: Tensor = grid_sample(images, grid, mode="bilinear", padding_mode=beyond, align_corners=torus)
         return values if d == 2 else values.squeeze(-2)
