@@ -240,6 +240,7 @@ def test_report_plot_and_export_of_a_store(tmp_path, capsys):
 def test_trained_weights_stand_in_a_sweep(model, tmp_path, capsys):
     out = str(tmp_path / "net.safetensors")
     train = ["train", "-o", out, "--model", model, "--epochs", "2", "--count", "60", "--size", "16", "16"]
+    train += ["--hidden", "20", "--batch-normalisation"] if model == "lenet" else []
     assert cli.main([*train, "--widths", "4", "8"]) == 0
     assert "test accuracy" in capsys.readouterr().out
     first = (tmp_path / "net.safetensors").read_bytes()
@@ -252,8 +253,10 @@ def test_trained_weights_stand_in_a_sweep(model, tmp_path, capsys):
         "deformations": [{"kind": "compact", "displacement_norm": 1}],
         "fields": 1,
     }
-    for chosen in spec["representations"] if model != "lenet" else ():
+    for chosen in spec["representations"]:
         chosen["widths" if model == "cnn" else "filters"] = [4, 8]
+        if model == "lenet":
+            chosen.update(hidden=20, batch_normalisation=True)
     (tmp_path / "spec.json").write_text(json.dumps(spec))
     assert cli.main(["run", str(tmp_path / "spec.json"), "--store", str(tmp_path / "s")]) == 0
     rows = read_rows(tmp_path / "s")

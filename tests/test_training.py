@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -218,8 +219,25 @@ def test_wrong_networks_and_files_are_told(make, message):
 def test_a_lenet_takes_other_sizes_and_channels():
     assert st.LeNet(channels=3, classes=4, size=(32, 20))(torch.zeros(2, 3, 32, 20)).shape == (2, 4)
     assert [name for name, _ in st.LeNet().named_children()] == [
-        "conv1", "pool1", "conv2", "pool2", "hidden", "classifier"
+        "conv1", "norm1", "pool1", "conv2", "norm2", "pool2", "hidden", "classifier"
     ]  # fmt: skip
+
+
+def test_batch_normalisation_is_an_affine_map_once_the_network_has_learnt(data):
+    """Folded into the convolutions it gives a plain LeNet with the same scores; without its shift it does not."""
+    x, y = data.images[:40], data.labels[:40]
+    normalised, plain = st.LeNet(batch_normalisation=True), st.LeNet()
+    assert set(plain.state_dict()) == {name for name in normalised.state_dict() if not name.startswith("norm")}
+    train(normalised, x, y, epochs=2, generator=rng())
+    plain.load_state_dict({name: value for name, value in normalised.state_dict().items() if "norm" not in name})
+    for convolution, norm in ((plain.conv1, normalised.norm1), (plain.conv2, normalised.norm2)):
+        slope = norm.weight / (norm.running_var + norm.eps).sqrt()
+        convolution.weight.data *= slope[:, None, None, None].detach()
+        convolution.bias.data = (norm.bias + slope * (convolution.bias - norm.running_mean)).detach()
+    x = x.float()
+    torch.testing.assert_close(plain(x), normalised(x), rtol=1e-4, atol=1e-4)
+    plain.conv2.bias.data -= normalised.norm2.bias.detach() - slope.detach() * normalised.norm2.running_mean
+    assert not torch.allclose(plain(x), normalised(x), rtol=1e-2, atol=1e-2)
 
 
 # --- schedules and augmentations -------------------------------------------------------------------------------------
@@ -269,12 +287,16 @@ def test_shifts_and_mirror_images_are_those_of_every_image_with_the_right_freque
     assert set(line[:, 0].argmax(1).tolist()) == {2, 3, 4, 5, 6}
 
 
-def test_an_interrupted_training_with_schedule_and_augmentation_goes_on_bit_for_bit(data, tmp_path, monkeypatch):
+@pytest.mark.parametrize("normalised", [False, True])
+def test_an_interrupted_training_with_schedule_and_augmentation_goes_on_bit_for_bit(
+    normalised, data, tmp_path, monkeypatch
+):
     x, y = data.images[:40], data.labels[:40]
+    new = partial(st.LeNet, batch_normalisation=normalised)
     more = {"batch_size": 16, "epochs": 3, "schedule": Cosine(), "augmentation": ShiftAndFlip(1)}
-    whole, state = st.LeNet(), tmp_path / "state"
+    whole, state = new(), tmp_path / "state"
     through = train(whole, x, y, generator=rng(), **more)
-    assert through.loss != train(st.LeNet(), x, y, generator=rng(), **(more | {"augmentation": None})).loss
+    assert through.loss != train(new(), x, y, generator=rng(), **(more | {"augmentation": None})).loss
     steps, step = [], torch.optim.Adam.step
 
     def interrupted(self, *arguments, **keywords):
@@ -285,11 +307,11 @@ def test_an_interrupted_training_with_schedule_and_augmentation_goes_on_bit_for_
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(torch.optim.Adam, "step", interrupted)
-        train(st.LeNet(), x, y, generator=rng(), state=state, **more)
-    again = st.LeNet()
+        train(new(), x, y, generator=rng(), state=state, **more)
+    again = new()
     for change in ({"schedule": Cosine(0.5)}, {"augmentation": ShiftAndFlip(2)}, {"epochs": 4}):
         with pytest.raises(ValueError, match="the same training"):
-            train(st.LeNet(), x, y, generator=rng(), state=state, **(more | change))
+            train(new(), x, y, generator=rng(), state=state, **(more | change))
     resumed = train(again, x, y, generator=rng(), state=state, **more)
     assert resumed.loss == through.loss
     assert all(torch.equal(p, q) for p, q in zip(weights(whole), weights(again), strict=True))

@@ -10,7 +10,7 @@ from jsonargparse import Namespace
 
 from stability.cli.parser import Command, Parser, add_jobs, check_jobs, given
 from stability.cli.theory import architecture
-from stability.cli.trained import FRONT_ENDS
+from stability.cli.trained import FRONT_ENDS, WIDTHS
 from stability.names import resolve
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 DONE, FAILED = 0, 1
 MODELS: Mapping[str, tuple[str, ...]] = {
     "gram": (), "ntk": (), "linear": (), "ckn": ("filters", "checkpoint"), "cnn": ("widths", "checkpoint"),
-    "random-features": ("widths",), "lenet": ("checkpoint", "layers"),
+    "random-features": ("widths",), "lenet": ("filters", "hidden", "batch_normalisation", "checkpoint", "layers"),
 }  # fmt: skip
 """Representations, and which of the options they take."""
 VALUES = {"piecewise_linear": "lattice", "spline": "lattice", "fourier": "cutoff", "fixed_border": "width"}
@@ -46,8 +46,13 @@ def commands() -> list[Command]:
     search.add_argument("--checkpoint", help="ckn, cnn, lenet: weights of `stability train`")
     search.add_argument("--layer", default="classifier", help="lenet: conv1, conv2, hidden or classifier")
     search.add_argument(
-        "--widths", type=int, nargs="+", default=[16, 32], help="ckn, cnn, random-features: channels of every layer"
+        "--widths",
+        type=int,
+        nargs="+",
+        help="ckn, cnn, random-features, lenet: channels of every layer (default: 16 32, of a lenet 6 16)",
     )
+    search.add_argument("--hidden", type=int, default=120, help="lenet: hidden units")
+    search.add_argument("--batch-normalisation", action="store_true", help="lenet: of both convolutions")
     search.add_argument("--patch-sizes", type=int, nargs="+", default=[3, 3], help="e of every layer")
     search.add_argument("--pooling-scales", type=float, nargs="+", default=[2.0, 4.0], help="sigma of every layer, px")
     search.add_argument("--subsampling", type=int, nargs="+", help="stride of every layer")
@@ -112,9 +117,10 @@ def specification(options: Namespace) -> "SweepSpec":
     from stability.sweeps.spec import SweepSpec
 
     model = resolve("model", options.model, MODELS)
+    widths = options.widths or (None if options.model == "lenet" else WIDTHS)
     given_options = {
-        "filters": options.widths, "widths": options.widths, "checkpoint": options.checkpoint,
-        "layers": [options.layer],
+        "filters": widths, "widths": widths, "checkpoint": options.checkpoint, "layers": [options.layer],
+        "hidden": options.hidden, "batch_normalisation": options.batch_normalisation,
     }  # fmt: skip
     if options.checkpoint is not None and "checkpoint" not in model:
         raise ValueError(f"checkpoint must be left out for the model {options.model!r}, got one; use --model ckn")

@@ -24,6 +24,8 @@ ANCHORS: dict[str, type[AnchorChoice]] = {
 FRONT_ENDS: dict[str, FrontEnd | None] = {
     "none": None, "mean-removal": MeanRemoval(), "gradient": Gradient(), "whitening": Whitening()
 }  # fmt: skip
+WIDTHS = (16, 32)
+"""Channels of a CNN or CKN whose layers are not told."""
 HEADS = {"stochastic": False, "exact": True}
 SCHEDULES = {"constant": False, "cosine": True}
 
@@ -49,7 +51,11 @@ def commands() -> list[Command]:
     train.add_argument("--flip", type=float, default=0.0, help="probability with which an image is mirrored")
     train.add_argument("--shift", type=int, default=0, help="px by which images are shifted at most, at random")
     train.add_argument("--seed", type=int, default=0, help="of the weights and of the batches")
-    train.add_argument("--widths", type=int, nargs="+", default=[16, 32], help="cnn, ckn: channels of every layer")
+    train.add_argument(
+        "--widths", type=int, nargs="+", help="channels of every layer (default: 16 32, of a lenet 6 16)"
+    )
+    train.add_argument("--hidden", type=int, default=120, help="lenet: hidden units")
+    train.add_argument("--batch-normalisation", action="store_true", help="lenet: of both convolutions")
     train.add_argument("--patch-sizes", type=int, nargs="+", default=[3, 3], help="cnn, ckn: e of every layer")
     train.add_argument(
         "--pooling-scales", type=float, nargs="+", default=[2.0, 4.0], help="cnn, ckn: sigma of every layer"
@@ -141,10 +147,17 @@ def _network(options: Namespace, torus: bool, images: "Tensor") -> "nn.Module":
     from stability.activations import ReLU, SmoothedReLU
     from stability.representations.ckn import CKN
     from stability.representations.cnn import cnn
-    from stability.representations.lenet import LeNet
+    from stability.representations.lenet import FILTERS, LeNet
 
     if not torus:
-        return LeNet(size=tuple(options.size), seed=options.seed)
+        return LeNet(
+            size=tuple(options.size),
+            seed=options.seed,
+            filters=tuple(options.widths or FILTERS),
+            hidden=options.hidden,
+            batch_normalisation=options.batch_normalisation,
+        )
+    widths = tuple(options.widths or WIDTHS)
     kernels = ["arc-cosine-1"] if options.model == "cnn" else options.kernels
     chosen = architecture(options.patch_sizes, options.pooling_scales, options.subsampling, kernels, options)
     chosen = dataclasses.replace(chosen, front_end=resolve("front-end", options.front_end, FRONT_ENDS))
@@ -153,10 +166,9 @@ def _network(options: Namespace, torus: bool, images: "Tensor") -> "nn.Module":
     rng = torch.Generator().manual_seed(options.seed)
     if options.model == "ckn":
         choice = resolve("anchors", options.anchors, ANCHORS)()
-        widths = tuple(options.widths)
         found = CKN.fit(chosen, images, filters=widths, generator=rng, anchors=choice, ridge=options.ridge)
         return found.float().requires_grad_(True)
-    return cnn(chosen, tuple(options.widths), activation=activation, generator=rng)
+    return cnn(chosen, widths, activation=activation, generator=rng)
 
 
 def _words(options: Namespace, count: int) -> dict[str, object]:

@@ -215,7 +215,14 @@ def _network(model: Model, spec: SweepSpec) -> nn.Module:
     assert isinstance(chosen, LeNetSpec)
     if len(spec.images.size) != 2:
         raise ValueError(f"images must have two axes for a LeNet, got the size {spec.images.size}; use [28, 28]")
-    return LeNet(channels=channels, size=spec.images.size, seed=chosen.seed)
+    return LeNet(
+        channels=channels,
+        size=spec.images.size,
+        seed=chosen.seed,
+        filters=chosen.filters,
+        hidden=chosen.hidden,
+        batch_normalisation=chosen.batch_normalisation,
+    )
 
 
 def _own(chosen: ModuleSpec, model: Model) -> Representation:

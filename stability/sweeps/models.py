@@ -209,10 +209,20 @@ class CNNSpec(_Trainable):
 
 
 class LeNetSpec(_Trainable):
-    """``LeNet``, a small ordinary CNN with max-pooling; several layers are measured in one pass."""
+    """``LeNet``, a small ordinary CNN with max-pooling; several layers are measured in one pass.
+
+    Args:
+        layers: names of submodules whose outputs are measured.
+        filters: channels of the two convolutions.
+        hidden: hidden units.
+        batch_normalisation: of both convolutions.
+    """
 
     kind: Literal["lenet"] = "lenet"
     layers: LayerNames = ("conv1", "conv2", "hidden", "classifier")
+    filters: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (6, 16)
+    hidden: Annotated[int, Field(ge=1)] = 120
+    batch_normalisation: bool = False
 
 
 class ModuleSpec(_Named):
