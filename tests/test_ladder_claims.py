@@ -38,12 +38,12 @@ def test_no_distance_is_above_a_rung_in_many_draws():
 
 
 def test_a_report_counts_what_was_violated():
-    fine = claims.Outcome("fourier", 2, 1.0, "none", {"closed_form": 2.0}, 0.01)
-    wrong = claims.Outcome("fourier", 1, 1.0, "THEORY VIOLATED", {"closed_form": math.inf}, 0.03)
+    fine = claims.Outcome("fourier", 2, "none", {"closed_form": 2.0}, 0.01, 0.1)
+    wrong = claims.Outcome("fourier", 1, "THEORY VIOLATED", {"closed_form": math.inf}, 0.03, 1e-6)
     text = claims.report([fine, fine, wrong], 1.0)
     assert "3 draws" in text
     assert "1 violations" in text
-    assert "above 2 per cent in 1 draws" in text
+    assert "above 2 per cent in 1 draws, of which 1 with less than 1e-05" in text
 
 
 def test_draws_are_of_their_seed_and_cover_every_family():
