@@ -16,6 +16,7 @@ import argparse
 import itertools
 import statistics
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -167,12 +168,18 @@ def supervised(train: Labelled, test: Labelled, seeds: int, folder: Path | None)
 
 def lenet(train: Labelled, test: Labelled, seeds: int) -> list[str]:
     """Network and augmentation on the validation part, mean over the seeds; then the last epoch."""
-    networks = {f"LeNet {WIDTHS}": False, "the same with batch normalisation": True}
+    lenet = partial(st.LeNet, filters=WIDTHS[:2], hidden=WIDTHS[2])
+    networks = {
+        f"LeNet {WIDTHS}": lenet,
+        "the same with 3 x 3 filters and batch normalisation": partial(
+            lenet, kernel_size=3, padding=1, batch_normalisation=True
+        ),
+    }
     learn, judged = parted(train)
 
     def run(part: Labelled, other: Labelled, name: str, augmented: bool, seed: int) -> float:
         mean, deviation = part[0].mean(), part[0].std()
-        network = st.LeNet(seed=seed, filters=WIDTHS[:2], hidden=WIDTHS[2], batch_normalisation=networks[name])
+        network = networks[name](seed=seed)
         plain = [((x - mean) / deviation, y) for x, y in (part, other)]
         st.training.train(
             network, *plain[0], epochs=LENET_EPOCHS, batch_size=32, learning_rate=LENET_RATE,

@@ -240,7 +240,9 @@ def test_report_plot_and_export_of_a_store(tmp_path, capsys):
 def test_trained_weights_stand_in_a_sweep(model, tmp_path, capsys):
     out = str(tmp_path / "net.safetensors")
     train = ["train", "-o", out, "--model", model, "--epochs", "2", "--count", "60", "--size", "16", "16"]
-    train += ["--hidden", "20", "--batch-normalisation"] if model == "lenet" else []
+    train += (
+        ["--hidden", "20", "--kernel-size", "3", "--padding", "1", "--batch-normalisation"] if model == "lenet" else []
+    )
     assert cli.main([*train, "--widths", "4", "8"]) == 0
     assert "test accuracy" in capsys.readouterr().out
     first = (tmp_path / "net.safetensors").read_bytes()
@@ -256,7 +258,7 @@ def test_trained_weights_stand_in_a_sweep(model, tmp_path, capsys):
     for chosen in spec["representations"]:
         chosen["widths" if model == "cnn" else "filters"] = [4, 8]
         if model == "lenet":
-            chosen.update(hidden=20, batch_normalisation=True)
+            chosen.update(hidden=20, kernel_size=3, padding=1, batch_normalisation=True)
     (tmp_path / "spec.json").write_text(json.dumps(spec))
     assert cli.main(["run", str(tmp_path / "spec.json"), "--store", str(tmp_path / "s")]) == 0
     rows = read_rows(tmp_path / "s")

@@ -205,6 +205,9 @@ def test_wrong_arguments_are_told(data, changes, message):
     [
         (lambda: st.LeNet(size=(12, 28)), "at least 16"),
         (lambda: st.LeNet(size=(28,)), "at least 16"),
+        (lambda: st.LeNet(size=(9, 28), kernel_size=3), "at least 10"),
+        (lambda: st.LeNet(kernel_size=0), "kernel_size must be an integer >= 1"),
+        (lambda: st.LeNet(padding=-1), "padding must be an integer >= 0"),
         (lambda: st.LeNet(channels=0), "channels"),
         (lambda: st.LeNet(classes=2.0), "classes"),
         (lambda: save("nowhere/at/all.safetensors", st.LeNet(), {}), "folder that exists"),
@@ -218,6 +221,8 @@ def test_wrong_networks_and_files_are_told(make, message):
 
 def test_a_lenet_takes_other_sizes_and_channels():
     assert st.LeNet(channels=3, classes=4, size=(32, 20))(torch.zeros(2, 3, 32, 20)).shape == (2, 4)
+    assert st.LeNet(size=(4, 9), kernel_size=3, padding=1).hidden.in_features == 16 * 1 * 2
+    assert st.LeNet(size=(10, 11), kernel_size=3)(torch.zeros(1, 1, 10, 11)).shape == (1, 10)
     assert [name for name, _ in st.LeNet().named_children()] == [
         "conv1", "norm1", "pool1", "conv2", "norm2", "pool2", "hidden", "classifier"
     ]  # fmt: skip

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 DONE, FAILED = 0, 1
 MODELS: Mapping[str, tuple[str, ...]] = {
     "gram": (), "ntk": (), "linear": (), "ckn": ("filters", "checkpoint"), "cnn": ("widths", "checkpoint"),
-    "random-features": ("widths",), "lenet": ("filters", "hidden", "batch_normalisation", "checkpoint", "layers"),
+    "random-features": ("widths",),
+    "lenet": ("filters", "hidden", "kernel_size", "padding", "batch_normalisation", "checkpoint", "layers"),
 }  # fmt: skip
 """Representations, and which of the options they take."""
 VALUES = {"piecewise_linear": "lattice", "spline": "lattice", "fourier": "cutoff", "fixed_border": "width"}
@@ -52,6 +53,8 @@ def commands() -> list[Command]:
         help="ckn, cnn, random-features, lenet: channels of every layer (default: 16 32, of a lenet 6 16)",
     )
     search.add_argument("--hidden", type=int, default=120, help="lenet: hidden units")
+    search.add_argument("--kernel-size", type=int, default=5, help="lenet: side of the filters")
+    search.add_argument("--padding", type=int, default=0, help="lenet: zeros around the maps before a convolution")
     search.add_argument("--batch-normalisation", action="store_true", help="lenet: of both convolutions")
     search.add_argument("--patch-sizes", type=int, nargs="+", default=[3, 3], help="e of every layer")
     search.add_argument("--pooling-scales", type=float, nargs="+", default=[2.0, 4.0], help="sigma of every layer, px")
@@ -120,7 +123,8 @@ def specification(options: Namespace) -> "SweepSpec":
     widths = options.widths or (None if options.model == "lenet" else WIDTHS)
     given_options = {
         "filters": widths, "widths": widths, "checkpoint": options.checkpoint, "layers": [options.layer],
-        "hidden": options.hidden, "batch_normalisation": options.batch_normalisation,
+        "hidden": options.hidden, "kernel_size": options.kernel_size, "padding": options.padding,
+        "batch_normalisation": options.batch_normalisation,
     }  # fmt: skip
     if options.checkpoint is not None and "checkpoint" not in model:
         raise ValueError(f"checkpoint must be left out for the model {options.model!r}, got one; use --model ckn")

@@ -55,6 +55,8 @@ def commands() -> list[Command]:
         "--widths", type=int, nargs="+", help="channels of every layer (default: 16 32, of a lenet 6 16)"
     )
     train.add_argument("--hidden", type=int, default=120, help="lenet: hidden units")
+    train.add_argument("--kernel-size", type=int, default=5, help="lenet: side of the filters")
+    train.add_argument("--padding", type=int, default=0, help="lenet: zeros around the maps before a convolution")
     train.add_argument("--batch-normalisation", action="store_true", help="lenet: of both convolutions")
     train.add_argument("--patch-sizes", type=int, nargs="+", default=[3, 3], help="cnn, ckn: e of every layer")
     train.add_argument(
@@ -155,6 +157,8 @@ def _network(options: Namespace, torus: bool, images: "Tensor") -> "nn.Module":
             seed=options.seed,
             filters=tuple(options.widths or FILTERS),
             hidden=options.hidden,
+            kernel_size=options.kernel_size,
+            padding=options.padding,
             batch_normalisation=options.batch_normalisation,
         )
     widths = tuple(options.widths or WIDTHS)

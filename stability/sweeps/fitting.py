@@ -221,6 +221,8 @@ def _network(model: Model, spec: SweepSpec) -> nn.Module:
         seed=chosen.seed,
         filters=chosen.filters,
         hidden=chosen.hidden,
+        kernel_size=chosen.kernel_size,
+        padding=chosen.padding,
         batch_normalisation=chosen.batch_normalisation,
     )
 

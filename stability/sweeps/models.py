@@ -215,6 +215,8 @@ class LeNetSpec(_Trainable):
         layers: names of submodules whose outputs are measured.
         filters: channels of the two convolutions.
         hidden: hidden units.
+        kernel_size: side of the filters.
+        padding: zeros around the maps before a convolution.
         batch_normalisation: of both convolutions.
     """
 
@@ -222,6 +224,8 @@ class LeNetSpec(_Trainable):
     layers: LayerNames = ("conv1", "conv2", "hidden", "classifier")
     filters: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (6, 16)
     hidden: Annotated[int, Field(ge=1)] = 120
+    kernel_size: Annotated[int, Field(ge=1)] = 5
+    padding: Annotated[int, Field(ge=0)] = 0
     batch_normalisation: bool = False
 
 
