@@ -16,7 +16,7 @@ from torch import Tensor
 
 from stability import anchors
 from stability.architecture import Architecture
-from stability.plots.drawing import Mark, legend_below, line, panels, plain_log_ticks
+from stability.plots.drawing import Mark, legend_below, line, panels, plain_log_ticks, round_log_ticks
 from stability.representations.base import KernelRepresentation
 from stability.representations.ckn import CKN
 from stability.representations.explicit import ExplicitRepresentation
@@ -126,6 +126,7 @@ def draw(rows: pd.DataFrame) -> Figure:
         one.set_title(label, fontsize="medium")
         if measure != "error":
             one.set_yscale("log")
+            round_log_ticks(one.yaxis, rows[measure].dropna())
         plain_log_ticks(one.xaxis, rows.anchors.unique())
     legend_below(figure, axes[0, 0].get_lines())
     return figure
