@@ -21,8 +21,11 @@ class Reference(abc.ABC):
 
     norm: Tensor
     """||Phi(x)||, ``(B,)``, float64."""
-    floor: Tensor
-    """Distances below this are round-off, ``(B,)``."""
+
+    @property
+    @abc.abstractmethod
+    def floor(self) -> Tensor:
+        """Distances below this are round-off, ``(B,)``."""
 
     @abc.abstractmethod
     def distance(self, others: Tensor) -> Tensor:

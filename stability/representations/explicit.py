@@ -20,7 +20,12 @@ class ExplicitReference(Reference):
         self._representation, self._images = representation, images
         self._features = representation.vectors(images)
         self.norm = self._features.norm(dim=1)
-        self.floor = 10.0 * torch.finfo(representation.dtype).eps * representation.size_of_terms(images, self.norm)
+        self._floor = 10.0 * torch.finfo(representation.dtype).eps * representation.size_of_terms(images, self.norm)
+
+    @property
+    def floor(self) -> Tensor:
+        """Ten times the machine's precision times the size of what is summed, ``(B,)``."""
+        return self._floor
 
     def distance(self, others: Tensor) -> Tensor:
         """||Phi(x_i) - Phi(y_i...)||, ``(B,)`` or ``(B, ...)``."""

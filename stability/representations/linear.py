@@ -25,7 +25,11 @@ class LinearReference(Reference):
     def __init__(self, representation: "LinearGram", images: Tensor) -> None:
         self._representation, self._images = representation, images
         self.norm = representation.features(images).flatten(1).norm(dim=1)
-        self.floor = torch.finfo(torch.float64).eps * self.norm
+
+    @property
+    def floor(self) -> Tensor:
+        """The machine's precision times ||Phi(x)||, ``(B,)``."""
+        return torch.finfo(torch.float64).eps * self.norm
 
     def distance(self, others: Tensor) -> Tensor:
         """||Phi(x - y)||, ``(B,)`` or ``(B, ...)``."""

@@ -27,7 +27,11 @@ class ModuleReference(Reference):
         self._norms = torch.stack([rows.norm(dim=1) for rows in self._features])
         self.norm = self._norms.norm(dim=0)
         self._unit = 10.0 * torch.finfo(representation.dtype).eps
-        self.floor = self._unit * self.norm
+
+    @property
+    def floor(self) -> Tensor:
+        """Round-off of all layers together, ``(B,)``."""
+        return self._unit * self.norm
 
     @property
     def norms(self) -> Tensor:

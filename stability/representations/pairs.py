@@ -5,6 +5,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Self
 
 import torch
@@ -40,9 +41,9 @@ class PairReference(Reference):
         self._states = program.complete(program.plan.prepare(images))
         self.squared_norm = images.new_tensor([state.squared_norm for state in self._states])
         self.norm = self.squared_norm.clamp_min(0.0).sqrt()
-        self.floor = self._measured_floor()
 
-    def _measured_floor(self) -> Tensor:
+    @cached_property
+    def floor(self) -> Tensor:  # when asked for: it costs as much as a kernel
         """4 times the distance that round-off puts between x and x, at least 10 sqrt(eps) ||Phi(x)||, ``(B,)``.
 
         K(x, x) is evaluated once as that of one image and once as that of two. ``STEP_FLOOR`` ||Phi(x)|| at least where
