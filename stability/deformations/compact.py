@@ -21,6 +21,7 @@ from stability.deformations.series import FourierSeries
 from stability.deformations.spectral import Tiltable
 from stability.deformations.taper import Taper
 from stability.deformations.tapered import TaperedLengths, directional_bounds, divergence_bounds, product_rule
+from stability.deformations.frequencies import Frequencies
 from stability.deformations.trigonometric import TrigonometricBatch
 from stability.grid import check_size, sides
 
@@ -273,4 +274,4 @@ class CompactField(Tiltable):
         for _ in range(order):
             z = (z[..., None] * (1j * omega[:, None])).flatten(2)  # derivatives along the last axis
             parts.append(z)
-        return TrigonometricBatch(omega, torch.cat(parts, dim=-1), sides(self.size, device=self.device))
+        return TrigonometricBatch(Frequencies(omega, sides(self.size, device=self.device)), torch.cat(parts, dim=-1))

@@ -95,10 +95,10 @@ class SpectralRatios:
         """R from the largest nodes of a grid and their neighbours, ``(Q,)``."""
         with torch.inference_mode():
             fields, seen = self._tilted(owner, theta), []
-            neighbours = fields.grid(self._coarse).neighbours
+            grid = fields.frequencies.grid(self._coarse)
             for _, components in fields.chunks(self._coarse, torch.complex64):
-                far = summits(lengths.euclidean(components[: self._d]).flatten(1), neighbours)
-                steep = summits(self._spectral(components[self._d :]).flatten(1), neighbours)
+                far = summits(lengths.euclidean(components[: self._d]).flatten(1), grid)
+                steep = summits(self._spectral(components[self._d :]).flatten(1), grid)
                 seen.append(steep.to(torch.float64) / far)
             ratios = torch.cat(seen) / self._scale
         return ratios.clone()  # outside: a tensor like all others

@@ -157,7 +157,7 @@ class Supremum:
         d = len(nodes)
         cells, largest = self._grid(nodes, spacing)
         lower, upper = torch.maximum(self.lower, largest), self._to(largest, spacing)
-        thirds = stencil(spacing)
+        thirds = stencil(d, spacing)
         while True:
             load = torch.bincount(cells.owner, minlength=len(fields)) * 3**d
             wanted = (self._to(lower, spacing) > lower * (1 + TOLERANCE)) & (load <= _BUDGET)
