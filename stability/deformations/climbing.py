@@ -94,7 +94,7 @@ def starts(
         missed.append(largest - least)
     owner, place, near = (torch.cat(p, dim=-1) if len(p) > 1 else p[0] for p in zip(*found, strict=True))
     centre = near[3**d // 2]
-    step, promise = _vertex(_differences(d, 1.0, near), near)  # in units of the spacing, (x, y)
+    step, promise = _vertex(differences(d, 1.0, near.dtype, near.device), near)  # in units of the spacing, (x, y)
     inside = (step.abs().amax(0) <= _INSIDE) & (promise >= 0)
     values = torch.where(inside, centre + promise, centre)
     best = values.new_zeros(len(fields)).scatter_reduce_(0, owner, values, "amax")
@@ -111,7 +111,7 @@ def summits(values: Tensor, grid: Grid) -> Tensor:
     d, node = len(grid.counts), values.argmax(1)
     place = (node // grid.counts[1], node % grid.counts[1]) if d == 2 else (node,)
     near = values.gather(1, grid.neighbours(place).T).T  # (3^d, n)
-    _, promise = _vertex(_differences(d, 1.0, near), near)
+    _, promise = _vertex(differences(d, 1.0, near.dtype, near.device), near)
     centre = near[3**d // 2]
     return centre + promise.nan_to_num(0.0).clamp_min(0.0).minimum(0.1 * centre)
 
@@ -142,22 +142,26 @@ class Newton:
     def __init__(self, fields: TrigonometricBatch, length: Length, scale: float) -> None:
         self._length = length
         self.scale = scale
-        d = len(fields.sides)
-        self._table = fields.frequencies.table(scale * _WIDTH * stencil(d, fields.sides))
-        self._differences = _differences(d, _WIDTH, fields.sides)
+        self._table = fields.frequencies.stencil(scale * _WIDTH)
+        self._differences = differences(len(fields.sides), _WIDTH, self._table.dtype, self._table.device)
 
     def step(self, fields: TrigonometricBatch, owner: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """f, Newton's step ``(d, P)`` in pixels with |H| for the Hessian H, and its promise g . step / 2, ``(P,)``.
+        """f, Newton's step with |H| for the Hessian H, and its promise g . step / 2.
 
-        The steps are at most ``_TRUST`` / R long.
+        Args:
+            fields: the p_i.
+            owner: i, ``(P,)``.
+            points: in pixels, ``(d, P)``.
+
+        Returns:
+            Tensors ``(P,)``, ``(d, P)`` in units of 1 / R, at most ``_TRUST`` long, and ``(P,)``.
         """
-        near = self._length(fields.near(owner, points, self._table))  # (3^d, P)
-        value = near[len(near) // 2]
+        near = self._length(fields.near(owner, points.T, self._table))  # (3^d, P)
         step, promise = _vertex(self._differences, near, _FLAT)
-        if float(step.abs().max()) > _TRUST if len(owner) else False:
+        if bool((step.abs() > _TRUST).any()):
             share = _TRUST / step.norm(dim=0).clamp_min(_TRUST)
             step, promise = step * share, promise * share
-        return value, step.T * self.scale, promise
+        return near[len(near) // 2], step, promise
 
 
 def climb(fields: TrigonometricBatch, length: Length, peaks: Peaks, scale: float) -> Peaks:
@@ -170,33 +174,40 @@ def climb(fields: TrigonometricBatch, length: Length, peaks: Peaks, scale: float
         scale: 1 / R in pixels.
     """
     newton, top = Newton(fields, length, scale), peaks.points.new_zeros(len(fields))
-    owner, points = peaks.owner, peaks.points
+    owner, points = peaks.owner, peaks.points.T  # (P,), (d, P)
     values, move, gain = newton.step(fields, owner, points)
-    arrived = []
+    arrived, d = [], len(points)
     for k in range(_STEPS):
         if k:
-            trial = points + move
+            trial = torch.add(points, move, alpha=scale)
             value, step, promise = newton.step(fields, owner, trial)
             better = value >= values
             if bool(better.all()):
                 points, values, move, gain = trial, value, step, promise
             else:  # some steps were too long: shorter ones, until they are round-off
-                points, values = torch.where(better[:, None], trial, points), torch.maximum(values, value)
-                move, gain = torch.where(better[:, None], step, move / 4), torch.where(better, promise, gain)
-                gain = torch.where(move.abs().amax(1) > _HALT * scale, gain, 0.0)
-        top = top.scatter_reduce(0, owner, values, "amax")
-        high = torch.add(values, gain, alpha=4) >= ((1 - _BEHIND * 0.5**k) * top).index_select(0, owner)
-        far = gain > _GAIN * values
+                points, values = torch.where(better, trial, points), torch.maximum(values, value)
+                move, gain = torch.where(better, step, move / 4), torch.where(better, promise, gain)
+                gain = torch.where(move.abs().amax(0) > _HALT, gain, 0.0)
+        top.scatter_reduce_(0, owner, values, "amax")
+        high = torch.add(values, gain, alpha=4) >= (top * (1 - _BEHIND * 0.5**k)).index_select(0, owner)
+        far = gain > values * _GAIN
         on = (high & far).nonzero()[:, 0]
-        if len(on) < len(owner) or not len(on):
-            arrived.append(Peaks(owner, points, values).where((high & ~far).nonzero()[:, 0]))
-            if not len(on):
-                break
-            owner, points, values, move, gain = (p.index_select(0, on) for p in (owner, points, values, move, gain))
+        if len(on) == len(owner) and len(on):
+            continue
+        state = torch.cat([points, values[None], gain[None], move])
+        there = (high & ~far).nonzero()[:, 0]
+        if len(there) or not len(on):
+            arrived.append((owner.index_select(0, there), state[: d + 1].index_select(1, there)))
+        if not len(on):
+            break
+        owner, state = owner.index_select(0, on), state.index_select(1, on)
+        points, values, gain, move = state[:d], state[d], state[d + 1], state[d + 2 :]
     else:
-        arrived.append(Peaks(owner, points, values))
-    found = Peaks(*(torch.cat(parts) for parts in zip(*arrived, strict=True)))
-    return found.where((found.values >= top.index_select(0, found.owner)).nonzero()[:, 0])
+        arrived.append((owner, torch.cat([points, values[None]])))
+    owner, state = (torch.cat(parts, dim=-1) for parts in zip(*arrived, strict=True))
+    best = (state[d] >= top.index_select(0, owner)).nonzero()[:, 0]
+    state = state.index_select(1, best)
+    return Peaks(owner.index_select(0, best), state[:d].T, state[d])
 
 
 def few(peaks: Peaks, n: int) -> Peaks:
@@ -209,58 +220,49 @@ def few(peaks: Peaks, n: int) -> Peaks:
     return peaks.where(place < _MOST_STARTS)
 
 
-def stencil(d: int, like: Tensor) -> Tensor:
-    """{-1, 0, 1}^d, ``(3^d, d)``, x slowest, in the type and on the device of a tensor."""
-    return like.new_tensor(list(itertools.product((-1.0, 0.0, 1.0), repeat=d)))
-
-
-def _differences(d: int, width: float, like: Tensor) -> Tensor:
-    """From values on the stencil to f_x, f_xx, ``(2, 3)``, or f_x, f_y, f_y, f_x, f_yy, f_xx, f_xy, ``(7, 9)``."""
-    return like.new_tensor(_coefficients(d, width))
-
-
 @functools.cache
-def _coefficients(d: int, width: float) -> list[tuple[float, ...]]:
-    """See ``_differences``."""
+def differences(d: int, width: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """From values on the stencil to f_x, -f_xx, ``(2, 3)``, or f_x, f_y, f_y, f_x, -f_yy, -f_xx, f_xy, ``(7, 9)``."""
     rows: list[tuple[float, ...]]
     if d == 1:
-        rows = [(x / 2 / width, (1.0 if x else -2.0) / width**2) for x in (-1, 0, 1)]
+        rows = [(x / 2 / width, (-1.0 if x else 2.0) / width**2) for x in (-1, 0, 1)]
     else:
         rows = []
         for x, y in itertools.product((-1, 0, 1), repeat=2):
             f_x, f_y = x * (not y) / 2 / width, y * (not x) / 2 / width
             f_xx, f_yy = (1 if x else -2) * (not y) / width**2, (1 if y else -2) * (not x) / width**2
-            rows.append((f_x, f_y, f_y, f_x, f_yy, f_xx, x * y / 4 / width**2))
-    return list(zip(*rows, strict=True))
+            rows.append((f_x, f_y, f_y, f_x, -f_yy, -f_xx, x * y / 4 / width**2))
+    with torch.inference_mode(False):  # they outlive the search that asks first
+        return torch.tensor(list(zip(*rows, strict=True)), dtype=dtype, device=device)
 
 
-def _vertex(differences: Tensor, near: Tensor, flat: float | None = None) -> tuple[Tensor, Tensor]:
+def _vertex(weights: Tensor, near: Tensor, flat: float | None = None) -> tuple[Tensor, Tensor]:
     """The step |H|^-1 g to the vertex of the quadratic through values on the stencil, and the rise g . step / 2.
 
     Args:
-        differences: see ``_differences``.
+        weights: see ``differences``.
         near: values on the stencil, ``(3^d, P)``.
         flat: share of the value that eigenvalues of H count as at least; None: -H^-1 g, whatever H is.
 
     Returns:
         Tensors ``(d, P)``, in the unit of the differences, and ``(P,)``.
     """
-    derivatives = differences @ near
-    if len(differences) == 2:
+    derivatives = weights @ near
+    if len(weights) == 2:
         slope, curved = derivatives[:1], derivatives[1]
-        step = slope / (-curved if flat is None else torch.maximum(curved.abs(), flat * near[1]))
+        step = slope / (curved if flat is None else torch.maximum(curved.abs(), flat * near[1]))
         return step, slope[0] * step[0] / 2
-    # -H^-1 g = (h_xy (g_y, g_x) - (h_yy g_x, h_xx g_y)) / det H
+    # -H^-1 g = (h_xy (g_y, g_x) + (-h_yy g_x, -h_xx g_y)) / det H
     slope, swapped, curved, mixed = derivatives.split((2, 2, 2, 1))
-    h_yy, h_xx = curved
-    determinant = torch.addcmul(h_yy * h_xx, mixed, mixed, value=-1)  # (1, P)
-    step = torch.addcmul(mixed * swapped, curved, slope, value=-1).div_(determinant)  # (2, P)
+    c_yy, c_xx = curved.unbind()
+    determinant = torch.addcmul(c_yy * c_xx, mixed, mixed, value=-1)  # (1, P)
+    step = torch.addcmul(mixed * swapped, curved, slope).div_(determinant)  # (2, P)
     if flat is not None:
-        floor = flat * near[4]
-        astray = torch.maximum(h_xx, -torch.addcmul(determinant[0], floor, h_xx)) >= 0
+        floor = near[4] * flat
+        astray = torch.addcmul(determinant[0], floor, c_xx, value=-1).minimum(c_xx) <= 0
         if bool(astray.any()):
             rest = astray.nonzero()[:, 0]
-            step[:, rest] = _uphill(slope[:, rest], curved[:, rest], mixed[0, rest], floor[rest])
+            step[:, rest] = _uphill(slope[:, rest], -curved[:, rest], mixed[0, rest], floor[rest])
     return step, (slope * step).sum(0).mul_(0.5)
 
 

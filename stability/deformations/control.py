@@ -127,8 +127,9 @@ def _tell(field: Deformation, a: Tensor | None, b: Tensor | None) -> None:
     for name, target, norm in (("displacement_norm", a, norms.displacement), ("jacobian_norm", b, norms.jacobian)):
         if target is None:
             continue
-        share = (1 - norm.lower / target.detach()).flatten()
-        if bool((share > SHORTFALL).any()):
+        lower = norm.lower
+        if bool((lower < target * (1 - SHORTFALL)).any()):
+            share = (1 - lower / target.detach()).flatten()
             worst = int(share.argmax())
             warnings.warn(
                 f"{name} falls short of its target by {float(share[worst]):.2g} of it for field {worst} "
@@ -236,8 +237,10 @@ def _tiltable(field: Deformation) -> Tiltable:
 
 
 def _check_mean(field: Tiltable) -> None:
+    if not bool(field.mean.any()):
+        return
     mean = field.mean.norm(dim=-1)
-    if bool(mean.any()) and bool((mean > 1e-12 * field.norms().displacement.lower).any()):
+    if bool((mean > 1e-12 * field.norms().displacement.lower).any()):
         raise ValueError(
             f"the field's mean must be 0 to control both norms, got {float(mean.max()):.6g} px; "
             "use field.without_mean()"
@@ -253,7 +256,7 @@ def _target(name: str, value: Scalar | None, field: Deformation) -> Tensor | Non
             f"{name} must be positive and finite, got {value!r}; for no deformation use Translation((0.0, 0.0))"
         )
     try:
-        torch.broadcast_shapes(target.shape, field.batch_shape)
+        common_shape(target.shape, field.batch_shape)
     except RuntimeError:
         raise ValueError(
             f"{name} must broadcast with the batch {tuple(field.batch_shape)}, got shape {tuple(target.shape)}; "

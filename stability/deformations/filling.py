@@ -17,7 +17,7 @@ from torch import Tensor
 
 from stability.deformations.climbing import climb, starts
 from stability.deformations.lengths import euclidean
-from stability.deformations.suprema import NODES_PER_WAVELENGTH, TAIL, counts, losses
+from stability.deformations.suprema import NODES_PER_WAVELENGTH, TAIL, counts, losses, spacings
 from stability.deformations.trigonometric import TrigonometricBatch
 
 SMOOTH = 0.8
@@ -59,7 +59,7 @@ def _filling(fields: TrigonometricBatch, direction: Tensor, bound: Tensor) -> Fi
         turn = torch.stack([torch.stack([x, -y]), torch.stack([y, x])])  # columns: along e, across
     fields = fields.having(fields.coefficients / bound[:, None, None] @ turn.to(fields.coefficients))
     nodes = counts(fields, NODES_PER_WAVELENGTH)
-    cosine, loss = losses(fields, fields.sides / fields.sides.new_tensor(nodes[::-1]))
+    cosine, loss = losses(fields, spacings(fields, nodes))
     seen = []
 
     def filled(components: Sequence[Tensor]) -> Tensor:

@@ -1,5 +1,6 @@
 r"""Frequencies omega_m of trigonometric polynomials on one torus, and the tables that are made of them once."""
 
+import itertools
 import math
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,6 +28,7 @@ class Frequencies:
     def __init__(self, omega: Tensor, sides: Tensor) -> None:
         self.omega, self.sides = omega, sides
         self._grids: dict[tuple[int, ...], Grid] = {}
+        self._stencils: dict[float, Tensor] = {}
 
     @cached_property
     def periods(self) -> tuple[float, ...]:
@@ -61,6 +63,13 @@ class Frequencies:
         """cos and -sin of omega_m . offset in turn for offsets ``(S, d)``: ``(S, 2 M)``."""
         phase = offsets @ self.omega.T
         return torch.stack([phase.cos(), -phase.sin()], dim=-1).flatten(1)
+
+    def stencil(self, width: float) -> Tensor:
+        """The table of the offsets ``width`` times {-1, 0, 1}^d, see ``stencil``."""
+        if width not in self._stencils:
+            with torch.inference_mode(False):
+                self._stencils[width] = self.table(width * stencil(self.sides))
+        return self._stencils[width]
 
     def grid(self, counts: tuple[int, ...]) -> "Grid":
         """Tables for the nodes u = (x_a, y_b) = (a W / counts[-1], b H / counts[0])."""
@@ -174,6 +183,11 @@ class Grid:
         if dtype == torch.float32:
             return self.rounded
         return self.along.to(dtype), self.across.to(dtype)
+
+
+def stencil(like: Tensor) -> Tensor:
+    """{-1, 0, 1}^d, ``(3^d, d)``, x slowest, for a tensor ``(..., d)``."""
+    return like.new_tensor(list(itertools.product((-1.0, 0.0, 1.0), repeat=like.shape[-1])))
 
 
 def _nodes(side: Tensor, count: int) -> Tensor:

@@ -172,6 +172,8 @@ class FourierSeries(Family, Shiftable):
     def shifted(self, vector: Tensor) -> Self:
         """tau + vector, a tensor ``(*batch_shape, d)`` in pixels; the norms of the derivatives are those of tau."""
         result = self._with({"mean": self.mean + vector})
+        if "_waves" in vars(self):
+            result._waves = self._waves
         result._norms = dataclasses.replace(self.norms(), displacement=result.suprema().displacement)
         return result
 
@@ -274,10 +276,10 @@ class FourierSeries(Family, Shiftable):
             mean = self._rows("mean").detach().to(torch.float64)[:, None]
             if bool(mean.any()):
                 z = torch.cat([z, torch.complex(mean, torch.zeros_like(mean))], dim=1)
-                return TrigonometricBatch(lattice(self.modes, self.size, constant=True), z).pruned()
+                return TrigonometricBatch(lattice(self.modes, self.size, constant=True), z)
         elif order == 1:
             z = (z[..., None] * (1j * omega[:, None])).flatten(2)
         else:
             first, second = torch.tensor(_PAIRS[self.d], device=self.device).T
             z = (z[..., None] * -(omega[:, first] * omega[:, second])[:, None]).flatten(2)
-        return waves.having(z).pruned()
+        return waves.having(z)
