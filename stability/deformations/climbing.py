@@ -79,7 +79,6 @@ def starts(
             two maxima on a ridge aslant to the grid one may hide among the nodes of the other's flank.
     """
     d = len(counts)
-    spacing = fields.sides / fields.sides.new_tensor(counts[::-1])
     grid = fields.frequencies.grid(counts)
     cosine, loss = (value.to(torch.float32) for value in losses)
     found, missed = [], []
@@ -103,7 +102,7 @@ def starts(
     counted = (high & (inside | top if hidden else top)).nonzero()[:, 0]
     owner, values = owner.index_select(0, counted), values.index_select(0, counted)
     place = (place + torch.where(inside, step, 0.0)).index_select(1, counted)  # (d, P)
-    return few(Peaks(owner, place.T * spacing, values), len(fields))
+    return few(Peaks(owner, place.T * grid.spacing, values), len(fields))
 
 
 def summits(values: Tensor, grid: Grid) -> Tensor:
@@ -253,17 +252,17 @@ def _vertex(weights: Tensor, near: Tensor, flat: float | None = None) -> tuple[T
         step = slope / (curved if flat is None else torch.maximum(curved.abs(), flat * near[1]))
         return step, slope[0] * step[0] / 2
     # -H^-1 g = (h_xy (g_y, g_x) + (-h_yy g_x, -h_xx g_y)) / det H
-    slope, swapped, curved, mixed = derivatives.split((2, 2, 2, 1))
+    (slope, swapped, curved), mixed = derivatives[:6].view(3, 2, -1), derivatives[6]  # (2, P), (P,)
     c_yy, c_xx = curved.unbind()
-    determinant = torch.addcmul(c_yy * c_xx, mixed, mixed, value=-1)  # (1, P)
+    determinant = torch.addcmul(c_yy * c_xx, mixed, mixed, value=-1)
     step = torch.addcmul(mixed * swapped, curved, slope).div_(determinant)  # (2, P)
     if flat is not None:
         floor = near[4] * flat
-        astray = torch.addcmul(determinant[0], floor, c_xx, value=-1).minimum(c_xx) <= 0
+        astray = torch.addcmul(determinant, floor, c_xx, value=-1).minimum(c_xx) <= 0
         if bool(astray.any()):
             rest = astray.nonzero()[:, 0]
-            step[:, rest] = _uphill(slope[:, rest], -curved[:, rest], mixed[0, rest], floor[rest])
-    return step, (slope * step).sum(0).mul_(0.5)
+            step[:, rest] = _uphill(slope[:, rest], -curved[:, rest], mixed[rest], floor[rest])
+    return step, torch.lerp(*(slope * step), 0.5)  # the mean of the two products
 
 
 def _uphill(slope: Tensor, curved: Tensor, h_xy: Tensor, flat: Tensor) -> Tensor:

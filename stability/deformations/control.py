@@ -5,6 +5,7 @@ fields with norms at most (a, b) covers it. (The displacement norm of a ``Sum`` 
 its target by what the grid misses.)
 """
 
+import math
 import warnings
 from collections.abc import Sequence
 from typing import NamedTuple, TypeVar, cast
@@ -103,7 +104,8 @@ def control(
             "control needs displacement_norm, jacobian_norm or both, got neither; use displacement_norm=2.0"
         )
     found = cast(Field, _solved(field, a, b, shift))  # every way stays in the family
-    _tell(found, a, b)
+    if isinstance(field, Steerable) or (a is not None and b is not None and shift is None):
+        _tell(found, a, b)  # others meet their targets by construction
     return found
 
 
@@ -195,7 +197,7 @@ def _shifted(field: Tiltable, a: Tensor, b: Tensor, shift: Sequence[float] | Ten
             "without shift"
         )
     direction = torch.as_tensor(shift, dtype=torch.float64, device=field.device)
-    if direction.shape != (field.d,) or not bool(torch.isfinite(direction).all()) or not bool(direction.any()):
+    if direction.shape != (field.d,) or not 0 < math.hypot(*direction.tolist()) < math.inf:
         raise ValueError(f"shift must be a direction of {field.d} numbers, not all 0, got {shift!r}; use (1.0, 0.0)")
     e = (direction / direction.norm()).to(field.dtype)
     shape = common_shape(field.batch_shape, a.shape, b.shape)
@@ -251,7 +253,7 @@ def _target(name: str, value: Scalar | None, field: Deformation) -> Tensor | Non
     if value is None:
         return None
     target = torch.as_tensor(value, dtype=torch.float64, device=field.device)
-    if not bool((torch.isfinite(target) & (target > 0)).all()):
+    if not (bool(((target > 0) & (target < torch.inf)).all()) if target.ndim else 0 < float(target) < torch.inf):
         raise ValueError(
             f"{name} must be positive and finite, got {value!r}; for no deformation use Translation((0.0, 0.0))"
         )

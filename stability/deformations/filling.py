@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from stability.deformations.climbing import climb, starts
-from stability.deformations.lengths import euclidean
 from stability.deformations.suprema import NODES_PER_WAVELENGTH, TAIL, counts, losses, spacings
 from stability.deformations.trigonometric import TrigonometricBatch
 
@@ -64,12 +63,17 @@ def _filling(fields: TrigonometricBatch, direction: Tensor, bound: Tensor) -> Fi
 
     def filled(components: Sequence[Tensor]) -> Tensor:
         """|tau + s e| / a at the nodes, s filling up the bound at them."""
-        square = components[0].square()
-        if len(components) == 2:
-            square.addcmul_(components[1], components[1])
+        along, across = components[0], components[1] if len(components) == 2 else None
+        if across is None:
+            least, square = 1 - along, along.square()
+        else:
+            square = across.square()
+            least = (1 - square).clamp_min_(0).sqrt_().sub_(along)
+            square.addcmul_(along, along)
         seen.append(square.flatten(1).amax(1))
-        s = 1 - _excess(components).flatten(1).amax(1)
-        return euclidean([components[0] + s.view(-1, *(1,) * len(nodes)), *components[1:]])
+        s = least.flatten(1).amin(1).view(-1, *(1,) * len(nodes))
+        # |tau|^2 + 2 s <tau, e> + s^2
+        return square.addcmul_(along, 2 * s).add_(s.square()).clamp_min_(0).sqrt_()
 
     start = starts(fields, filled, nodes, (cosine, loss), TAIL, hidden=True)
     alone = torch.cat(seen).to(bound.dtype).sqrt() * (1 + 1e-5)  # single precision

@@ -116,6 +116,7 @@ class Grid:
 
     Args:
         counts: nodes per axis in the order of ``size``.
+        spacing: of the nodes along (x, y) in pixels, ``(d,)``.
         place: see ``Axes``.
         along: cos, sin of j x_a as real matrices ``(2 K_x, 2 columns)``: complex rows times it are complex rows.
         across: cos, -sin of k y_b, ``(rows, 2 K_y)``; for d = 1 only (1, 0).
@@ -123,6 +124,7 @@ class Grid:
     """
 
     counts: tuple[int, ...]
+    spacing: Tensor
     place: Tensor
     along: Tensor
     across: Tensor
@@ -136,7 +138,8 @@ class Grid:
         along = torch.stack([torch.cat([cosine, sine], dim=1), torch.cat([-sine, cosine], dim=1)], dim=1).flatten(0, 1)
         phase = _nodes(sides[-1], counts[0] if len(counts) == 2 else 1)[:, None] * axes.y
         across = torch.stack([phase.cos(), -phase.sin()], dim=-1).flatten(1)
-        return cls(counts, axes.place, along, across, (along.to(torch.float32), across.to(torch.float32)))
+        spacing = sides / sides.new_tensor(counts[::-1])
+        return cls(counts, spacing, axes.place, along, across, (along.to(torch.float32), across.to(torch.float32)))
 
     @cached_property
     def _steps(self) -> list[Tensor]:
