@@ -50,10 +50,6 @@ class Peaks(NamedTuple):
         index = keep.nonzero()[:, 0] if keep.dtype == torch.bool else keep
         return Peaks(*(part.index_select(0, index) for part in self))
 
-    def best(self, count: int) -> Tensor:
-        """The largest value of each of ``count`` polynomials, ``(count,)``; 0 where none is positive."""
-        return self.values.new_zeros(count).scatter_reduce_(0, self.owner, self.values, "amax")
-
 
 def starts(
     fields: TrigonometricBatch,
@@ -163,19 +159,24 @@ class Newton:
         return near[len(near) // 2], step, promise
 
 
-def climb(fields: TrigonometricBatch, length: Length, peaks: Peaks, scale: float) -> Peaks:
-    """From each point to the local maximum above it, leaving out those that lead to lower maxima than others.
+def climb(fields: TrigonometricBatch, length: Length, peaks: Peaks, scale: float) -> tuple[Tensor, Tensor]:
+    """The largest of the local maxima above given points, for each polynomial.
+
+    Points that lead to lower maxima than others are left out on the way.
 
     Args:
         fields: n polynomials.
         length: f_i(u) = length(p_i(u)).
         peaks: where to begin; their values are not read.
         scale: 1 / R in pixels.
+
+    Returns:
+        The values ``(n,)`` and where they are attained, ``(n, d)`` in pixels; 0 at the origin where none is positive.
     """
-    newton, top = Newton(fields, length, scale), peaks.points.new_zeros(len(fields))
+    newton, n = Newton(fields, length, scale), len(fields)
     owner, points = peaks.owner, peaks.points.T  # (P,), (d, P)
+    top, place = points.new_zeros(n), points.new_zeros(len(points), n + 1)  # the last place is for those left behind
     values, move, gain = newton.step(fields, owner, points)
-    arrived, d = [], len(points)
     for k in range(_STEPS):
         if k:
             trial = torch.add(points, move, alpha=scale)
@@ -187,26 +188,16 @@ def climb(fields: TrigonometricBatch, length: Length, peaks: Peaks, scale: float
                 points, values = torch.where(better, trial, points), torch.maximum(values, value)
                 move, gain = torch.where(better, step, move / 4), torch.where(better, promise, gain)
                 gain = torch.where(move.abs().amax(0) > _HALT, gain, 0.0)
-        top.scatter_reduce_(0, owner, values, "amax")
-        high = torch.add(values, gain, alpha=4) >= (top * (1 - _BEHIND * 0.5**k)).index_select(0, owner)
-        far = gain > values * _GAIN
-        on = (high & far).nonzero()[:, 0]
-        if len(on) == len(owner) and len(on):
-            continue
-        state = torch.cat([points, values[None], gain[None], move])
-        there = (high & ~far).nonzero()[:, 0]
-        if len(there) or not len(on):
-            arrived.append((owner.index_select(0, there), state[: d + 1].index_select(1, there)))
+        best = top.scatter_reduce_(0, owner, values, "amax").index_select(0, owner)
+        place.index_copy_(1, torch.where(values >= best, owner, n), points)
+        high = torch.add(values, gain, alpha=4) >= best * (1 - _BEHIND * 0.5**k)
+        on = high.logical_and_(gain > values * _GAIN).nonzero()[:, 0]
+        if len(on) < len(owner):
+            owner, values, gain = (part.index_select(0, on) for part in (owner, values, gain))
+            points, move = points.index_select(1, on), move.index_select(1, on)
         if not len(on):
             break
-        owner, state = owner.index_select(0, on), state.index_select(1, on)
-        points, values, gain, move = state[:d], state[d], state[d + 1], state[d + 2 :]
-    else:
-        arrived.append((owner, torch.cat([points, values[None]])))
-    owner, state = (torch.cat(parts, dim=-1) for parts in zip(*arrived, strict=True))
-    best = (state[d] >= top.index_select(0, owner)).nonzero()[:, 0]
-    state = state.index_select(1, best)
-    return Peaks(owner.index_select(0, best), state[:d].T, state[d])
+    return top, place[:, :n].T
 
 
 def few(peaks: Peaks, n: int) -> Peaks:

@@ -143,9 +143,8 @@ def _tell(field: Deformation, a: Tensor | None, b: Tensor | None) -> None:
 
 def _rescaled(field: Field, a: Tensor | None, b: Tensor | None) -> Field:
     """The field times the one factor that gives it its displacement norm a or its Jacobian norm b."""
-    name, norm = (
-        ("displacement_norm", field.norms().displacement) if b is None else ("jacobian_norm", field.norms().jacobian)
-    )
+    norms = field.homogeneous_norms()
+    name, norm = ("displacement_norm", norms.displacement) if b is None else ("jacobian_norm", norms.jacobian)
     target = cast(Tensor, a if b is None else b)
     if not bool((norm.lower > 0).all()):
         raise ValueError(
@@ -197,9 +196,10 @@ def _shifted(field: Tiltable, a: Tensor, b: Tensor, shift: Sequence[float] | Ten
             "without shift"
         )
     direction = torch.as_tensor(shift, dtype=torch.float64, device=field.device)
-    if direction.shape != (field.d,) or not 0 < math.hypot(*direction.tolist()) < math.inf:
+    length = math.hypot(*direction.flatten().tolist())
+    if direction.shape != (field.d,) or not 0 < length < math.inf:
         raise ValueError(f"shift must be a direction of {field.d} numbers, not all 0, got {shift!r}; use (1.0, 0.0)")
-    e = (direction / direction.norm()).to(field.dtype)
+    e = (direction / length).to(field.dtype)
     shape = common_shape(field.batch_shape, a.shape, b.shape)
     a, b = a.expand(shape), b.expand(shape)
     scaled = _rescaled(field, None, b)

@@ -77,10 +77,8 @@ def _filling(fields: TrigonometricBatch, direction: Tensor, bound: Tensor) -> Fi
 
     start = starts(fields, filled, nodes, (cosine, loss), TAIL, hidden=True)
     alone = torch.cat(seen).to(bound.dtype).sqrt() * (1 + 1e-5)  # single precision
-    peaks = climb(fields, _excess, start, 1 / fields.bandwidth)
-    place = bound.new_zeros((len(fields), len(direction)))
-    place[peaks.owner] = peaks.points
-    s = bound * (1 - peaks.best(len(fields))).clamp_min(0.0)
+    most, place = climb(fields, _excess, start, 1 / fields.bandwidth)
+    s = bound * (1 - most).clamp_min_(0.0)
     return Filling(s, place, torch.minimum(alone / cosine, alone + loss))
 
 

@@ -126,7 +126,8 @@ class Norms:
 
     def scaled(self, factor: Tensor) -> "Norms":
         """The norms of factor * tau = |factor| * the norms of tau, at no cost; those that do not scale are left out."""
-        return dataclasses.replace(self, distortion=None).map(lambda interval: interval.scaled(factor))
+        ends = (self.displacement, self.jacobian, self.hessian, self.divergence, self.oscillation)
+        return Norms(*(interval.scaled(factor) for interval in ends))
 
     def refined(self, factor: int) -> "Norms":
         """The norms of u -> factor * tau(u / factor): lengths * factor, hessian / factor, the others the same."""

@@ -225,7 +225,7 @@ class FourierSeries(Family, Shiftable):
     @property
     def varies(self) -> Tensor:
         """Which fields are not constant: those with a coefficient that is not 0."""
-        return ((self.cosine != 0) | (self.sine != 0)).flatten(-2).any(-1)
+        return self.cosine.flatten(-2).any(-1) | self.sine.flatten(-2).any(-1)
 
     @functools.cached_property
     def _waves(self) -> TrigonometricBatch:

@@ -109,17 +109,16 @@ class Supremum:
         if self._argument is not None:
             return self._length(self._at(self._argument)), self._argument
         given = self._fields
-        n, amplitudes = len(given), given.amplitudes.clamp_min(1e-300)
-        points = given.sides.new_zeros((n, len(given.sides)))
         if not given.bandwidth:
-            return self._length([part.real for part in given.coefficients.sum(1).unbind(1)]), points
+            origin = given.sides.new_zeros((len(given), len(given.sides)))
+            return self._length([part.real for part in given.coefficients.sum(1).unbind(1)]), origin
+        amplitudes = given.amplitudes.clamp_min(1e-300)
         fields, length = self._simpler(given.having(given.coefficients / amplitudes[:, None, None]))
         nodes = counts(given, self._nodes)
         cosine, loss = losses(given, spacings(given, nodes))
         start = starts(fields, length, nodes, (cosine, loss / amplitudes), TAIL, hidden=True)
-        peaks = climb(fields, length, start, 1 / given.bandwidth)  # of one height for each field
-        points[peaks.owner] = peaks.points
-        return peaks.best(n) * amplitudes, points
+        value, argument = climb(fields, length, start, 1 / given.bandwidth)
+        return value * amplitudes, argument
 
     def _at(self, points: Tensor) -> list[Tensor]:
         """The components of p_i at ``points[i]``, ``(n,)`` each."""
