@@ -83,7 +83,7 @@ def starts(
         largest, part = values.amax(1), slice(start, start + len(values))
         least = torch.maximum(largest * cosine[part], largest - loss[part])
         owner, place = _above(values, least, counts)
-        near = grid.neighbours(place) + owner * values.shape[1]  # (3^d, P)
+        near = torch.add(grid.neighbours(place), owner, alpha=values.shape[1])  # (3^d, P)
         near = values.flatten().index_select(0, near.flatten()).view(near.shape)
         found.append((owner + start if start else owner, torch.stack(place[::-1]), near))
         missed.append(largest - least)

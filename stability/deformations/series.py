@@ -174,7 +174,8 @@ class FourierSeries(Family, Shiftable):
         result = self._with({"mean": self.mean + vector})
         if "_waves" in vars(self):
             result._waves = self._waves
-        result._norms = dataclasses.replace(self.norms(), displacement=result.suprema().displacement)
+        displacement = result._interval(lambda: result._farthest)
+        result._norms = dataclasses.replace(self.homogeneous_norms(), displacement=displacement)
         return result
 
     def places(self) -> tuple[Tensor, Tensor]:
@@ -214,7 +215,7 @@ class FourierSeries(Family, Shiftable):
             if bool((found.alone > SMOOTH).any()):
                 return exchanged(self, direction, bound, s)
             result = self.shifted((s[..., None] * direction).to(self.dtype))
-        result._farthest = Supremum(result._polynomials(0), lengths.euclidean, argument=found.place)
+        result._place = found.place
         place = found.place.reshape(*self.batch_shape, self.d)
         return Filled(result, s, place, (found.alone * flat).reshape(self.batch_shape))
 
@@ -251,7 +252,12 @@ class FourierSeries(Family, Shiftable):
 
     @functools.cached_property
     def _farthest(self) -> Supremum:
-        return Supremum(self._polynomials(0), lengths.euclidean)
+        return Supremum(self._polynomials(0), lengths.euclidean, argument=self._place)
+
+    @functools.cached_property
+    def _place(self) -> Tensor | None:
+        """Where |tau| is largest, ``(n, d)``, if that was known before the field was made; cached: no relative has it."""
+        return None
 
     @functools.cached_property
     def _steepest(self) -> Supremum:
