@@ -153,7 +153,7 @@ class Newton:
         """
         near = self._length(fields.near(owner, points.T, self._table))  # (3^d, P)
         step, promise = _vertex(self._differences, near, _FLAT)
-        if bool((step.abs() > _TRUST).any()):
+        if len(owner) and not float(step.abs().max()) <= _TRUST:
             share = _TRUST / step.norm(dim=0).clamp_min(_TRUST)
             step, promise = step * share, promise * share
         return near[len(near) // 2], step, promise
@@ -176,20 +176,22 @@ def climb(fields: TrigonometricBatch, length: Length, peaks: Peaks, scale: float
     newton, n = Newton(fields, length, scale), len(fields)
     owner, points = peaks.owner, peaks.points.T  # (P,), (d, P)
     top, place = points.new_zeros(n), points.new_zeros(len(points), n + 1)  # the last place is for those left behind
+    if not len(owner):
+        return top, place[:, :n].T
     values, move, gain = newton.step(fields, owner, points)
     for k in range(_STEPS):
         if k:
             trial = torch.add(points, move, alpha=scale)
             value, step, promise = newton.step(fields, owner, trial)
-            better = value >= values
-            if bool(better.all()):
+            if float((value - values).min()) >= 0:
                 points, values, move, gain = trial, value, step, promise
             else:  # some steps were too long: shorter ones, until they are round-off
+                better = value >= values
                 points, values = torch.where(better, trial, points), torch.maximum(values, value)
                 move, gain = torch.where(better, step, move / 4), torch.where(better, promise, gain)
                 gain = torch.where(move.abs().amax(0) > _HALT, gain, 0.0)
         best = top.scatter_reduce_(0, owner, values, "amax").index_select(0, owner)
-        place.index_copy_(1, torch.where(values >= best, owner, n), points)
+        place.index_copy_(1, owner.masked_fill(values < best, n), points)
         high = torch.add(values, gain, alpha=4) >= best * (1 - _BEHIND * 0.5**k)
         on = high.logical_and_(gain > values * _GAIN).nonzero()[:, 0]
         if len(on) < len(owner):
@@ -248,12 +250,12 @@ def _vertex(weights: Tensor, near: Tensor, flat: float | None = None) -> tuple[T
     determinant = torch.addcmul(c_yy * c_xx, mixed, mixed, value=-1)
     step = torch.addcmul(mixed * swapped, curved, slope).div_(determinant)  # (2, P)
     if flat is not None:
-        floor = near[4] * flat
-        astray = torch.addcmul(determinant, floor, c_xx, value=-1).minimum(c_xx) <= 0
-        if bool(astray.any()):
-            rest = astray.nonzero()[:, 0]
-            step[:, rest] = _uphill(slope[:, rest], -curved[:, rest], mixed[rest], floor[rest])
-    return step, torch.lerp(*(slope * step), 0.5)  # the mean of the two products
+        # a maximum with h_xx < 0 and det H / h_xx < -floor; elsewhere, as at a NaN, one by one
+        least = torch.addcmul(determinant, near[4], c_xx, value=-flat).minimum(c_xx)
+        if near.shape[1] and not float(least.min()) > 0:
+            rest = (least <= 0).nonzero()[:, 0]
+            step[:, rest] = _uphill(slope[:, rest], -curved[:, rest], mixed[rest], flat * near[4, rest])
+    return step, (slope * step).sum(0).mul_(0.5)
 
 
 def _uphill(slope: Tensor, curved: Tensor, h_xy: Tensor, flat: Tensor) -> Tensor:

@@ -56,7 +56,7 @@ def _filling(fields: TrigonometricBatch, direction: Tensor, bound: Tensor) -> Fi
     if len(direction) == 2:
         x, y = direction.unbind(0)
         turn = torch.stack([torch.stack([x, -y]), torch.stack([y, x])])  # columns: along e, across
-    fields = fields.having(fields.coefficients / bound[:, None, None] @ turn.to(fields.coefficients))
+    fields = fields.having(fields.coefficients * (1 / bound)[:, None, None] @ turn.to(fields.coefficients))
     nodes = counts(fields, NODES_PER_WAVELENGTH)
     cosine, loss = losses(fields, spacings(fields, nodes))
     seen = []

@@ -56,8 +56,7 @@ class Frequencies:
 
     def waves(self, points: Tensor) -> Tensor:
         """exp(i omega_m . u) at points u ``(P, d)``: complex ``(P, M)``."""
-        cosines = torch.addmm(self._turning[0], points, self._turning[1]).cos_()
-        return torch.view_as_complex(cosines.view(len(points), len(self.omega), 2))
+        return torch.addmm(self._turning[0], points, self._turning[1]).cos_().view(torch.complex128)
 
     def table(self, offsets: Tensor) -> Tensor:
         """cos and -sin of omega_m . offset in turn for offsets ``(S, d)``: ``(S, 2 M)``."""

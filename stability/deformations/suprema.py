@@ -113,7 +113,7 @@ class Supremum:
             origin = given.sides.new_zeros((len(given), len(given.sides)))
             return self._length([part.real for part in given.coefficients.sum(1).unbind(1)]), origin
         amplitudes = given.amplitudes.clamp_min(1e-300)
-        fields, length = self._simpler(given.having(given.coefficients / amplitudes[:, None, None]))
+        fields, length = self._simpler(given.having(given.coefficients * (1 / amplitudes)[:, None, None]))
         nodes = counts(given, self._nodes)
         cosine, loss = losses(given, spacings(given, nodes))
         start = starts(fields, length, nodes, (cosine, loss / amplitudes), TAIL, hidden=True)
