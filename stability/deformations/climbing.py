@@ -82,10 +82,10 @@ def starts(
         values = length(components).flatten(1)  # (chunk, nodes)
         largest, part = values.amax(1), slice(start, start + len(values))
         least = torch.maximum(largest * cosine[part], largest - loss[part])
-        owner, place = _above(values, least, counts)
-        near = torch.add(grid.neighbours(place), owner, alpha=values.shape[1])  # (3^d, P)
+        owner, node = _above(values, least, counts)
+        near = torch.add(grid.neighbours(node), owner, alpha=values.shape[1])  # (3^d, P)
         near = values.flatten().index_select(0, near.flatten()).view(near.shape)
-        found.append((owner + start if start else owner, torch.stack(place[::-1]), near))
+        found.append((owner + start if start else owner, torch.stack(node[::-1]), near))
         missed.append(largest - least)
     owner, place, near = (torch.cat(p, dim=-1) if len(p) > 1 else p[0] for p in zip(*found, strict=True))
     centre = near[3**d // 2]
@@ -97,7 +97,7 @@ def starts(
     top = near.amax(0) == centre
     counted = (high & (inside | top if hidden else top)).nonzero()[:, 0]
     owner, values = owner.index_select(0, counted), values.index_select(0, counted)
-    place = (place + torch.where(inside, step, 0.0)).index_select(1, counted)  # (d, P)
+    place = (torch.where(inside, step, 0.0).to(grid.spacing.dtype) + place).index_select(1, counted)  # (d, P)
     return few(Peaks(owner, place.T * grid.spacing, values), len(fields))
 
 

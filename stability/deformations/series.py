@@ -256,7 +256,7 @@ class FourierSeries(Family, Shiftable):
 
     @functools.cached_property
     def _place(self) -> Tensor | None:
-        """Where |tau| is largest, ``(n, d)``, if that was known before the field was made; cached: no relative has it."""
+        """Where |tau| is largest, ``(n, d)``, if a search has found out before; cached, so that no relative has it."""
         return None
 
     @functools.cached_property
