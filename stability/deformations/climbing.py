@@ -59,6 +59,7 @@ def starts(
     tail: float,
     *,
     hidden: bool,
+    squared: bool = False,
 ) -> Peaks:
     """Maxima among the nodes of a grid, moved to the vertex of the quadratic through 3^d nodes.
 
@@ -73,6 +74,7 @@ def starts(
         tail: so are vertices this far below the highest one, as a share of what nodes may fall short.
         hidden: whether nodes with higher neighbours count, too, where the vertex lies in their cell or close by: of
             two maxima on a ridge aslant to the grid one may hide among the nodes of the other's flank.
+        squared: whether the length gives f^2 instead, of which it is enough to take the root at few nodes.
     """
     d = len(counts)
     grid = fields.frequencies.grid(counts)
@@ -81,10 +83,12 @@ def starts(
     for start, components in fields.chunks(counts, torch.complex64):
         values = length(components).flatten(1)  # (chunk, nodes)
         largest, part = values.amax(1), slice(start, start + len(values))
+        largest = largest.sqrt() if squared else largest
         least = torch.maximum(largest * cosine[part], largest - loss[part])
-        owner, node = _above(values, least, counts)
+        owner, node = _above(values, least.square() if squared else least, counts)
         near = torch.add(grid.neighbours(node), owner, alpha=values.shape[1])  # (3^d, P)
         near = values.flatten().index_select(0, near.flatten()).view(near.shape)
+        near = near.clamp_min_(0).sqrt_() if squared else near
         found.append((owner + start if start else owner, torch.stack(node[::-1]), near))
         missed.append(largest - least)
     owner, place, near = (torch.cat(p, dim=-1) if len(p) > 1 else p[0] for p in zip(*found, strict=True))

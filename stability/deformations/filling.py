@@ -62,7 +62,7 @@ def _filling(fields: TrigonometricBatch, direction: Tensor, bound: Tensor) -> Fi
     seen = []
 
     def filled(components: Sequence[Tensor]) -> Tensor:
-        """|tau + s e| / a at the nodes, s filling up the bound at them."""
+        """(|tau + s e| / a)^2 at the nodes, s = min sqrt(1 - y^2) - x filling up the bound at them."""
         along, across = components[0], components[1] if len(components) == 2 else None
         if across is None:
             least, square = 1 - along, along.square()
@@ -73,9 +73,9 @@ def _filling(fields: TrigonometricBatch, direction: Tensor, bound: Tensor) -> Fi
         seen.append(square.flatten(1).amax(1))
         s = least.flatten(1).amin(1).view(-1, *(1,) * len(nodes))
         # |tau|^2 + 2 s <tau, e> + s^2
-        return square.addcmul_(along, 2 * s).add_(s.square()).clamp_min_(0).sqrt_()
+        return square.addcmul_(along, 2 * s).add_(s.square())
 
-    start = starts(fields, filled, nodes, (cosine, loss), TAIL, hidden=True)
+    start = starts(fields, filled, nodes, (cosine, loss), TAIL, hidden=True, squared=True)
     alone = torch.cat(seen).to(bound.dtype).sqrt() * (1 + 1e-5)  # single precision
     most, place = climb(fields, _excess, start, 1 / fields.bandwidth)
     s = bound * (1 - most).clamp_min_(0.0)
