@@ -257,8 +257,7 @@ def _vertex(weights: Tensor, near: Tensor, flat: float | None = None) -> tuple[T
         # a maximum with h_xx < 0 and det H / h_xx < -floor; elsewhere, as at a NaN, one by one
         least = torch.addcmul(determinant, near[4], c_xx, value=-flat).minimum(c_xx)
         if near.shape[1] and not float(least.min()) > 0:
-            rest = (least <= 0).nonzero()[:, 0]
-            step[:, rest] = _uphill(slope[:, rest], -curved[:, rest], mixed[rest], flat * near[4, rest])
+            step = torch.where(least <= 0, _uphill(slope, -curved, mixed, flat * near[4]), step)
     return step, (slope * step).sum(0).mul_(0.5)
 
 

@@ -226,7 +226,7 @@ class FourierSeries(Family, Shiftable):
     @property
     def varies(self) -> Tensor:
         """Which fields are not constant: those with a coefficient that is not 0."""
-        return self.cosine.flatten(-2).any(-1) | self.sine.flatten(-2).any(-1)
+        return (self.cosine.abs() + self.sine.abs()).sum((-2, -1)) != 0
 
     @functools.cached_property
     def _waves(self) -> TrigonometricBatch:

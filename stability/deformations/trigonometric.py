@@ -50,7 +50,7 @@ class TrigonometricBatch:
         """
         if not len(self.omega):
             return self.sides.new_zeros(len(self))
-        return torch.where(self._audible, self.frequencies.lengths, 0.0).amax(1)
+        return (self._audible * self.frequencies.lengths).amax(1)
 
     @cached_property
     def bandwidth(self) -> float:
