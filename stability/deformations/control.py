@@ -150,8 +150,8 @@ def _rescaled(field: Field, a: Tensor | None, b: Tensor | None) -> Field:
         raise ValueError(
             f"{name} of a field cannot be controlled where it is 0, got a zero or constant field; use FourierField"
         )
-    if isinstance(field, Tiltable):
-        far, steep = lengths_at_places(field) if differentiates(field, target) else (norm.lower, norm.lower)
+    if isinstance(field, Tiltable) and differentiates(field, target):
+        far, steep = lengths_at_places(field)
         return field.scaled(target / with_derivative_of(far if b is None else steep, norm.lower) * (1 - MARGIN))
     return field.scaled(target / norm.lower * (1 - MARGIN))
 
