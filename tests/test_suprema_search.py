@@ -82,9 +82,14 @@ def test_the_constant_of_a_shift_fills_the_bound_for_small_and_large_constants(k
 def test_related_fields_share_tables_and_changed_ones_do_not():
     field = FourierField.sample((16, 16), cutoff=2, batch_shape=(2,), generator=torch.Generator().manual_seed(0))
     lower = field.norms().jacobian.lower
-    grids = dict(field._tables._grids)
-    (2.0 * field)._polynomials(1).grid(next(iter(grids)))
-    assert field._tables._grids == grids
+    frequencies = field._polynomials(1).frequencies
+    grids = dict(frequencies._grids)
+    again = FourierField.sample((16, 16), cutoff=2, batch_shape=(3,), generator=torch.Generator().manual_seed(1))
+    for other in (2.0 * field, again):
+        assert other._polynomials(1).frequencies is frequencies
+        other._polynomials(1).frequencies.grid(next(iter(grids)))
+    assert frequencies._grids == grids
+    assert field.shifted(torch.ones(2, dtype=torch.float64))._polynomials(0).frequencies is not frequencies
     twice = field.refined(2)
     again = FourierField(twice.modes, twice.cosine, twice.sine, size=twice.size)
     torch.testing.assert_close(twice.suprema().jacobian.lower, again.norms().jacobian.lower)

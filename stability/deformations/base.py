@@ -133,12 +133,17 @@ class Deformation(abc.ABC):
 
     def norms(self) -> Norms:
         """Suprema over the domain, seen and certified, each computed when it is read."""
-        if self._norms is None:
-            self._norms = self.suprema()
-        if self._norms.distortion is None:
+        norms = self.homogeneous_norms()
+        if norms.distortion is None:
             from stability.deformations.distortion import distortion  # looks at a Deformation from outside
 
-            self._norms = dataclasses.replace(self._norms, distortion=distortion(self))
+            self._norms = norms = dataclasses.replace(norms, distortion=distortion(self))
+        return norms
+
+    def homogeneous_norms(self) -> Norms:
+        """``norms``, perhaps without the distortion: what relatives of a field take over from it."""
+        if self._norms is None:
+            self._norms = self.suprema()
         return self._norms
 
     def is_diffeomorphism(self) -> "Diffeomorphism":

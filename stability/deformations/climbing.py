@@ -1,5 +1,6 @@
 """Local maxima of functions of trigonometric polynomials: starts from a coarse grid, then Newton's iteration."""
 
+import functools
 import itertools
 from typing import NamedTuple
 
@@ -7,6 +8,7 @@ import numpy
 import torch
 from torch import Tensor
 
+from stability.deformations.frequencies import Grid
 from stability.deformations.lengths import Length
 from stability.deformations.trigonometric import TrigonometricBatch
 
@@ -48,10 +50,6 @@ class Peaks(NamedTuple):
         index = keep.nonzero()[:, 0] if keep.dtype == torch.bool else keep
         return Peaks(*(part.index_select(0, index) for part in self))
 
-    def best(self, count: int) -> Tensor:
-        """The largest value of each of ``count`` polynomials, ``(count,)``; 0 where none is positive."""
-        return self.values.new_zeros(count).scatter_reduce_(0, self.owner, self.values, "amax")
-
 
 def starts(
     fields: TrigonometricBatch,
@@ -61,6 +59,7 @@ def starts(
     tail: float,
     *,
     hidden: bool,
+    squared: bool = False,
 ) -> Peaks:
     """Maxima among the nodes of a grid, moved to the vertex of the quadratic through 3^d nodes.
 
@@ -75,53 +74,59 @@ def starts(
         tail: so are vertices this far below the highest one, as a share of what nodes may fall short.
         hidden: whether nodes with higher neighbours count, too, where the vertex lies in their cell or close by: of
             two maxima on a ridge aslant to the grid one may hide among the nodes of the other's flank.
+        squared: whether the length gives f^2 instead, of which it is enough to take the root at few nodes.
     """
     d = len(counts)
-    spacing = fields.sides / fields.sides.new_tensor(counts[::-1])
-    neighbours = fields.grid(counts).neighbours  # (nodes, 3^d)
+    grid = fields.frequencies.grid(counts)
     cosine, loss = (value.to(torch.float32) for value in losses)
     found, missed = [], []
     for start, components in fields.chunks(counts, torch.complex64):
         values = length(components).flatten(1)  # (chunk, nodes)
         largest, part = values.amax(1), slice(start, start + len(values))
+        largest = largest.sqrt() if squared else largest
         least = torch.maximum(largest * cosine[part], largest - loss[part])
-        owner, node = _above(values, least)
-        near = neighbours.index_select(0, node) + (owner * values.shape[1])[:, None]  # (P, 3^d)
-        found.append((owner + start, node, values.flatten().index_select(0, near.flatten()).view(near.shape)))
+        owner, node = _above(values, least.square() if squared else least, counts)
+        near = torch.add(grid.neighbours(node), owner, alpha=values.shape[1])  # (3^d, P)
+        near = values.flatten().index_select(0, near.flatten()).view(near.shape)
+        near = near.clamp_min_(0).sqrt_() if squared else near
+        found.append((owner + start if start else owner, torch.stack(node[::-1]), near))
         missed.append(largest - least)
-    owner, node, near = (torch.cat(parts) if len(parts) > 1 else parts[0] for parts in zip(*found, strict=True))
-    centre = near[:, 3**d // 2]
-    step, promise = _vertex(_differences(near[:1, :d], 1.0), near)  # in units of the spacing, (x, y)
-    inside = (step.abs().amax(1) <= _INSIDE) & (promise >= 0)
+    owner, place, near = (torch.cat(p, dim=-1) if len(p) > 1 else p[0] for p in zip(*found, strict=True))
+    centre = near[3**d // 2]
+    step, promise = _vertex(differences(d, 1.0, near.dtype, near.device), near)  # in units of the spacing, (x, y)
+    inside = (step.abs().amax(0) <= _INSIDE) & (promise >= 0)
     values = torch.where(inside, centre + promise, centre)
     best = values.new_zeros(len(fields)).scatter_reduce_(0, owner, values, "amax")
     high = values >= (best - tail * torch.cat(missed)).index_select(0, owner)
-    top = near.amax(1) == centre
+    top = near.amax(0) == centre
     counted = (high & (inside | top if hidden else top)).nonzero()[:, 0]
-    owner, node, values = (part.index_select(0, counted) for part in (owner, node, values))
-    step = torch.where(inside[:, None], step, 0.0).index_select(0, counted)
-    place = torch.stack([node % counts[-1], node // counts[-1]][:d], dim=1) + step.to(spacing.dtype)
-    return few(Peaks(owner, place * spacing, values), len(fields))
+    owner, values = owner.index_select(0, counted), values.index_select(0, counted)
+    place = (torch.where(inside, step, 0.0).to(grid.spacing.dtype) + place).index_select(1, counted)  # (d, P)
+    return few(Peaks(owner, place.T * grid.spacing, values), len(fields))
 
 
-def summits(values: Tensor, neighbours: Tensor) -> Tensor:
+def summits(values: Tensor, grid: Grid) -> Tensor:
     """Largest values ``(n,)`` by the quadratic through the largest of the nodes ``(n, N)`` and its neighbours."""
-    near = values.gather(1, neighbours.index_select(0, values.argmax(1)))  # (n, 3^d)
-    d = 1 if near.shape[1] == 3 else 2
-    _, promise = _vertex(_differences(near[:1, :d], 1.0), near)
-    centre = near[:, 3**d // 2]
+    d, node = len(grid.counts), values.argmax(1)
+    place = (node // grid.counts[1], node % grid.counts[1]) if d == 2 else (node,)
+    near = values.gather(1, grid.neighbours(place).T).T  # (3^d, n)
+    _, promise = _vertex(differences(d, 1.0, near.dtype, near.device), near)
+    centre = near[3**d // 2]
     return centre + promise.nan_to_num(0.0).clamp_min(0.0).minimum(0.1 * centre)
 
 
-def _above(values: Tensor, least: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows and columns of the entries of ``(n, N)`` values that are above ``least[row]``."""
-    high = (values > least[:, None]).flatten()
-    try:  # five times as fast as torch's nonzero
-        place = torch.from_numpy(numpy.flatnonzero(high.numpy()))
+def _above(values: Tensor, least: Tensor, counts: tuple[int, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Rows i of the entries of ``(n, N)`` values that are above ``least[i]``, and their places on the grid."""
+    try:  # several times as fast as torch's comparison and nonzero
+        place = torch.from_numpy(numpy.flatnonzero(values.numpy() > least.numpy()[:, None]))
     except (RuntimeError, TypeError):  # on another device, or inside a transformation of torch.func
-        place = high.nonzero()[:, 0]
-    row = torch.div(place, values.shape[1], rounding_mode="floor")
-    return row, place - row * values.shape[1]
+        place = (values > least[:, None]).flatten().nonzero()[:, 0]
+    line = torch.div(place, counts[-1], rounding_mode="floor")
+    column = place - line * counts[-1]
+    if len(counts) == 1:
+        return line, (column,)
+    owner = torch.div(line, counts[0], rounding_mode="floor")
+    return owner, (line - owner * counts[0], column)
 
 
 class Newton:
@@ -136,59 +141,69 @@ class Newton:
     def __init__(self, fields: TrigonometricBatch, length: Length, scale: float) -> None:
         self._length = length
         self.scale = scale
-        self._table = fields.table(scale * _WIDTH * stencil(fields.sides[None]))
-        self._differences = _differences(fields.sides[None], _WIDTH)
+        self._table = fields.frequencies.stencil(scale * _WIDTH)
+        self._differences = differences(len(fields.sides), _WIDTH, self._table.dtype, self._table.device)
 
     def step(self, fields: TrigonometricBatch, owner: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """f, Newton's step ``(P, d)`` in pixels with |H| for the Hessian H, and its promise g . step / 2, ``(P,)``.
+        """f, Newton's step with |H| for the Hessian H, and its promise g . step / 2.
 
-        The steps are at most ``_TRUST`` / R long.
+        Args:
+            fields: the p_i.
+            owner: i, ``(P,)``.
+            points: in pixels, ``(d, P)``.
+
+        Returns:
+            Tensors ``(P,)``, ``(d, P)`` in units of 1 / R, at most ``_TRUST`` long, and ``(P,)``.
         """
-        near = self._length(fields.near(owner, points, self._table))  # (P, 3^d)
-        value = near[:, near.shape[1] // 2]
+        near = self._length(fields.near(owner, points.T, self._table))  # (3^d, P)
         step, promise = _vertex(self._differences, near, _FLAT)
-        if bool((step.abs() > _TRUST).any()):
-            longest = step.norm(dim=1).clamp_min(_TRUST)
-            step, promise = step * (_TRUST / longest)[:, None], promise * (_TRUST / longest)
-        return value, self.scale * step, promise
+        if len(owner) and not float(step.abs().max()) <= _TRUST:
+            share = _TRUST / step.norm(dim=0).clamp_min(_TRUST)
+            step, promise = step * share, promise * share
+        return near[len(near) // 2], step, promise
 
 
-def climb(fields: TrigonometricBatch, length: Length, peaks: Peaks, scale: float) -> Peaks:
-    """From each point to the local maximum above it, leaving out those that lead to lower maxima than others.
+def climb(fields: TrigonometricBatch, length: Length, peaks: Peaks, scale: float) -> tuple[Tensor, Tensor]:
+    """The largest of the local maxima above given points, for each polynomial.
+
+    Points that lead to lower maxima than others are left out on the way.
 
     Args:
         fields: n polynomials.
         length: f_i(u) = length(p_i(u)).
         peaks: where to begin; their values are not read.
         scale: 1 / R in pixels.
+
+    Returns:
+        The values ``(n,)`` and where they are attained, ``(n, d)`` in pixels; 0 at the origin where none is positive.
     """
-    newton, top = Newton(fields, length, scale), peaks.points.new_zeros(len(fields))
-    owner, points, move = peaks.owner, peaks.points, torch.zeros_like(peaks.points)
-    values, gain = torch.full_like(points[:, 0], -1.0), torch.zeros_like(points[:, 0])
-    arrived = []
+    newton, n = Newton(fields, length, scale), len(fields)
+    owner, points = peaks.owner, peaks.points.T  # (P,), (d, P)
+    top, place = points.new_zeros(n), points.new_zeros(len(points), n + 1)  # the last place is for those left behind
+    if not len(owner):
+        return top, place[:, :n].T
+    values, move, gain = newton.step(fields, owner, points)
     for k in range(_STEPS):
-        trial = points + move
-        value, step, promise = newton.step(fields, owner, trial)
-        better = value >= values
-        if bool(better.all()):
-            points, values, move, gain = trial, value, step, promise
-        else:  # some steps were too long: shorter ones, until they are round-off
-            points, values = torch.where(better[:, None], trial, points), torch.maximum(values, value)
-            move, gain = torch.where(better[:, None], step, move / 4), torch.where(better, promise, gain)
-            gain = torch.where(move.abs().amax(1) > _HALT * scale, gain, 0.0)
-        top = top.scatter_reduce(0, owner, values, "amax")
-        high = torch.add(values, gain, alpha=4) >= ((1 - _BEHIND * 0.5**k) * top).index_select(0, owner)
-        on = (high & (gain > _GAIN * values)).nonzero()[:, 0]
-        if len(on) < len(owner) or not len(on):
-            arrived.append(Peaks(owner, points, values).where((high & (gain <= _GAIN * values)).nonzero()[:, 0]))
-            if not len(on):
-                break
+        if k:
+            trial = torch.add(points, move, alpha=scale)
+            value, step, promise = newton.step(fields, owner, trial)
+            if float((value - values).min()) >= 0:
+                points, values, move, gain = trial, value, step, promise
+            else:  # some steps were too long: shorter ones, until they are round-off
+                better = value >= values
+                points, values = torch.where(better, trial, points), torch.maximum(values, value)
+                move, gain = torch.where(better, step, move / 4), torch.where(better, promise, gain)
+                gain = torch.where(move.abs().amax(0) > _HALT, gain, 0.0)
+        best = top.scatter_reduce_(0, owner, values, "amax").index_select(0, owner)
+        place.index_copy_(1, owner.masked_fill(values < best, n), points)
+        high = torch.add(values, gain, alpha=4) >= best * (1 - _BEHIND * 0.5**k)
+        on = high.logical_and_(gain > values * _GAIN).nonzero()[:, 0]
+        if len(on) < len(owner):
             owner, values, gain = (part.index_select(0, on) for part in (owner, values, gain))
-            points, move = points.index_select(0, on), move.index_select(0, on)
-    else:
-        arrived.append(Peaks(owner, points, values))
-    found = Peaks(*(torch.cat(parts) for parts in zip(*arrived, strict=True)))
-    return found.where((found.values >= top.index_select(0, found.owner)).nonzero()[:, 0])
+            points, move = points.index_select(1, on), move.index_select(1, on)
+        if not len(on):
+            break
+    return top, place[:, :n].T
 
 
 def few(peaks: Peaks, n: int) -> Peaks:
@@ -201,53 +216,49 @@ def few(peaks: Peaks, n: int) -> Peaks:
     return peaks.where(place < _MOST_STARTS)
 
 
-def stencil(like: Tensor) -> Tensor:
-    """{-1, 0, 1}^d, ``(3^d, d)``, x slowest, for a tensor ``(..., d)``."""
-    return like.new_tensor(list(itertools.product((-1.0, 0.0, 1.0), repeat=like.shape[-1])))
-
-
-def _differences(like: Tensor, width: float) -> Tensor:
-    """From values on the stencil to f_x, f_xx, ``(2, 3)``, or f_x, f_y, f_y, f_x, f_yy, f_xx, f_xy, ``(7, 9)``."""
+@functools.cache
+def differences(d: int, width: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """From values on the stencil to f_x, -f_xx, ``(2, 3)``, or f_x, f_y, f_y, f_x, -f_yy, -f_xx, f_xy, ``(7, 9)``."""
     rows: list[tuple[float, ...]]
-    if like.shape[1] == 1:
-        rows = [(x / 2 / width, (1.0 if x else -2.0) / width**2) for x in (-1, 0, 1)]
+    if d == 1:
+        rows = [(x / 2 / width, (-1.0 if x else 2.0) / width**2) for x in (-1, 0, 1)]
     else:
         rows = []
         for x, y in itertools.product((-1, 0, 1), repeat=2):
             f_x, f_y = x * (not y) / 2 / width, y * (not x) / 2 / width
             f_xx, f_yy = (1 if x else -2) * (not y) / width**2, (1 if y else -2) * (not x) / width**2
-            rows.append((f_x, f_y, f_y, f_x, f_yy, f_xx, x * y / 4 / width**2))
-    return like.new_tensor(list(zip(*rows, strict=True)))
+            rows.append((f_x, f_y, f_y, f_x, -f_yy, -f_xx, x * y / 4 / width**2))
+    with torch.inference_mode(False):  # they outlive the search that asks first
+        return torch.tensor(list(zip(*rows, strict=True)), dtype=dtype, device=device)
 
 
-def _vertex(differences: Tensor, near: Tensor, flat: float | None = None) -> tuple[Tensor, Tensor]:
+def _vertex(weights: Tensor, near: Tensor, flat: float | None = None) -> tuple[Tensor, Tensor]:
     """The step |H|^-1 g to the vertex of the quadratic through values on the stencil, and the rise g . step / 2.
 
     Args:
-        differences: see ``_differences``.
-        near: values on the stencil, ``(P, 3^d)``.
+        weights: see ``differences``.
+        near: values on the stencil, ``(3^d, P)``.
         flat: share of the value that eigenvalues of H count as at least; None: -H^-1 g, whatever H is.
 
     Returns:
-        Tensors ``(P, d)``, in the unit of the differences, and ``(P,)``.
+        Tensors ``(d, P)``, in the unit of the differences, and ``(P,)``.
     """
-    derivatives = differences @ near.T
-    if len(differences) == 2:
-        slope, curved = derivatives.unbind(0)
-        size = -curved if flat is None else torch.maximum(curved.abs(), flat * near[:, 1])
-        step = slope / size
-        return step[:, None], slope * step / 2
-    # -H^-1 g = (h_xy (g_y, g_x) - (h_yy g_x, h_xx g_y)) / det H
-    slope, swapped, curved, mixed = derivatives[:2], derivatives[2:4], derivatives[4:6], derivatives[6]
-    determinant = torch.addcmul(curved[0] * curved[1], mixed, mixed, value=-1)
-    step = torch.addcmul(mixed * swapped, curved, slope, value=-1) / determinant  # (2, P)
+    derivatives = weights @ near
+    if len(weights) == 2:
+        slope, curved = derivatives[:1], derivatives[1]
+        step = slope / (curved if flat is None else torch.maximum(curved.abs(), flat * near[1]))
+        return step, slope[0] * step[0] / 2
+    # -H^-1 g = (h_xy (g_y, g_x) + (-h_yy g_x, -h_xx g_y)) / det H
+    (slope, swapped, curved), mixed = derivatives[:6].view(3, 2, -1), derivatives[6]  # (2, P), (P,)
+    c_yy, c_xx = curved.unbind()
+    determinant = torch.addcmul(c_yy * c_xx, mixed, mixed, value=-1)
+    step = torch.addcmul(mixed * swapped, curved, slope).div_(determinant)  # (2, P)
     if flat is not None:
-        floor = flat * near[:, 4]
-        astray = (curved[1] >= 0) | (torch.addcmul(determinant, floor, curved[1]) <= 0)
-        if bool(astray.any()):
-            rest = astray.nonzero()[:, 0]
-            step[:, rest] = _uphill(slope[:, rest], curved[:, rest], mixed[rest], floor[rest])
-    return step.T, (slope * step).sum(0) / 2
+        # a maximum with h_xx < 0 and det H / h_xx < -floor; elsewhere, as at a NaN, one by one
+        least = torch.addcmul(determinant, near[4], c_xx, value=-flat).minimum(c_xx)
+        if near.shape[1] and not float(least.min()) > 0:
+            step = torch.where(least <= 0, _uphill(slope, -curved, mixed, flat * near[4]), step)
+    return step, (slope * step).sum(0).mul_(0.5)
 
 
 def _uphill(slope: Tensor, curved: Tensor, h_xy: Tensor, flat: Tensor) -> Tensor:

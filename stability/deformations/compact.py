@@ -14,7 +14,7 @@ from stability.deformations.checks import check_factor, check_generator
 from stability.deformations.domains import Window
 from stability.deformations.enclosure import Enclosure, Losses
 from stability.deformations.family import State
-from stability.deformations.modes import draw_disc
+from stability.deformations.modes import draw_disc, lattice
 from stability.deformations.norms import Index, Interval, Norms
 from stability.deformations.oscillation import oscillation
 from stability.deformations.series import FourierSeries
@@ -22,7 +22,7 @@ from stability.deformations.spectral import Tiltable
 from stability.deformations.taper import Taper
 from stability.deformations.tapered import TaperedLengths, directional_bounds, divergence_bounds, product_rule
 from stability.deformations.trigonometric import TrigonometricBatch
-from stability.grid import check_size, sides
+from stability.grid import check_size
 
 NODES_PER_WAVELENGTH = 18
 """Nodes of the first grid per shortest wavelength of f and axis."""
@@ -264,13 +264,12 @@ class CompactField(Tiltable):
 
     def _batch(self, order: int) -> TrigonometricBatch:
         """f and its derivatives up to the order as components of one flat batch, in double precision."""
-        inner, omega = self.inner.flat(), self.inner.frequencies
+        inner, waves = self.inner.flat(), lattice(self.inner.modes, self.size, constant=True)
         cosine, sine, mean = (value.detach().to(torch.float64) for value in (inner.cosine, inner.sine, inner.mean))
         z, mean = torch.complex(cosine, -sine), mean[:, None]  # (n, M, d), (n, 1, d)
         z = torch.cat([z, torch.complex(mean, torch.zeros_like(mean))], dim=1)
-        omega = torch.cat([omega, omega.new_zeros(1, self.d)])
         parts = [z]
         for _ in range(order):
-            z = (z[..., None] * (1j * omega[:, None])).flatten(2)  # derivatives along the last axis
+            z = (z[..., None] * (1j * waves.omega[:, None])).flatten(2)  # derivatives along the last axis
             parts.append(z)
-        return TrigonometricBatch(omega, torch.cat(parts, dim=-1), sides(self.size, device=self.device))
+        return TrigonometricBatch(waves, torch.cat(parts, dim=-1))

@@ -5,6 +5,7 @@ fields with norms at most (a, b) covers it. (The displacement norm of a ``Sum`` 
 its target by what the grid misses.)
 """
 
+import math
 import warnings
 from collections.abc import Sequence
 from typing import NamedTuple, TypeVar, cast
@@ -103,7 +104,8 @@ def control(
             "control needs displacement_norm, jacobian_norm or both, got neither; use displacement_norm=2.0"
         )
     found = cast(Field, _solved(field, a, b, shift))  # every way stays in the family
-    _tell(found, a, b)
+    if shift is None:  # with one both are met by construction
+        _tell(found, a, b)
     return found
 
 
@@ -127,8 +129,9 @@ def _tell(field: Deformation, a: Tensor | None, b: Tensor | None) -> None:
     for name, target, norm in (("displacement_norm", a, norms.displacement), ("jacobian_norm", b, norms.jacobian)):
         if target is None:
             continue
-        share = (1 - norm.lower / target.detach()).flatten()
-        if bool((share > SHORTFALL).any()):
+        lower = norm.lower
+        if bool((lower < target * (1 - SHORTFALL)).any()):
+            share = (1 - lower / target.detach()).flatten()
             worst = int(share.argmax())
             warnings.warn(
                 f"{name} falls short of its target by {float(share[worst]):.2g} of it for field {worst} "
@@ -140,16 +143,15 @@ def _tell(field: Deformation, a: Tensor | None, b: Tensor | None) -> None:
 
 def _rescaled(field: Field, a: Tensor | None, b: Tensor | None) -> Field:
     """The field times the one factor that gives it its displacement norm a or its Jacobian norm b."""
-    name, norm = (
-        ("displacement_norm", field.norms().displacement) if b is None else ("jacobian_norm", field.norms().jacobian)
-    )
+    norms = field.homogeneous_norms()
+    name, norm = ("displacement_norm", norms.displacement) if b is None else ("jacobian_norm", norms.jacobian)
     target = cast(Tensor, a if b is None else b)
     if not bool((norm.lower > 0).all()):
         raise ValueError(
             f"{name} of a field cannot be controlled where it is 0, got a zero or constant field; use FourierField"
         )
-    if isinstance(field, Tiltable):
-        far, steep = lengths_at_places(field) if differentiates(field, target) else (norm.lower, norm.lower)
+    if isinstance(field, Tiltable) and differentiates(field, target):
+        far, steep = lengths_at_places(field)
         return field.scaled(target / with_derivative_of(far if b is None else steep, norm.lower) * (1 - MARGIN))
     return field.scaled(target / norm.lower * (1 - MARGIN))
 
@@ -194,9 +196,10 @@ def _shifted(field: Tiltable, a: Tensor, b: Tensor, shift: Sequence[float] | Ten
             "without shift"
         )
     direction = torch.as_tensor(shift, dtype=torch.float64, device=field.device)
-    if direction.shape != (field.d,) or not bool(torch.isfinite(direction).all()) or not bool(direction.any()):
+    length = math.hypot(*direction.flatten().tolist())
+    if direction.shape != (field.d,) or not 0 < length < math.inf:
         raise ValueError(f"shift must be a direction of {field.d} numbers, not all 0, got {shift!r}; use (1.0, 0.0)")
-    e = (direction / direction.norm()).to(field.dtype)
+    e = (direction / length).to(field.dtype)
     shape = common_shape(field.batch_shape, a.shape, b.shape)
     a, b = a.expand(shape), b.expand(shape)
     scaled = _rescaled(field, None, b)
@@ -236,8 +239,10 @@ def _tiltable(field: Deformation) -> Tiltable:
 
 
 def _check_mean(field: Tiltable) -> None:
+    if not bool(field.mean.any()):
+        return
     mean = field.mean.norm(dim=-1)
-    if bool(mean.any()) and bool((mean > 1e-12 * field.norms().displacement.lower).any()):
+    if bool((mean > 1e-12 * field.norms().displacement.lower).any()):
         raise ValueError(
             f"the field's mean must be 0 to control both norms, got {float(mean.max()):.6g} px; "
             "use field.without_mean()"
@@ -248,12 +253,12 @@ def _target(name: str, value: Scalar | None, field: Deformation) -> Tensor | Non
     if value is None:
         return None
     target = torch.as_tensor(value, dtype=torch.float64, device=field.device)
-    if not bool((torch.isfinite(target) & (target > 0)).all()):
+    if not (bool(((target > 0) & (target < torch.inf)).all()) if target.ndim else 0 < float(target) < torch.inf):
         raise ValueError(
             f"{name} must be positive and finite, got {value!r}; for no deformation use Translation((0.0, 0.0))"
         )
     try:
-        torch.broadcast_shapes(target.shape, field.batch_shape)
+        common_shape(target.shape, field.batch_shape)
     except RuntimeError:
         raise ValueError(
             f"{name} must broadcast with the batch {tuple(field.batch_shape)}, got shape {tuple(target.shape)}; "

@@ -97,7 +97,7 @@ class Family(Deformation, abc.ABC):
             else tensor.expand((*shape, *tensor.shape[tensor.ndim - self.AXES[name] :]))
             for name, tensor in self._tensors.items()
         }  # fmt: skip
-        return self._with(changed, self.norms().scaled(value.detach()))
+        return self._with(changed, self.homogeneous_norms().scaled(value.detach()))
 
     def __getitem__(self, index: Index) -> Self:
         positions = torch.arange(self.batch_shape.numel(), device=self.device).reshape(self.batch_shape)[index]

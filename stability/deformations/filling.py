@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from stability.deformations.climbing import climb, starts
-from stability.deformations.lengths import euclidean
-from stability.deformations.suprema import NODES_PER_WAVELENGTH, TAIL, counts, losses
+from stability.deformations.suprema import NODES_PER_WAVELENGTH, TAIL, counts, losses, spacings
 from stability.deformations.trigonometric import TrigonometricBatch
 
 SMOOTH = 0.8
@@ -57,26 +56,29 @@ def _filling(fields: TrigonometricBatch, direction: Tensor, bound: Tensor) -> Fi
     if len(direction) == 2:
         x, y = direction.unbind(0)
         turn = torch.stack([torch.stack([x, -y]), torch.stack([y, x])])  # columns: along e, across
-    fields = fields.having(fields.coefficients / bound[:, None, None] @ turn.to(fields.coefficients))
+    fields = fields.having(fields.coefficients * (1 / bound)[:, None, None] @ turn.to(fields.coefficients))
     nodes = counts(fields, NODES_PER_WAVELENGTH)
-    cosine, loss = losses(fields, fields.sides / fields.sides.new_tensor(nodes[::-1]))
+    cosine, loss = losses(fields, spacings(fields, nodes))
     seen = []
 
     def filled(components: Sequence[Tensor]) -> Tensor:
-        """|tau + s e| / a at the nodes, s filling up the bound at them."""
-        square = components[0].square()
-        if len(components) == 2:
-            square.addcmul_(components[1], components[1])
+        """(|tau + s e| / a)^2 at the nodes, s = min sqrt(1 - y^2) - x filling up the bound at them."""
+        along, across = components[0], components[1] if len(components) == 2 else None
+        if across is None:
+            least, square = 1 - along, along.square()
+        else:
+            square = across.square()
+            least = (1 - square).clamp_min_(0).sqrt_().sub_(along)
+            square.addcmul_(along, along)
         seen.append(square.flatten(1).amax(1))
-        s = 1 - _excess(components).flatten(1).amax(1)
-        return euclidean([components[0] + s.view(-1, *(1,) * len(nodes)), *components[1:]])
+        s = least.flatten(1).amin(1).view(-1, *(1,) * len(nodes))
+        # |tau|^2 + 2 s <tau, e> + s^2
+        return square.addcmul_(along, 2 * s).add_(s.square())
 
-    start = starts(fields, filled, nodes, (cosine, loss), TAIL, hidden=True)
+    start = starts(fields, filled, nodes, (cosine, loss), TAIL, hidden=True, squared=True)
     alone = torch.cat(seen).to(bound.dtype).sqrt() * (1 + 1e-5)  # single precision
-    peaks = climb(fields, _excess, start, 1 / fields.bandwidth)
-    place = bound.new_zeros((len(fields), len(direction)))
-    place[peaks.owner] = peaks.points
-    s = bound * (1 - peaks.best(len(fields))).clamp_min(0.0)
+    most, place = climb(fields, _excess, start, 1 / fields.bandwidth)
+    s = bound * (1 - most).clamp_min_(0.0)
     return Filling(s, place, torch.minimum(alone / cosine, alone + loss))
 
 

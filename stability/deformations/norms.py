@@ -126,7 +126,13 @@ class Norms:
 
     def scaled(self, factor: Tensor) -> "Norms":
         """The norms of factor * tau = |factor| * the norms of tau, at no cost; those that do not scale are left out."""
-        return dataclasses.replace(self, distortion=None).map(lambda interval: interval.scaled(factor))
+        return Norms(
+            self.displacement.scaled(factor),
+            self.jacobian.scaled(factor),
+            self.hessian.scaled(factor),
+            self.divergence.scaled(factor),
+            self.oscillation.scaled(factor),
+        )
 
     def refined(self, factor: int) -> "Norms":
         """The norms of u -> factor * tau(u / factor): lengths * factor, hessian / factor, the others the same."""

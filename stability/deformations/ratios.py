@@ -14,7 +14,7 @@ from torch import Tensor
 from stability.deformations import lengths
 from stability.deformations.climbing import Newton, Peaks, starts, summits
 from stability.deformations.spectral import Tiltable
-from stability.deformations.suprema import NODES_PER_WAVELENGTH, counts, losses
+from stability.deformations.suprema import NODES_PER_WAVELENGTH, counts, losses, spacings
 from stability.deformations.trigonometric import TrigonometricBatch
 
 _NODES = 8
@@ -95,10 +95,10 @@ class SpectralRatios:
         """R from the largest nodes of a grid and their neighbours, ``(Q,)``."""
         with torch.inference_mode():
             fields, seen = self._tilted(owner, theta), []
-            neighbours = fields.grid(self._coarse).neighbours
+            grid = fields.frequencies.grid(self._coarse)
             for _, components in fields.chunks(self._coarse, torch.complex64):
-                far = summits(lengths.euclidean(components[: self._d]).flatten(1), neighbours)
-                steep = summits(self._spectral(components[self._d :]).flatten(1), neighbours)
+                far = summits(lengths.euclidean(components[: self._d]).flatten(1), grid)
+                steep = summits(self._spectral(components[self._d :]).flatten(1), grid)
                 seen.append(steep.to(torch.float64) / far)
             ratios = torch.cat(seen) / self._scale
         return ratios.clone()  # outside: a tensor like all others
@@ -107,8 +107,8 @@ class SpectralRatios:
         """R from the maxima near those at theta."""
         tracks = []
         for fields, length in zip(self._apart(owner, theta), (lengths.euclidean, self._spectral), strict=True):
-            spacing = fields.sides / fields.sides.new_tensor(self._coarse[::-1])
-            peaks = starts(fields, length, self._fine, losses(fields, spacing), _TAIL, hidden=False)
+            lost = losses(fields, spacings(fields, self._coarse))
+            peaks = starts(fields, length, self._fine, lost, _TAIL, hidden=False)
             tracks.append(_Track(peaks, Newton(fields, length, self._scale), steps))
 
         def followed(index: Tensor, place: Tensor) -> Tensor:
@@ -140,18 +140,18 @@ class _Track:
     """Local maxima that move with their fields."""
 
     def __init__(self, peaks: Peaks, newton: Newton, steps: int) -> None:
-        self._owner, self._points, self._newton, self._steps = peaks.owner, peaks.points, newton, steps
+        self._owner, self._points, self._newton, self._steps = peaks.owner, peaks.points.T, newton, steps
 
     def largest(self, fields: TrigonometricBatch, row: Tensor) -> Tensor:
         """The largest vertex of the quadratics at the points of each field, ``row`` says which it is, -1: left out."""
         owner = row[self._owner]
         mine = (owner >= 0).nonzero()[:, 0]
-        owner, points = owner[mine], self._points[mine]
+        owner, points = owner[mine], self._points[:, mine]  # (d, P)
         for _ in range(self._steps):
             value, step, promise = self._newton.step(fields, owner, points)
-            points = points + step
-        self._points[mine] = points
-        return Peaks(owner, points, value + promise).best(len(fields))
+            points = torch.add(points, step, alpha=self._newton.scale)
+        self._points[:, mine] = points
+        return value.new_zeros(len(fields)).scatter_reduce_(0, owner, value + promise, "amax")
 
 
 def ratio(fields: Tiltable) -> Tensor:

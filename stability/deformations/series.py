@@ -2,7 +2,6 @@ r"""Trigonometric polynomials as displacement fields: what all families with a f
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import ClassVar, Self
 
@@ -14,14 +13,14 @@ from stability.deformations.base import Deformation
 from stability.deformations.checks import check_factor
 from stability.deformations.family import Family
 from stability.deformations.filling import SMOOTH, filling
-from stability.deformations.modes import half
+from stability.deformations.modes import angular, distinct, half, lattice
 from stability.deformations.norms import Interval, Norms
 from stability.deformations.oscillation import oscillation
 from stability.deformations.ratios import SpectralRatios
 from stability.deformations.spectral import Filled, Shiftable, exchanged, tilting
 from stability.deformations.suprema import Supremum
-from stability.deformations.trigonometric import Tables, TrigonometricBatch
-from stability.grid import check_size, sides
+from stability.deformations.trigonometric import TrigonometricBatch
+from stability.grid import check_size
 
 _PAIRS = {1: ((0, 0),), 2: ((0, 0), (0, 1), (1, 1))}
 """The second derivatives that differ."""
@@ -66,11 +65,10 @@ class FourierSeries(Family, Shiftable):
                 f"cosine and sine must have shape (*batch_shape, {len(modes)}, {d}), "
                 f"got {tuple(cosine.shape)} and {tuple(sine.shape)}; one row per mode"
             )
-        if len({tuple(k) for k in torch.cat([modes, -modes]).tolist()}) != 2 * len(modes):
+        if not distinct(modes):
             raise ValueError("modes must be nonzero and distinct up to sign; add the coefficients of equal modes")
         mean = cosine.new_zeros(*cosine.shape[:-2], d) if mean is None else mean
         self._keep(size, {"cosine": cosine, "sine": sine, "mean": mean}, shared={"modes": modes})
-        self._tables = Tables()
 
     @property
     def modes(self) -> Tensor:
@@ -95,7 +93,7 @@ class FourierSeries(Family, Shiftable):
     @property
     def frequencies(self) -> Tensor:
         """omega_k in radians per pixel, ``(M, d)``, last axis (x, y)."""
-        return 2 * math.pi * self.modes.to(torch.float64) / sides(self.size, device=self.device)
+        return angular(self.modes, self.size)
 
     @property
     def volume_preserving(self) -> Tensor:
@@ -134,13 +132,12 @@ class FourierSeries(Family, Shiftable):
     def on_grid(self, oversample: int = 1) -> Tensor:
         """tau on the grid of (1 / oversample) pixels: one product per axis instead of tables over points and modes."""
         counts = tuple(check_factor(oversample) * side for side in self.size)
-        waves, mean = self._silence, self._rows("mean")[:, None]
+        mean = self._rows("mean")[:, None]
         coefficients = torch.complex(self._rows("cosine"), -self._rows("sine"))  # (n, M, d)
-        if mean.requires_grad or bool(mean.any()):
+        constant = mean.requires_grad or bool(mean.any())
+        if constant:
             coefficients = torch.cat([coefficients, torch.complex(mean, torch.zeros_like(mean))], dim=1)
-            omega = torch.cat([waves.omega, waves.omega.new_zeros(1, self.d)])
-            waves = TrigonometricBatch(omega, waves.coefficients, waves.sides)
-        values = waves.having(coefficients).on_grid(counts)
+        values = TrigonometricBatch(lattice(self.modes, self.size, constant=constant), coefficients).on_grid(counts)
         return values.reshape(*self.batch_shape, *counts, self.d)
 
     def suprema(self) -> Norms:
@@ -175,7 +172,10 @@ class FourierSeries(Family, Shiftable):
     def shifted(self, vector: Tensor) -> Self:
         """tau + vector, a tensor ``(*batch_shape, d)`` in pixels; the norms of the derivatives are those of tau."""
         result = self._with({"mean": self.mean + vector})
-        result._norms = dataclasses.replace(self.norms(), displacement=result.suprema().displacement)
+        if "_waves" in vars(self):
+            result._waves = self._waves
+        displacement = result._interval(lambda: result._farthest)
+        result._norms = dataclasses.replace(self.homogeneous_norms(), displacement=displacement)
         return result
 
     def places(self) -> tuple[Tensor, Tensor]:
@@ -215,7 +215,7 @@ class FourierSeries(Family, Shiftable):
             if bool((found.alone > SMOOTH).any()):
                 return exchanged(self, direction, bound, s)
             result = self.shifted((s[..., None] * direction).to(self.dtype))
-        result._farthest = Supremum(result._polynomials(0), lengths.euclidean, argument=found.place)
+        result._place = found.place
         place = found.place.reshape(*self.batch_shape, self.d)
         return Filled(result, s, place, (found.alone * flat).reshape(self.batch_shape))
 
@@ -226,19 +226,13 @@ class FourierSeries(Family, Shiftable):
     @property
     def varies(self) -> Tensor:
         """Which fields are not constant: those with a coefficient that is not 0."""
-        return ((self.cosine != 0) | (self.sine != 0)).flatten(-2).any(-1)
-
-    @property
-    def _silence(self) -> TrigonometricBatch:
-        """No polynomials with the field's frequencies; those made of it share tables with those of related fields."""
-        none = torch.zeros((0, *self.modes.shape), dtype=torch.complex128, device=self.device)
-        return TrigonometricBatch(self.frequencies, none, sides(self.size, device=self.device), self._tables)
+        return (self.cosine.abs() + self.sine.abs()).sum((-2, -1)) != 0
 
     @functools.cached_property
     def _waves(self) -> TrigonometricBatch:
         """tau without its mean, in double precision."""
         cosine, sine = (self._rows(name).detach().to(torch.float64) for name in ("cosine", "sine"))
-        return self._silence.having(torch.complex(cosine, -sine))
+        return TrigonometricBatch(lattice(self.modes, self.size), torch.complex(cosine, -sine))
 
     def plus(self, other: Deformation) -> Deformation | None:
         """The field with the union of the modes; None for one that is no series."""
@@ -258,7 +252,12 @@ class FourierSeries(Family, Shiftable):
 
     @functools.cached_property
     def _farthest(self) -> Supremum:
-        return Supremum(self._polynomials(0), lengths.euclidean)
+        return Supremum(self._polynomials(0), lengths.euclidean, argument=self._place)
+
+    @functools.cached_property
+    def _place(self) -> Tensor | None:
+        """Where |tau| is largest, ``(n, d)``, if a search has found out before; cached, so that no relative has it."""
+        return None
 
     @functools.cached_property
     def _steepest(self) -> Supremum:
@@ -283,11 +282,10 @@ class FourierSeries(Family, Shiftable):
             mean = self._rows("mean").detach().to(torch.float64)[:, None]
             if bool(mean.any()):
                 z = torch.cat([z, torch.complex(mean, torch.zeros_like(mean))], dim=1)
-                omega = torch.cat([omega, omega.new_zeros(1, self.d)])
-                return TrigonometricBatch(omega, z, waves.sides).pruned()
+                return TrigonometricBatch(lattice(self.modes, self.size, constant=True), z)
         elif order == 1:
             z = (z[..., None] * (1j * omega[:, None])).flatten(2)
         else:
             first, second = torch.tensor(_PAIRS[self.d], device=self.device).T
             z = (z[..., None] * -(omega[:, first] * omega[:, second])[:, None]).flatten(2)
-        return waves.having(z).pruned()
+        return waves.having(z)

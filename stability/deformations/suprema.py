@@ -18,13 +18,15 @@ Reference: Bernstein 1926; van der Corput & Schaake 1935; Duffin & Schaeffer 193
 """
 
 import math
+from collections.abc import Sequence
 from functools import cached_property
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from stability.deformations.climbing import climb, starts, stencil
+from stability.deformations.climbing import climb, starts
+from stability.deformations.frequencies import stencil
 from stability.deformations.lengths import SIMPLER, Length
 from stability.deformations.trigonometric import TrigonometricBatch
 
@@ -71,9 +73,13 @@ class Supremum:
         argument: Tensor | None = None,
         nodes: int = NODES_PER_WAVELENGTH,
     ) -> None:
-        self._fields, self._nodes = fields, nodes
+        self._given, self._nodes = fields, nodes
         self._length = length
         self._argument = argument
+
+    @cached_property
+    def _fields(self) -> TrigonometricBatch:
+        return self._given.pruned()
 
     @property
     def lower(self) -> Tensor:
@@ -102,29 +108,29 @@ class Supremum:
         """The largest of the local maxima that a grid shows, ``(n,)``, and where, ``(n, d)``; of 0 at the origin."""
         if self._argument is not None:
             return self._length(self._at(self._argument)), self._argument
-        n, amplitudes = len(self._fields), self._fields.amplitudes.clamp_min(1e-300)
-        points = self._fields.sides.new_zeros((n, len(self._fields.sides)))
-        if not self._fields.bandwidth:
-            return self._length([part.real for part in self._fields.coefficients.sum(1).unbind(1)]), points
-        fields, length = self._simpler(self._fields.having(self._fields.coefficients / amplitudes[:, None, None]))
-        nodes = counts(self._fields, self._nodes)
-        cosine, loss = losses(self._fields, fields.sides / fields.sides.new_tensor(nodes[::-1]))
+        given = self._fields
+        if not given.bandwidth:
+            origin = given.sides.new_zeros((len(given), len(given.sides)))
+            return self._length([part.real for part in given.coefficients.sum(1).unbind(1)]), origin
+        amplitudes = given.amplitudes.clamp_min(1e-300)
+        fields, length = self._simpler(given.having(given.coefficients * (1 / amplitudes)[:, None, None]))
+        nodes = counts(given, self._nodes)
+        cosine, loss = losses(given, spacings(given, nodes))
         start = starts(fields, length, nodes, (cosine, loss / amplitudes), TAIL, hidden=True)
-        peaks = climb(fields, length, start, 1 / self._fields.bandwidth)  # of one height for each field
-        points[peaks.owner] = peaks.points
-        return peaks.best(n) * amplitudes, points
+        value, argument = climb(fields, length, start, 1 / given.bandwidth)
+        return value * amplitudes, argument
 
     def _at(self, points: Tensor) -> list[Tensor]:
         """The components of p_i at ``points[i]``, ``(n,)`` each."""
         index = torch.arange(len(points), device=points.device)
-        return [part[:, 0] for part in self._fields.around(index, points, torch.zeros_like(points[:1]))]
+        return [part[:, 0] for part in self._given.around(index, points, torch.zeros_like(points[:1]))]
 
-    def _from(self, supremum: Tensor, spacing: Tensor, part: slice = slice(None)) -> Tensor:
+    def _from(self, supremum: Tensor, spacing: Sequence[float], part: slice = slice(None)) -> Tensor:
         """What the node of the maximiser's cell attains at least, ``(n,)``: max(cos(R rho) sup, sup - Q rho^2 / 2)."""
         cosine, loss = losses(self._fields, spacing)
         return torch.maximum(supremum * cosine[part], supremum - loss[part]) * (1 - ROUND_OFF)
 
-    def _to(self, largest: Tensor, spacing: Tensor) -> Tensor:
+    def _to(self, largest: Tensor, spacing: Sequence[float]) -> Tensor:
         """The supremum's upper value, ``(n,)``, from the largest node: min(max / cos(R rho), max + Q rho^2 / 2)."""
         cosine, loss = losses(self._fields, spacing)
         return torch.minimum(largest / cosine, largest + loss)
@@ -136,7 +142,7 @@ class Supremum:
         matrix, length = SIMPLER[self._length]
         return fields.having(fields.coefficients @ matrix.to(fields.coefficients)), length
 
-    def _grid(self, counts: tuple[int, ...], spacing: Tensor) -> tuple[_Cells, Tensor]:
+    def _grid(self, counts: tuple[int, ...], spacing: Sequence[float]) -> tuple[_Cells, Tensor]:
         """The cells that can hold a maximiser, and the grids' maxima."""
         found, largest = [], []
         for start, components in self._fields.chunks(counts):
@@ -146,18 +152,17 @@ class Supremum:
             part = slice(start, start + len(maximum))
             threshold = self._from(maximum, spacing, part).view(-1, *([1] * len(counts)))
             position = (values > threshold).nonzero()  # (P, 1 + d)
-            points = position[:, 1:].flip(-1).to(spacing.dtype) * spacing
+            points = position[:, 1:].flip(-1) * self._fields.sides.new_tensor(spacing)
             found.append(_Cells(position[:, 0] + start, points, values[tuple(position.T)]))
         return _Cells(*(torch.cat(parts) for parts in zip(*found, strict=True))), torch.cat(largest)
 
     def _certified(self) -> Tensor:
         """The certified value: cells that can hold the maximiser are cut until their nodes miss little."""
         fields, nodes = self._fields, counts(self._fields, NODES_PER_WAVELENGTH)
-        spacing = fields.sides / fields.sides.new_tensor(nodes[::-1])
-        d = len(nodes)
+        spacing, d = spacings(fields, nodes), len(nodes)
         cells, largest = self._grid(nodes, spacing)
         lower, upper = torch.maximum(self.lower, largest), self._to(largest, spacing)
-        thirds = stencil(spacing)
+        thirds = stencil(fields.sides)
         while True:
             load = torch.bincount(cells.owner, minlength=len(fields)) * 3**d
             wanted = (self._to(lower, spacing) > lower * (1 + TOLERANCE)) & (load <= _BUDGET)
@@ -165,22 +170,28 @@ class Supremum:
             cells = _Cells(*(part[able] for part in cells))
             if not len(cells.owner):
                 return torch.maximum(upper, lower) * (1 + ROUND_OFF)
-            spacing = spacing / 3
-            values = self._length(fields.around(cells.owner, cells.points, thirds * spacing))  # (P, 3^d)
-            points = cells.points[:, None] + thirds * spacing  # (P, 3^d, d)
+            spacing = [side / 3 for side in spacing]
+            offsets = thirds * fields.sides.new_tensor(spacing)
+            values = self._length(fields.around(cells.owner, cells.points, offsets))  # (P, 3^d)
+            points = cells.points[:, None] + offsets  # (P, 3^d, d)
             cells = _Cells(cells.owner.repeat_interleave(3**d), points.flatten(0, 1), values.flatten())
             seen = torch.full_like(upper, -1.0).scatter_reduce(0, cells.owner, cells.values, "amax")
             upper = torch.where(seen >= 0, torch.minimum(upper, self._to(seen, spacing)), upper)
             lower = torch.maximum(lower, seen)
 
 
-def losses(fields: TrigonometricBatch, spacing: Tensor) -> tuple[Tensor, Tensor]:
-    """cos(R_i rho) and Q_i rho^2 / 2 for cells of the given sides ``(d,)``, ``(n,)`` each."""
-    rho = spacing.norm() / 2
-    return (fields.bandwidths * rho).cos(), fields.curvatures * rho.square() / 2
+def losses(fields: TrigonometricBatch, spacing: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """cos(R_i rho) and Q_i rho^2 / 2 for cells of the given sides along (x, y), ``(n,)`` each."""
+    rho = math.hypot(*spacing) / 2
+    return (fields.bandwidths * rho).cos_(), fields.curvatures * (rho**2 / 2)
+
+
+def spacings(fields: TrigonometricBatch, counts: tuple[int, ...]) -> list[float]:
+    """Of a grid's nodes along (x, y) in pixels."""
+    return [side / count for side, count in zip(fields.frequencies.periods, reversed(counts), strict=True)]
 
 
 def counts(fields: TrigonometricBatch, nodes: int) -> tuple[int, ...]:
     """Nodes per axis in the order of ``size`` for a number per shortest wavelength of the batch."""
-    waves = [fields.bandwidth / (2 * math.pi) * side for side in reversed(fields.sides.tolist())]
+    waves = [fields.bandwidth / (2 * math.pi) * side for side in reversed(fields.frequencies.periods)]
     return tuple(max(1, math.ceil(nodes * wave - 1e-9)) for wave in waves)
