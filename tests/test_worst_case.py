@@ -71,7 +71,7 @@ class Functional(nn.Module):
 def test_the_field_meets_both_norms_and_has_the_value(a, b, generator):
     x = photographs()
     ckn = network(generator, x)
-    found = search(ckn, x, generator, a, b)
+    found = search(ckn, x, generator, a, b, steps=3)
     values, cells = found.field.values, (1.0, 1.0)
     assert bool((largest_displacement(values) <= a * (1 + 1e-12)).all())
     assert bool((largest_gradient(values, cells) <= b * (1 + 1e-12)).all())
@@ -94,7 +94,7 @@ def test_it_beats_random_fields(generator):
 
 def test_the_trace_never_falls_and_starts_at_the_better_sign(generator):
     x = photographs()
-    found = search(network(generator, x), x, generator, steps=8)
+    found = search(network(generator, x), x, generator, steps=4)
     assert found.trace.shape[1:] == (2, 3)
     assert bool((found.trace.diff(dim=0) >= 0).all())
     at = problem(network(generator, x), x)
