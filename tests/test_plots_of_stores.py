@@ -73,7 +73,8 @@ def test_a_store_shows_what_its_rows_allow():
 def test_the_complete_rows_of_a_run_are_found_once_and_nobody_spoils_them(run):
     for sweep in (None, "curves"):
         rows = run.rows if sweep is None else run.rows[run.rows["sweep"] == sweep]
-        run.complete(sweep)["family"] = "spoilt"
+        asked = run.complete(sweep)
+        asked["family"] = "spoilt"
         pd.testing.assert_frame_equal(run.complete(sweep), complete(rows))
 
 
