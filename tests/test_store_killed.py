@@ -61,11 +61,7 @@ def spec_file(tmp_path) -> Path:
 
 @pytest.mark.parametrize(
     ("sent", "moments"),
-    [
-        (signal.SIGKILL, [5]),
-        pytest.param(signal.SIGKILL, [2, 9], marks=pytest.mark.slow),
-        pytest.param(signal.SIGINT, [2, 9], marks=pytest.mark.slow),
-    ],
+    [(signal.SIGKILL, [5]), pytest.param(signal.SIGINT, [2, 9], marks=pytest.mark.slow)],
 )
 def test_a_killed_run_loses_the_chunk_it_was_at_and_no_more(sent, moments, whole, spec_file, tmp_path):
     folder = tmp_path / "store"
