@@ -1,6 +1,5 @@
 """Randomness seeded by the test's own name; what tests of pages share."""
 
-import builtins
 import zlib
 
 import pytest
@@ -16,25 +15,17 @@ def generator(request: pytest.FixtureRequest) -> torch.Generator:
     return torch.Generator().manual_seed(zlib.crc32(request.node.name.encode()))
 
 
-OPTIONAL = ("altair", "vl_convert")
-
-
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures are tested elsewhere: an empty one stands for each."""
-    from stability.report import parts
+    """Empty figures on a page."""
+    from pages import without_figures
 
-    monkeypatch.setattr(parts, "svg", lambda run, name: ("<svg/>", f"Caption of {name}."))
+    without_figures(monkeypatch)
 
 
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch, quick: None) -> None:
-    """An installation without the extra."""
-    there = builtins.__import__
+    """An installation without the extra, and empty figures."""
+    from pages import without_extra
 
-    def importing(name, *arguments, **keywords):
-        if name.partition(".")[0] in OPTIONAL:
-            raise ImportError(name)
-        return there(name, *arguments, **keywords)
-
-    monkeypatch.setattr(builtins, "__import__", importing)
+    without_extra(monkeypatch)

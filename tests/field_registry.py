@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import pytest
@@ -94,6 +95,7 @@ def cases(*, knob=False):
     return [pytest.param(*case, marks=pytest.mark.slow) if case in LONG else case for case in every]
 
 
+@cache
 def draw(name, d, count=3, seed=0, unit=1):
-    """Fields of a family at ``unit`` times the base resolution."""
+    """Fields of a family at ``unit`` times the base resolution; drawn once, like the norms that they keep."""
     return REGISTRY[name].draw(tuple(unit * side for side in SIZES[d]), count, seed, float(unit))

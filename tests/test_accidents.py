@@ -87,7 +87,13 @@ def test_rows_that_are_all_out_of_reach_are_rows(tmp_path):
 
 def test_a_varied_antialiasing_of_none_is_a_number_in_its_column(tmp_path):
     frame = st.sweep(
-        spec(vary={"antialiasing": [None, 1, 2]}, representations=[st.LinearSpec()], fields=1), out=tmp_path / "store"
+        spec(
+            vary={"antialiasing": [None, 1, 2]},
+            representations=[st.LinearSpec()],
+            deformations=[st.TranslationSpec(displacement_norm=[1.0, 2.0], angles=1)],
+            fields=1,
+        ),
+        out=tmp_path / "store",
     )
     assert sorted(frame.antialiasing.unique()) == [0.0, 1.0, 2.0]
     assert cli.main(["report", str(tmp_path / "store")]) == 0

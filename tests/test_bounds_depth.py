@@ -423,11 +423,11 @@ def _offset_ratios(b: float, c: float, waves: float, width: float) -> tuple[floa
         v = (v + 0.5) % 1 - 0.5
         return np.exp(-((v / width) ** 2)) * np.sin(2 * np.pi * waves * v)
 
-    psi = u.copy()
-    for _ in range(200):
+    psi, steps = u.copy(), math.ceil(-36 / math.log(b))  # of a contraction by b: to round-off
+    for _ in range(steps):
         psi = u + b / (2 * np.pi) * np.sin(2 * np.pi * psi)
     back = u - c
-    for _ in range(200):
+    for _ in range(steps):
         back = (u - c) + b / (2 * np.pi) * np.sin(2 * np.pi * back)
     w = 1 / (1 - b * np.cos(2 * np.pi * psi))
     slope = np.linalg.norm(np.gradient(y(u), u)) * c

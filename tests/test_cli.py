@@ -210,7 +210,7 @@ def test_classes_of_the_current_folder_can_be_named(tmp_path, monkeypatch, capsy
     assert set(read_rows("s").representation) == {"Means"}
 
 
-def test_report_plot_and_export_of_a_store(tmp_path, capsys):
+def test_report_and_plot_of_a_store(bare, tmp_path, capsys):
     (tmp_path / "spec.yaml").write_text(SPEC)
     store = str(tmp_path / "store")
     assert cli.main(["run", str(tmp_path / "spec.yaml"), "--store", store]) == 0
@@ -218,9 +218,8 @@ def test_report_plot_and_export_of_a_store(tmp_path, capsys):
     assert "<!doctype html>" in (tmp_path / "page.html").read_text()
     assert not (tmp_path / "store" / "index.html").exists()
     figure = ["plot", store, "--figure", "distance_versus_deformation"]
-    for kind, head in (("pdf", b"%PDF"), ("png", b"\x89PNG"), ("svg", b"<?xml")):
-        assert cli.main([*figure, "--style", "paper", "-o", str(tmp_path / f"f.{kind}")]) == 0
-        assert (tmp_path / f"f.{kind}").read_bytes().startswith(head)
+    assert cli.main([*figure, "--style", "paper", "-o", str(tmp_path / "f.pdf")]) == 0
+    assert (tmp_path / "f.pdf").read_bytes().startswith(b"%PDF")
     capsys.readouterr()
     for wrong, message in (
         (["--figure", "distance"], "did you mean 'distance_versus_deformation'"),
@@ -239,10 +238,9 @@ def test_report_plot_and_export_of_a_store(tmp_path, capsys):
 @pytest.mark.parametrize("model", ["lenet", "cnn", "ckn"])
 def test_trained_weights_stand_in_a_sweep(model, tmp_path, capsys):
     out = str(tmp_path / "net.safetensors")
-    train = ["train", "-o", out, "--model", model, "--epochs", "2", "--count", "60", "--size", "16", "16"]
-    train += (
-        ["--hidden", "20", "--kernel-size", "3", "--padding", "1", "--batch-normalisation"] if model == "lenet" else []
-    )
+    train = ["train", "-o", out, "--model", model, "--epochs", "1", "--count", "24", "--size", "16", "16"]
+    if model == "lenet":
+        train += ["--hidden", "20", "--kernel-size", "3", "--padding", "1", "--batch-normalisation"]
     assert cli.main([*train, "--widths", "4", "8"]) == 0
     assert "test accuracy" in capsys.readouterr().out
     first = (tmp_path / "net.safetensors").read_bytes()

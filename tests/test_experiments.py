@@ -30,6 +30,15 @@ FAST_MODELS = {
     "anchors": [("representations", "[{kind: gram}, {kind: ckn, filters: [2, 4]}, {kind: ckn, filters: [32, 64]}]")],
 }  # fmt: skip
 FAST_MODELS["pooling_scale"] = FAST_MODELS["patch_size"] = FAST_MODELS["distance_versus_deformation"]
+INPUTS = "front_end: [null, {kind: mean_removal}]"
+FAST_KNOBS = {
+    "distance_versus_deformation": [("deformations.0.displacement_norm", "[0.25, 4]"), ("deformations.0.angles", "2"),
+                                    ("deformations.1.displacement_norm", "[1, 4]")],
+    "pooling_scale": [("vary", f"{{layers.-1.pooling_scale: [1, 8], {INPUTS}}}")],
+    "patch_size": [("vary", f"{{layers.*.patch_size: [1, 7], {INPUTS}}}")],
+    "anchors": [],
+}  # fmt: skip
+"""The ends of every knob."""
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +48,7 @@ def stores(tmp_path_factory) -> dict[str, Path]:
     for module in MODULES:
         name = module.EXPERIMENT.name
         found[name] = tmp_path_factory.mktemp(name) / "store"
-        module.run(found[name], settings=[*common.FAST, *FAST_MODELS[name]], jobs=1)
+        module.run(found[name], settings=[*common.FAST, *FAST_MODELS[name], *FAST_KNOBS[name]], jobs=1)
     return found
 
 

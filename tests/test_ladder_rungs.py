@@ -55,7 +55,7 @@ def dense_terms(arch, x, warp):
 
 
 @pytest.mark.parametrize("kernel", LIPSCHITZ, ids=repr)
-@pytest.mark.parametrize("size", [(16,), (8, 8), (6, 10)], ids=str)
+@pytest.mark.parametrize("size", [(16,), (6, 10)], ids=str)
 def test_every_term_is_that_of_dense_matrices(kernel, size, generator):
     arch = st.Architecture((st.Layer(3, 1.5, 1, kernel), st.Layer(2, 2.0, 1, kernel)))
     x = st.grid.band_limit(torch.randn(1, 2, *size, generator=generator, dtype=torch.float64))
@@ -101,11 +101,10 @@ def test_observed_is_below_the_discrete_theorem_for_every_warp_stride_and_networ
         st.CKN.fit(arch, x, filters=(4, 6), generator=generator),
         st.cnn(arch, widths=(4, 6), d=d, dtype=torch.float64, generator=generator),
     )
-    for phi in networks:
-        for b in (0.05, 0.6, 1.2):  # the discrete theorem needs no diffeomorphism
-            ladder = st.ladder(
-                phi, x, fields(size, b, generator, count=2), warp=warp, refinement=False, certificates=False
-            )
+    for b in (0.05, 1.2):  # the discrete theorem needs no diffeomorphism
+        tau = fields(size, b, generator, count=2)
+        for phi in networks:
+            ladder = st.ladder(phi, x, tau, warp=warp, refinement=False, certificates=False)
             for name in ("x_specific", "early_stop"):
                 rung = ladder[name]
                 assert (ladder.observed <= rung.value + sum(rung.allowances.values())).all()

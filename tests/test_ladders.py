@@ -96,12 +96,12 @@ def test_the_theorem_is_given_the_norms_of_the_field_and_no_smaller_ones(kind, g
 
 @pytest.mark.parametrize("stride", [1, 2])
 def test_translations_stay_below_t_and_fall_with_the_pooling_scale(stride):
-    x = st.images.load("fashion", count=3, size=(16, 16))
-    tau = st.Translation((1.2, -0.7), size=(16, 16))
+    x = st.images.load("fashion", count=3, size=(12, 12))
+    tau = st.Translation((1.2, -0.7), size=(12, 12))
     c, observed = math.hypot(1.2, 0.7), []
     for scale in (1.0, 2.0, 4.0, 8.0):
         arch = st.Architecture((st.Layer(3, 2.0), st.Layer(3, scale, stride)))
-        ladder = st.ladder(st.GramCKN(arch), x, tau, certificates=False)
+        ladder = st.ladder(st.GramCKN(arch), x, tau, maps=False, certificates=False)
         exact = translation(c / scale)
         assert (ladder.observed <= exact + ladder.aliasing + ladder.allowance).all()
         if stride == 1:
@@ -242,7 +242,7 @@ def test_step_kernels_have_finite_trivial_bounds_and_allowances(generator):
 
 @pytest.mark.parametrize("kernel", LIPSCHITZ, ids=repr)
 def test_nothing_moves_and_nothing_is_violated_under_the_zero_field(kernel, generator):
-    x = st.grid.band_limit(torch.rand(12, 1, 16, 16, generator=generator, dtype=torch.float64))
+    x = st.grid.band_limit(torch.rand(3, 1, 16, 16, generator=generator, dtype=torch.float64))
     for arch in (st.Architecture((st.Layer(3, 4.0, 1, kernel),)), st.Architecture((st.Layer(3, 2.0, 1, kernel),) * 2)):
         ladder = st.ladder(st.GramCKN(arch), x, st.Translation((0.0, 0.0), size=(16, 16)), refinement=False)
         assert not ladder.violation.any()

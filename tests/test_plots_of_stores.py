@@ -70,6 +70,14 @@ def test_a_store_shows_what_its_rows_allow():
     assert plots.applicable(plots.Run(store_rows(sizes=(1.0,)))) == ()
 
 
+def test_the_complete_rows_of_a_run_are_found_once_and_nobody_spoils_them(run):
+    for sweep in (None, "curves"):
+        rows = run.rows if sweep is None else run.rows[run.rows["sweep"] == sweep]
+        asked = run.complete(sweep)
+        asked["family"] = "spoilt"
+        pd.testing.assert_frame_equal(run.complete(sweep), complete(rows))
+
+
 def test_depth_alone_is_no_pooling_scale():
     """The last scales differ, but so does the number of layers: this is not one knob."""
     deep = Architecture((Layer(3, 2.0), Layer(3, 4.0), Layer(3, 8.0)), antialiasing=1.0).to_json()

@@ -183,27 +183,13 @@ def test_order_four_where_bilinear_has_order_two_and_the_cosine_series_is_exact(
     assert order(st.BandLimitedWarp(oversample=1, boundary=REFLECT), d) < EXACT
 
 
-@pytest.mark.parametrize("size", [(4,), (7,), (4, 4)], ids=str)
-@pytest.mark.parametrize("where", ["generic", "whole pixels"])
-def test_first_and_second_derivatives_of_the_spline(size, where, generator):
-    x = torch.randn(1, 2, *size, generator=generator, dtype=torch.float64)
-    points = nodes(size, 1, REFLECT)
-    if where == "generic":
-        points = points + 6 * torch.rand(points.shape, generator=generator, dtype=torch.float64) - 3
-    points, warp = points[None].requires_grad_(), st.SplineWarp(REFLECT)
-    assert torch.autograd.gradcheck(lambda p: warp.sample(x, p), (points,))
-    assert torch.autograd.gradgradcheck(lambda p: warp.sample(x, p), (points,))
-
-
 @pytest.mark.parametrize("warp", [st.SplineWarp(REFLECT), st.BandLimitedWarp(2, REFLECT)], ids=repr)
-def test_gradients_in_the_image_and_forward_mode(warp, generator):
+def test_forward_mode_is_the_jacobian_of_reverse_mode(warp, generator):
     size = (3, 4)
     count = math.prod(size) * warp.points_per_pixel**2
-    x = torch.randn(2, 1, *size, generator=generator, dtype=torch.float64, requires_grad=True)
-    points = 3 * torch.randn(count, 2, generator=generator, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(warp.sample, (x, points))
-    direction = torch.randn(points.shape, generator=generator, dtype=torch.float64)
-    image, at = x.detach()[:1], points.detach()
+    image = torch.randn(1, 1, *size, generator=generator, dtype=torch.float64)
+    at = 3 * torch.randn(count, 2, generator=generator, dtype=torch.float64)
+    direction = torch.randn(at.shape, generator=generator, dtype=torch.float64)
     jacobian = torch.autograd.functional.jacobian(lambda p: warp.sample(image, p), at)
     pushed = torch.func.jvp(lambda p: warp.sample(image, p), (at,), (direction,))[1]
     assert torch.allclose(pushed, torch.einsum("bchwpi,pi->bchw", jacobian, direction), atol=EXACT)

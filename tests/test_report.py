@@ -7,6 +7,7 @@ import re
 import numpy as np
 import plot_tables as tables
 import pytest
+from pages import bare_page
 
 from stability import plots, report
 from stability.report import page as page_module
@@ -35,6 +36,12 @@ class Outside(html.parser.HTMLParser):
 def run():
     record = {"kind": "quickstart", "hash": {"curves": "ab" * 32}, "versions": {"stability": "9.9"}, "commit": None}
     return plots.Run(tables.make_rows(), record | {"images_sha256": "cd" * 32}, tables.make_strip())
+
+
+@pytest.fixture(scope="module")
+def text(run):
+    """Its page, without figures and chart."""
+    return bare_page(run)
 
 
 def broken(run):
@@ -79,13 +86,13 @@ def test_only_a_kernel_of_slope_one_is_said_to_be_nearly_linear(run):
     assert "Over the curves" in parts.linear(steeper)
 
 
-def test_the_page_says_how_to_do_it_again_from_a_clone(run, bare):
-    text = page_module.page(run)
+def test_the_page_says_how_to_do_it_again_from_a_clone(run, text):
     assert "In a checkout of the repository" in text
     assert "pip install deformation-stability" not in text
     for commit, words in (("ab12", "ab12</code>:"), ("ab12+changes", "ab12</code> (the run itself had changes")):
-        text = page_module.page(plots.Run(run.rows, dict(run.record) | {"commit": commit}, run.strip))
-        assert f"In a clone of the repository at commit <code>{words}" in text
+        again = parts.again(plots.Run(run.rows, dict(run.record) | {"commit": commit}, run.strip))
+        assert f"In a clone of the repository at commit <code>{words}" in again
+    assert parts.again(run) in text
 
 
 def test_pooling_line_divides_medians(run):
@@ -103,17 +110,16 @@ def test_ratio_is_bound_over_measured(run):
     np.testing.assert_allclose(found.set_index(keys)["ratio"], expected)
 
 
-def test_no_violation_in_consistent_rows_and_every_injected_one_is_found(run, bare):
+def test_no_violation_in_consistent_rows_and_every_injected_one_is_found(run, text):
     assert len(violations(run.rows)) == 0
-    text = page_module.page(run)
     assert "Violations: 0 of" in text
     assert 'class="warning"' not in text
     bad = broken(run)
     assert len(violations(bad.rows)) == 1
-    text = page_module.page(bad)
-    assert "Violations: 1 of" in text
-    assert "1 VIOLATION" in text
-    assert 'class="warning"' in text
+    worse = bare_page(bad)
+    assert "Violations: 1 of" in worse
+    assert "1 VIOLATION" in worse
+    assert 'class="warning"' in worse
 
 
 def test_allowances_are_granted_and_nothing_more(run):
@@ -131,9 +137,9 @@ def test_an_undefined_floor_is_no_violation(run):
     assert violations(rows).empty
 
 
-def test_the_page_asks_nothing_of_the_network(run, bare, tmp_path):
+def test_the_page_asks_nothing_of_the_network(text):
     reader = Outside()
-    reader.feed(page_module.page(run))
+    reader.feed(text)
     assert reader.asked
     assert all(address.startswith("data:") for address in reader.asked)
 
@@ -151,31 +157,28 @@ def test_the_interactive_chart_is_inlined(run, quick):
     )
 
 
-def test_without_altair_the_page_says_what_to_install(run, bare):
-    text = page_module.page(run)
+def test_without_altair_the_page_says_what_to_install(text):
     assert "An interactive chart of the rows appears here" in text
     assert ".venv/bin/pip install -c constraints.txt -e &quot;.[report]&quot;</code>" in text
     assert "<script" not in text
     assert "script-src 'none'" in text
 
 
-def test_every_status_is_explained_and_counted(run, bare):
-    text = page_module.page(run)
+def test_every_status_is_explained_and_counted(run, text):
     counts = run.rows["status_closed_form"].value_counts()
     for status in GLOSSARY:
         assert re.search(rf"<td>{status}</td><td>{counts.get(str(status), 0)}</td>", text)
 
 
-def test_provenance_and_captions_are_on_the_page(run, bare):
-    text = page_module.page(run)
+def test_provenance_and_captions_are_on_the_page(text):
     for words in ("cd" * 32, "ab" * 32, "stability 9.9", "Caption of plane.", "draw_all", "stability quickstart --out"):
         assert words in text
 
 
-def test_a_narrow_first_low_pass_is_warned_of(run, bare):
+def test_a_narrow_first_low_pass_is_warned_of(run, text):
     narrow = plots.Run(run.rows.assign(antialiasing=0.5), run.record, run.strip)
-    assert "antialiasing = 0.5" in page_module.page(narrow)
-    assert "antialiasing = " not in page_module.page(run)
+    assert "antialiasing = 0.5" in bare_page(narrow)
+    assert "antialiasing = " not in text
 
 
 def test_words_of_the_rows_are_escaped(run, bare):

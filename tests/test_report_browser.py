@@ -1,6 +1,5 @@
 """Claims about the page in a browser: it asks nothing, says no error, filters, and fits dark and narrow screens."""
 
-import builtins
 import importlib.util
 import json
 import os
@@ -8,6 +7,7 @@ import shutil
 
 import plot_tables as tables
 import pytest
+from pages import OPTIONAL, without_extra
 
 from stability import plots
 from stability.report import page as page_module
@@ -56,7 +56,7 @@ def rows():
 
 @pytest.fixture(scope="module")
 def with_chart(rows, tmp_path_factory):
-    for name in ("altair", "vl_convert"):
+    for name in OPTIONAL:
         pytest.importorskip(name)
     return written(rows, tmp_path_factory.mktemp("with"))
 
@@ -64,15 +64,8 @@ def with_chart(rows, tmp_path_factory):
 @pytest.fixture(scope="module")
 def without_chart(rows, tmp_path_factory):
     """The page of an installation without the extra."""
-    there = builtins.__import__
-
-    def importing(name, *arguments, **keywords):
-        if name.partition(".")[0] in ("altair", "vl_convert"):
-            raise ImportError(name)
-        return there(name, *arguments, **keywords)
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(builtins, "__import__", importing)
+        without_extra(patch)
         return written(rows, tmp_path_factory.mktemp("without"))
 
 

@@ -210,9 +210,9 @@ def test_the_bisection_keeps_to_the_safe_side_and_below_the_fold():
 def test_no_field_moves_the_image_itself_further_than_the_bound_for_every_field(antialiasing, front_end, generator):
     """The trivial bound of a field, computed from the field, against the rung that knows its two norms."""
     arch = st.Architecture((st.Layer(3, 1.0, 2), st.Layer(3, 2.0)), antialiasing, front_end=front_end)
-    x = st.images.load("fashion", count=4, size=SIZE)
+    x = st.images.load("fashion", count=2, size=SIZE)
     ckn = st.CKN.fit(arch, x, filters=(8, 8), generator=generator)
-    field = st.FourierField.sample(SIZE, cutoff=2, batch_shape=(4,), generator=generator)
+    field = st.FourierField.sample(SIZE, cutoff=2, batch_shape=(2,), generator=generator)
     for b in (0.01, 0.8):
         tau = field.scaled(b / field.norms().jacobian.upper)
         norms = tau.norms()

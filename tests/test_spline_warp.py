@@ -127,23 +127,9 @@ def test_order_four_where_bilinear_has_order_two(d):
     assert 1.7 < order(st.BilinearWarp(), d) < 2.3
 
 
-@pytest.mark.parametrize("size", [(4,), (7,), (4, 4)], ids=str)
-@pytest.mark.parametrize("where", ["generic", "whole pixels", "half pixels"])
-def test_first_and_second_derivatives(size, where, generator):
-    x = torch.randn(1, 2, *size, generator=generator, dtype=torch.float64)
-    points = grid_points(size)
-    if where == "generic":
-        points = points + torch.rand(points.shape, generator=generator, dtype=torch.float64)
-    elif where == "half pixels":
-        points = points + 0.5
-    points = points[None].requires_grad_()
-    assert torch.autograd.gradcheck(lambda p: SplineWarp().sample(x, p), (points,))
-    assert torch.autograd.gradgradcheck(lambda p: SplineWarp().sample(x, p), (points,))
-
-
 def test_gradients_in_the_image_and_in_both(generator):
-    x = torch.randn(2, 1, 3, 4, generator=generator, dtype=torch.float64, requires_grad=True)
-    points = random_points((3, 4), generator).requires_grad_()  # one set of points for two images
+    x = torch.randn(2, 1, 2, 3, generator=generator, dtype=torch.float64, requires_grad=True)
+    points = random_points((2, 3), generator).requires_grad_()  # one set of points for two images
     assert torch.autograd.gradcheck(SplineWarp().sample, (x, points))
     assert torch.autograd.gradgradcheck(SplineWarp().sample, (x, points))
 

@@ -72,15 +72,22 @@ def test_an_operator_repeats_the_warp_and_its_adjoint(warp, generator):
 def test_the_adjoint_is_differentiable(warp, generator):
     size = (5, 4)
     u = st.grid.coordinates(size).flatten(0, 1)
-    points = (u + 0.7 * torch.rand(u.shape, generator=generator, dtype=torch.float64)).requires_grad_()
-    y = torch.randn(1, *size, generator=generator, dtype=torch.float64, requires_grad=True)
+    points = u + 0.7 * torch.rand(u.shape, generator=generator, dtype=torch.float64)
+    y = torch.randn(1, *size, generator=generator, dtype=torch.float64)
+    directions = torch.randn(2, *points.shape, generator=generator, dtype=torch.float64)
+    changes, weights = torch.randn(2, 2, 1, *size, generator=generator, dtype=torch.float64)
 
-    def adjoint(points, y):
+    def adjoint(s, t):
+        """Along two directions of the points and two of y, seen by two random weights: few evaluations for all."""
         from stability.warps.base import WarpOperator
 
-        return WarpOperator(warp, points, size).adjoint(y)
+        moved = points + torch.einsum("k,kpd->pd", s, directions)
+        return (weights * WarpOperator(warp, moved, size).adjoint(y + torch.einsum("k,kcxy->cxy", t, changes))).sum(
+            (1, 2, 3)
+        )
 
-    assert torch.autograd.gradcheck(adjoint, (points, y))
+    still = [torch.zeros(2, dtype=torch.float64, requires_grad=True) for _ in range(2)]
+    assert torch.autograd.gradcheck(adjoint, still)
 
 
 @pytest.mark.parametrize("warp", SMOOTH, ids=label)
@@ -92,13 +99,14 @@ def test_two_derivatives_in_image_and_points(warp, size, where, generator):
     x = images(warp, size, generator, lead=(1, 1))
     points = nodes(size, warp.points_per_pixel, warp.boundary)[None]
     if where == "generic":
-        points = points + torch.randn(points.shape, generator=generator, dtype=torch.float64)
+        points = points + 2 * torch.randn(points.shape, generator=generator, dtype=torch.float64)  # some beyond it
     direction = torch.randn(points.shape, generator=generator, dtype=torch.float64)
     change = images(warp, size, generator, lead=(1, 1))
+    weights = torch.randn(2, x.numel(), generator=generator, dtype=torch.float64)
 
     def along(s):
-        """A curve through image and points: the checks need few evaluations, whatever the number of points."""
-        return warp.sample(x + s[0] * change, points + s[1] * direction)
+        """A curve through image and points, seen by two random weights: few evaluations, whatever their number."""
+        return weights @ warp.sample(x + s[0] * change, points + s[1] * direction).flatten()
 
     s = torch.zeros(2, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(along, (s,), atol=1e-6)

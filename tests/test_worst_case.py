@@ -71,7 +71,7 @@ class Functional(nn.Module):
 def test_the_field_meets_both_norms_and_has_the_value(a, b, generator):
     x = photographs()
     ckn = network(generator, x)
-    found = search(ckn, x, generator, a, b)
+    found = search(ckn, x, generator, a, b, steps=3)
     values, cells = found.field.values, (1.0, 1.0)
     assert bool((largest_displacement(values) <= a * (1 + 1e-12)).all())
     assert bool((largest_gradient(values, cells) <= b * (1 + 1e-12)).all())
@@ -94,7 +94,7 @@ def test_it_beats_random_fields(generator):
 
 def test_the_trace_never_falls_and_starts_at_the_better_sign(generator):
     x = photographs()
-    found = search(network(generator, x), x, generator, steps=8)
+    found = search(network(generator, x), x, generator, steps=4)
     assert found.trace.shape[1:] == (2, 3)
     assert bool((found.trace.diff(dim=0) >= 0).all())
     at = problem(network(generator, x), x)
@@ -224,14 +224,14 @@ def test_a_given_field_is_a_start_and_is_never_made_worse(generator):
 def test_equal_generators_give_equal_results(generator):
     x = photographs()
     ckn = network(generator, x)
-    first, second = (search(ckn, x, torch.Generator().manual_seed(3)) for _ in range(2))
+    first, second = (search(ckn, x, torch.Generator().manual_seed(3), steps=2) for _ in range(2))
     assert torch.equal(first.field.values, second.field.values)
     assert first.gradient_evaluations == second.gradient_evaluations > 0
 
 
 def test_the_table_calls_the_value_a_lower_bound(generator):
     x = photographs()
-    found = search(network(generator, x), x, generator)
+    found = search(network(generator, x), x, generator, steps=1)
     frame = found.to_frame()
     assert list(frame["meaning"].unique()) == ["lower bound of the supremum"]
     assert bool(frame["search"].all())

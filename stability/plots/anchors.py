@@ -19,7 +19,7 @@ from stability.plots.drawing import (
     triangle,
 )
 from stability.plots.reading import DISTANCE, Run, input_name, inputs, measured, spread
-from stability.plots.series import DEFORMATION, EXACT, FINITE, KIND, SETTING, complete, deformations, drawn
+from stability.plots.series import DEFORMATION, EXACT, FINITE, KIND, SETTING, deformations, drawn
 from stability.plots.series import anchors as count
 
 ERROR, COUNT, ENERGY = "error", "anchors", "captured_energy"
@@ -95,7 +95,7 @@ def paired(rows: pd.DataFrame) -> pd.DataFrame:
 
 def needed(run: Run) -> pd.DataFrame:
     """The rows that the figure is drawn from; ``ValueError`` if the run has none."""
-    rows = paired(complete(run.rows))
+    rows = paired(run.complete())
     if rows.empty:
         raise ValueError(
             "rows must hold a finite CKN beside the exact one, got none of the same image, field and architecture; "

@@ -40,6 +40,13 @@ class Run:
     record: Mapping[str, Any] = field(default_factory=dict)
     strip: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
     searched: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    _complete: dict[str | None, pd.DataFrame] = field(default_factory=dict, init=False, repr=False)
+
+    def complete(self, sweep: str | None = None) -> pd.DataFrame:
+        """The complete rows, or those of one sweep of a quickstart: found once, every caller gets a copy."""
+        if sweep not in self._complete:
+            self._complete[sweep] = complete(self.rows if sweep is None else of_sweep(self, sweep))
+        return self._complete[sweep].copy()
 
 
 def read(folder: str | Path) -> Run:
@@ -78,10 +85,10 @@ def part(run: Run, sweep: str) -> pd.DataFrame:
         ValueError: if there is no such row with a number.
     """
     if "sweep" in run.rows:
-        return complete(of_sweep(run, sweep))
+        return run.complete(sweep)
     if not run.rows[DISTANCE].notna().any():
         raise ValueError("rows must hold a measured distance, got none; measure something with `stability run`")
-    return complete(run.rows)
+    return run.complete()
 
 
 def of_sweep(run: Run, sweep: str) -> pd.DataFrame:

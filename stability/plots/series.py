@@ -72,6 +72,13 @@ def complete(rows: pd.DataFrame) -> pd.DataFrame:
     two specs of one family apart), ``asked`` (which norms were asked for), ``size`` (the asked one) and ``abscissa``
     (the column of the realised norm over which it is drawn).
     """
+    found = filled(rows)
+    found[SERIES] = _series(found)
+    return _deformations(found)
+
+
+def filled(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with every optional column and with ``representation_kind``, without the words of ``complete``."""
     found = rows.copy()
     for column, value in DEFAULTS.items():
         if column not in found:
@@ -82,8 +89,7 @@ def complete(rows: pd.DataFrame) -> pd.DataFrame:
     for column in ("architecture", "filters", "layer", "front_end"):
         found[column] = found[column].where(found[column].notna(), "").astype(str)
     found["front_end"] = found["front_end"].replace("", "none")
-    found[SERIES] = _series(found)
-    return _deformations(found)
+    return found
 
 
 def _series(rows: pd.DataFrame) -> "pd.Series[str]":

@@ -10,7 +10,7 @@ import pandas as pd
 
 from stability.plots.architectures import with_settings
 from stability.plots.reading import DISTANCE, PAIRS, Run, input_name, is_quickstart, measured, part
-from stability.plots.series import DEFORMATION, FIELD, SERIES, SETTING, complete, deformations, series_of
+from stability.plots.series import DEFORMATION, FIELD, SERIES, SETTING, deformations, series_of
 from stability.plots.styles import marks
 
 INSTALL = '.venv/bin/pip install -c constraints.txt -e ".[report]"'
@@ -80,7 +80,7 @@ def records(run: Run) -> list[dict[str, Any]]:
 
 
 def _rows(run: Run) -> pd.DataFrame:
-    rows = measured(part(run, "curves")) if is_quickstart(run) else measured(complete(run.rows))
+    rows = measured(part(run, "curves")) if is_quickstart(run) else measured(run.complete())
     return with_settings(rows[rows[DISTANCE] > 0])
 
 

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from stability.plots.reading import CKN, DISTANCE, PAIRS, Run, is_quickstart, measured, of_sweep
-from stability.plots.series import complete
+from stability.plots.series import filled
 from stability.report.numbers import (
     NEARLY_LINEAR,
     apart_from_linear,
@@ -126,7 +126,7 @@ def _pooling(run: Run) -> str:
 def _count(run: Run) -> str:
     there, broken = measured(run.rows), len(violations(run.rows))
     statuses = ", ".join(
-        f"{status} {count}" for status, count in complete(run.rows)["status_closed_form"].value_counts().items()
+        f"{status} {count}" for status, count in filled(run.rows)["status_closed_form"].value_counts().items()
     )
     found = "no violation" if broken == 0 else f"{broken} VIOLATION{'S' if broken > 1 else ''}: look closer"
     return f"{len(run.rows)} rows, {len(there)} of them measured; {found} of a bound. Statuses: {statuses}."

@@ -22,6 +22,7 @@ from stability.plots.series import (
     complete,
     deformations,
     drawn,
+    filled,
     series_of,
 )
 
@@ -60,7 +61,7 @@ def violations(rows: pd.DataFrame) -> pd.DataFrame:
     Returns:
         The rows that violate; rows without a number are never among them.
     """
-    there = measured(complete(rows))
+    there = measured(filled(rows))
     floor = pd.to_numeric(there["floor"], errors="coerce").fillna(0.0)
     error = there["interpolation_error"].fillna(0.0)
     if "refinement" in there:
@@ -77,7 +78,7 @@ def paired(rows: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Columns ``KEYS``, ``ckn`` and ``linear`` (distance / ||x||) and ``apart`` = |ckn - linear| / linear.
     """
-    there = drawn(measured(complete(rows)))
+    there = drawn(measured(filled(rows)))
     shapes = {text: skeleton(text) for text in there["architecture"].unique()}
     there = there.assign(skeleton=there["architecture"].map(shapes))
     keys = [key for key in KEYS if key in there]
@@ -114,7 +115,7 @@ def kernel_words(rows: pd.DataFrame) -> str:
 
 
 def _architectures(rows: pd.DataFrame) -> list[Architecture]:
-    rows = complete(rows)
+    rows = filled(rows)
     texts = rows.loc[rows[KIND] == EXACT, "architecture"].unique()
     return [Architecture.from_dict(json.loads(text)) for text in texts]
 
@@ -129,7 +130,7 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
         One row per front end, family and asked size: the realised norms, ``measured``, ``linear``, ``pairs`` (in units
         of the distance between two images), ``bound``, ``trivial`` and ``ratio`` = median of bound / measured.
     """
-    there = measured(complete(rows))
+    there = measured(filled(rows))
     keys = ["front_end", "family", "asked_displacement_norm"]
     ckn = there[there[KIND] == EXACT]
     ckn = ckn.assign(ratio=ckn["bound_closed_form"] / ckn[DISTANCE].where(ckn[DISTANCE] > 0))

@@ -12,7 +12,7 @@ import pandas as pd
 from stability.plots import Run, applicable, svg
 from stability.plots.captions import sample_words
 from stability.plots.reading import DISTANCE, input_name, inputs, is_quickstart, measured, part
-from stability.plots.series import DEFORMATION, EXACT, KIND, SERIES, SETTING, complete
+from stability.plots.series import DEFORMATION, EXACT, KIND, SERIES, SETTING, filled
 from stability.report.markup import escape, grid, paragraph, prose
 from stability.report.numbers import (
     GLOSSARY,
@@ -32,7 +32,7 @@ SHOWN_VIOLATIONS = 20
 
 def warnings(run: Run) -> str:
     """Violations first, then a grid that is too coarse for its first low-pass."""
-    found, rows = [], measured(complete(run.rows))
+    found, rows = [], measured(filled(run.rows))
     broken = len(violations(run.rows))
     if broken:
         found.append(
@@ -144,7 +144,7 @@ def medians(run: Run) -> str:
 def violation_part(run: Run) -> str:
     """The number of violations, which should be 0, and the first of them."""
     broken, rows = violations(run.rows), measured(run.rows)
-    limits = np.isfinite(complete(rows)[["bound_closed_form", "trivial"]].to_numpy(dtype=float)).any(axis=1)
+    limits = np.isfinite(filled(rows)[["bound_closed_form", "trivial"]].to_numpy(dtype=float)).any(axis=1)
     none = int((~limits).sum())
     rule = "distance / ||x|| above bound + interpolation error + refinement + floor, or above trivial + floor"
     if broken.empty:
@@ -181,7 +181,7 @@ def refinement_part(run: Run) -> str:
 
 def glossary(run: Run) -> str:
     """Each status and scope with its meaning and its number of rows."""
-    rows = complete(run.rows)
+    rows = filled(run.rows)
     counts = rows["status_closed_form"].value_counts()
     known = {str(name): meaning for name, meaning in GLOSSARY.items()}
     names = [*known, *(str(name) for name in counts.index if name not in known)]

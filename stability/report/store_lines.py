@@ -20,7 +20,6 @@ from stability.plots.series import (
     SIZE,
     THEORY,
     TRANSLATION,
-    complete,
     deformations,
     drawn,
     main_series,
@@ -88,7 +87,7 @@ def store_lines(run: Run) -> list[str]:
 
 
 def _there(run: Run) -> pd.DataFrame:
-    rows = measured(complete(run.rows))
+    rows = measured(run.complete())
     if rows.empty:
         raise ValueError("rows must hold a measured distance, got none; measure something with `stability run`")
     return rows

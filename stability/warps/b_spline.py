@@ -74,12 +74,27 @@ def look_ups(degree: int, order: int) -> tuple[tuple[int, int], ...]:
     return tuple(groups)
 
 
-def _horner(polynomial: tuple[Fraction, ...], t: Tensor) -> Tensor:
-    """sum_k a_k t^k."""
+@cache
+def _weights(degree: int, order: int) -> tuple[tuple[int, tuple[float, ...], tuple[float, ...] | None], ...]:
+    """Of every look-up of an axis its first tap, the polynomial of its weight, and that of its second tap, if any."""
+    taps, found = tap_polynomials(degree, order), []
+    for j, count in look_ups(degree, order):
+        total = taps[j] if count == 1 else tuple(a + b for a, b in zip(taps[j], taps[j + 1], strict=True))
+        found.append((j, _floats(total), None if count == 1 else _floats(taps[j + 1])))
+    return tuple(found)
+
+
+def _floats(polynomial: tuple[Fraction, ...]) -> tuple[float, ...]:
+    """Its coefficients up to the last that is not 0."""
     last = max((k for k, a in enumerate(polynomial) if a), default=0)
-    value = torch.full_like(t, float(polynomial[last]))
-    for a in reversed(polynomial[:last]):
-        value = value.mul_(t).add_(float(a))
+    return tuple(map(float, polynomial[: last + 1]))
+
+
+def _horner(polynomial: tuple[float, ...], t: Tensor) -> Tensor:
+    """sum_k a_k t^k."""
+    value = torch.full_like(t, polynomial[-1])
+    for a in reversed(polynomial[:-1]):
+        value = value.mul_(t).add_(a)
     return value
 
 
@@ -169,15 +184,15 @@ class BSpline(Interpolant):
         u, sign = self._fold(u, n)
         corner = torch.floor(u)
         t = (u - corner).to(dtype)
-        taps, scale = tap_polynomials(self.degree, order), 2 / (n + self.before + self.after - 1)
+        scale = 2 / (n + self.before + self.after - 1)
         first = (corner + (self.before - self.half + 1)).to(dtype).mul_(scale).sub_(1)
         found = []
-        for j, count in look_ups(self.degree, order):
-            if count == 1:
-                weight, place = _horner(taps[j], t), first + j * scale
+        for j, total, second in _weights(self.degree, order):
+            weight = _horner(total, t)
+            if second is None:
+                place = first + j * scale
             else:
-                weight = _horner(tuple(a + b for a, b in zip(taps[j], taps[j + 1], strict=True)), t)
-                place = (_horner(taps[j + 1], t) / weight).add_(j).mul_(scale).add_(first)
+                place = (_horner(second, t) / weight).add_(j).mul_(scale).add_(first)
             found.append((place, weight if sign is None or order % 2 == 0 else weight * sign))
         return found
 
