@@ -130,6 +130,11 @@ def test_allowances_are_granted_and_nothing_more(run):
     assert violations(rows).empty
     rows["distance_over_input_norm"] = allowed * (1 + 1e-9)
     assert len(violations(rows)) == 1
+    rows = rows.assign(bound_closed_form=10.0, trivial=0.1)  # the trivial bound alone, to which only the floor is added
+    rows["distance_over_input_norm"] = (0.1 + rows["floor"]) * (1 - 1e-12)
+    assert violations(rows).empty
+    rows["distance_over_input_norm"] = (0.1 + rows["floor"]) * (1 + 1e-9)
+    assert len(violations(rows)) == 1
 
 
 def test_an_undefined_floor_is_no_violation(run):
