@@ -249,8 +249,8 @@ def main() -> None:
         "samples, one plan, the channels as n_trans).",
         "two channels in one: as real and imaginary part of one transform, as ours.",
         "Prefilters and spectra are made inside unless said.",
-        f"Medians of {options.rounds} interleaved rounds (at {min(SIZES)}^2 {MORE * options.rounds}) in processor ms; x "
-        "the ratio to a bare bilinear look-up;",
+        f"Medians of {options.rounds} interleaved rounds (at {min(SIZES)}^2 {MORE * options.rounds}) in processor ms; "
+        "x the ratio to a bare bilinear look-up;",
         f"relative L2 error of {FEW} of these images (up to {SHARES[1]} Nyquist) on the whole torus: methods without a "
         "periodic rule (grid_sample, kornia, MONAI, SimpleITK) pay at the border.",
         "",
