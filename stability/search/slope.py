@@ -31,10 +31,13 @@ WARM, CONVERGED = 80, 800
 ENOUGH = 1.02
 """Ratio of the two ends at which the weights are no longer moved."""
 
-MOVES, RATE, EVEN, SLOWER = 32, 0.5, 0.02, 6
-"""Moves of the weights, how far the first goes, the share it makes even, and after how many both are slower."""
+MOVES, RATE, EVEN = 48, 0.5, 0.02
+"""Moves of the weights, how far the first goes, and the share that it makes even."""
 
-TOPS, SHARP = 4, 30.0
+SLOWER, UNEVEN = 15, 6
+"""After how many moves they go half as far, and make a quarter of that share even."""
+
+TOPS, SHARP = 6, 15.0
 """Eigenvectors that share in a move, and how much more the top one counts."""
 
 SHORT, LONG = 12, 100
@@ -203,8 +206,8 @@ def _upper(
         if best <= (ENOUGH * lower) ** 2:
             break
         shares = torch.softmax(SHARP * (values / values[0] - 1), 0)
-        slower = 1 / (1 + move / SLOWER)
-        weights, start = weights.moved(vectors, shares, RATE * slower, EVEN * slower**2), vectors.sum(0)
+        rate, even = RATE / (1 + move / SLOWER), EVEN / (1 + move / UNEVEN) ** 2
+        weights, start = weights.moved(vectors, shares, rate, even), vectors.sum(0)
     draw = torch.randn(field.shape, generator=generator, dtype=torch.float64, device=generator.device).to(field.device)
     values, _ = _relative_eigenvalues(metric, chosen, draw, LONG, random=True)
     if draw.numel() <= LONG:
