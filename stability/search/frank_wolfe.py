@@ -24,7 +24,7 @@ GAMMAS = (1.0, 0.4, 0.16, 0.064)
 COLD = 120
 """Iterations of a linear step that starts from nothing."""
 
-PHASES = ((40, 1e-3), (160, 1e-4))
+PHASES = ((40, 1e-3), (80, 1e-4))
 """Iterations of the linear step, which starts where the last one ended, and the share of its value that a field must
 gain in a step to go on: first quickly, then with linear steps that are good to about 1 %."""
 
