@@ -32,7 +32,7 @@ def of(representation, x, generator, index=0, count=2):
     return found
 
 
-@pytest.mark.parametrize("dense", [0, 512])
+@pytest.mark.parametrize("dense", [0, 800])
 def test_differences_of_gradients_agree_with_the_jacobian_of_features(dense, generator, monkeypatch):
     monkeypatch.setattr(metric, "DENSE", dense)
     x = photographs()

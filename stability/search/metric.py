@@ -31,8 +31,8 @@ STILL = 1e-12
 LINEAR = 1e-4
 """|G (u + v) - G u - G v| / max(|G u|, |G v|) up to which G counts as linear."""
 
-DENSE = 512
-"""Entries of an image up to which G is formed: it then costs fewer gradients than the fields that it is asked for."""
+DENSE = 800
+"""Entries of an image up to which G is formed: about as many G v are asked for otherwise."""
 
 
 class Metric(abc.ABC):
