@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+import pictures
 import torch
 from torch import Tensor
 
@@ -199,22 +200,21 @@ METHODS: tuple[Callable[[Case], tuple[float, int]], ...] = (
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run and print; ``--out`` keeps the rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=3)
-    parser.add_argument("--source", default="fashion", help="name of the image set")
-    parser.add_argument("--first", type=int, default=0, help="index of the first image")
+    pictures.add_source(parser)
     parser.add_argument("--random", type=int, default=1000)
     parser.add_argument("--filters", type=int, nargs=2, default=(64, 128))
     parser.add_argument("--only", nargs="*", choices=[method.__name__ for method in METHODS])
     parser.add_argument("--pairs", type=int, default=len(PAIRS), help="the first so many pairs (a, b)")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args(arguments)
-    images = st.images.load(given.source, count=max(20, given.first + given.images), size=SIZE)
+    torch.set_num_threads(1)
+    images, chosen = pictures.load(given, SIZE)
     generator = torch.Generator().manual_seed(0)
     ckn = st.CKN.fit(st.Architecture.dyadic(depth=2), images, filters=given.filters, generator=generator)
     rows = []
-    for i in range(given.first, given.first + given.images):
+    for i, image in enumerate(chosen[:, None], start=given.first):
         for a, b in PAIRS[: given.pairs]:
-            case = Case(ckn, images[i : i + 1], a, b, torch.Generator().manual_seed(i), given.random)
+            case = Case(ckn, image, a, b, torch.Generator().manual_seed(i), given.random)
             unit = None
             for method in METHODS:
                 if given.only and method.__name__ not in (*given.only, "random"):
@@ -223,8 +223,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 value, gradients = method(case)
                 seconds = time.process_time() - start
                 unit = value if unit is None else unit
-                row = {"image": i, "a": a, "b": b, "method": method.__name__, "value": value, "factor": value / unit,
-                       "seconds": seconds, "gradients": gradients}  # fmt: skip
+                row = {"source": given.source, "image": i, "a": a, "b": b, "method": method.__name__, "value": value,
+                       "factor": value / unit, "seconds": seconds, "gradients": gradients}  # fmt: skip
                 rows.append(row)
                 print(json.dumps(row), flush=True)
     frame = pd.DataFrame(rows)

@@ -11,6 +11,7 @@ from stability.deformations.linear_step import linear_step
 from stability.deformations.piecewise_linear import PiecewiseLinearField
 from stability.search.compared import compared
 from stability.search.jacobian import FieldJacobian
+from stability.search.metric import FeatureMetric
 from stability.search.slope import linearised
 from stability.search.starts import Linearised
 from stability.search.weights import Weights, largest_eigenvalues, missed
@@ -41,7 +42,7 @@ def noise(generator, *shape):
 def test_the_jacobian_is_the_slope_of_the_features_and_its_adjoint_is_exact(generator):
     x = photographs()
     ckn = network(generator, x)
-    jacobian = FieldJacobian(compared(ckn, x), x[0], st.SplineWarp(), 2)
+    jacobian = FieldJacobian(compared(ckn, x).rows, x[0], st.SplineWarp(), 2)
     tau = noise(generator, 2, *SIZE, 2)
     slope = jacobian.apply(tau)
     h = 1e-4
@@ -50,7 +51,7 @@ def test_the_jacobian_is_the_slope_of_the_features_and_its_adjoint_is_exact(gene
     assert torch.allclose(slope, (ends[0] - ends[1]) / (2 * h), rtol=1e-4, atol=1e-6)
     w = noise(generator, *slope.shape)
     assert torch.allclose((slope * w).sum(), (tau * jacobian.adjoint(w)).sum(), rtol=1e-10)
-    assert torch.allclose(jacobian.gram(tau), jacobian.adjoint(slope), rtol=1e-12)
+    assert torch.allclose(FeatureMetric(jacobian).gram(tau), jacobian.adjoint(slope), rtol=1e-12)
 
 
 @pytest.mark.parametrize("lattice", [(6, 7), (9,)], ids=str)
@@ -106,7 +107,7 @@ def test_lanczos_finds_the_largest_eigenvalues(generator):
 def test_without_a_gradient_constraint_the_slope_is_known(generator):
     x = photographs()
     slope = linearised(Identity(), x, displacement_norm=0.5, jacobian_norm=100.0, generator=generator)
-    jacobian = FieldJacobian(compared(Identity().double(), x), x[0], st.SplineWarp(), 2)
+    jacobian = FieldJacobian(compared(Identity().double(), x).rows, x[0], st.SplineWarp(), 2)
     units = torch.eye(2, dtype=torch.float64).reshape(2, 1, 1, 2).expand(2, *SIZE, 2)
     expected = 0.5 * jacobian.apply(units.contiguous()).norm().item()
     assert slope.lower.item() == pytest.approx(expected, rel=1e-3)
@@ -123,7 +124,7 @@ def test_both_ends_hold_and_are_near(generator):
     assert bool((slope.field.norms().jacobian.upper <= b).all())
     assert bool((slope.lower <= slope.upper).all())
     assert bool((slope.width < 0.2).all())
-    jacobian = FieldJacobian(compared(ckn, x), x[0], st.SplineWarp(), 30)
+    jacobian = FieldJacobian(compared(ckn, x).rows, x[0], st.SplineWarp(), 30)
     others = PiecewiseLinearField.saturated(
         SIZE, displacement_norm=a, jacobian_norm=b, batch_shape=(30,), generator=generator
     )
@@ -148,7 +149,6 @@ def test_an_invariant_representation_has_slope_zero(generator):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"representation": st.GramCKN(st.Architecture.dyadic(depth=1))}, "must have features"),
         ({"images": 0 * photographs()}, "must not be 0"),
         ({"displacement_norm": -1.0}, "displacement_norm"),
         ({"warp": st.BandLimitedWarp(2)}, "warp must"),

@@ -11,6 +11,7 @@ from stability.deformations.linear_step import linear_step
 from stability.deformations.triangulation import largest_displacement, largest_gradient
 from stability.search.compared import compared
 from stability.search.families import PiecewiseLinear
+from stability.search.frank_wolfe import Phase, ascend
 from stability.search.objectives import Angle, AtFixedNorm, Change, Distance, DistanceOverPairs, Margin
 from stability.search.problem import Problem
 from stability.search.starts import Given, Linearised, Saturated, signed
@@ -102,6 +103,23 @@ def test_the_trace_never_falls_and_starts_at_the_better_sign(generator):
     drawn = at.space.step(drawn, None, 20).parameters
     best = at.values(signed(at, drawn))
     assert torch.equal(best, torch.maximum(at.values(drawn), at.values(-drawn)))
+
+
+def test_the_last_phase_goes_on_with_the_best_start_of_each_image(generator):
+    x = photographs()
+    ckn = network(generator, x)
+    norms = [torch.full((6,), value, dtype=torch.float64) for value in (1.0, 0.25)]
+    score = Distance().score(compared(ckn, x), x)
+    owner = torch.tensor([0, 0, 0, 1, 1, 1])
+    at = Problem(score, x, CUBIC, PiecewiseLinear().space(SIZE, *norms), owner)
+    drawn = at.space.step(at.space.directions(generator), None, 20).parameters
+    drawn[2] = drawn[1]  # a tie
+    ascent = ascend(at, drawn, 6, (Phase(20, 10.0), Phase(20, 1e-6, best=True)))
+    before, after = ascent.trace[1], ascent.trace[-1]
+    moved = (after > before).nonzero()[:, 0].tolist()
+    best = [int(before[:3].argmax()), 3 + int(before[3:].argmax())]
+    assert moved == best
+    assert torch.allclose(at.values(ascent.parameters), after, rtol=1e-12)
 
 
 def test_without_a_gradient_constraint_every_pixel_goes_along_the_image_gradient(generator):

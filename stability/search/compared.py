@@ -25,13 +25,17 @@ class Compared(abc.ABC):
     """||Phi(x_i)||, ``(B,)``."""
 
     @abc.abstractmethod
-    def distance(self, others: Tensor, owner: Tensor) -> Tensor:
-        """||Phi(y_j) - Phi(x_owner(j))||, ``(n,)``.
+    def squared_distance(self, others: Tensor, owner: Tensor) -> Tensor:
+        """||Phi(y_j) - Phi(x_owner(j))||^2, ``(n,)``; of a kernel a difference, which round-off can take below 0.
 
         Args:
             others: y, ``(n, C, *size)``, float64.
             owner: ``(n,)`` indices of images.
         """
+
+    def distance(self, others: Tensor, owner: Tensor) -> Tensor:
+        """||Phi(y_j) - Phi(x_owner(j))||, ``(n,)``."""
+        return safe_root(self.squared_distance(others, owner))
 
     @abc.abstractmethod
     def angle(self, others: Tensor, owner: Tensor) -> Tensor:
@@ -86,9 +90,9 @@ class Vectors(Compared):
     def rows(self, images: Tensor) -> Tensor:
         """``(n, K')``, float64."""
 
-    def distance(self, others: Tensor, owner: Tensor) -> Tensor:
-        """The norm of a difference."""
-        return safe_root((self.rows(others) - self._rows[owner]).square().sum(1))
+    def squared_distance(self, others: Tensor, owner: Tensor) -> Tensor:
+        """The squared norm of a difference."""
+        return (self.rows(others) - self._rows[owner]).square().sum(1)
 
     def angle(self, others: Tensor, owner: Tensor) -> Tensor:
         """2 atan(|u - v| / |u + v|) of unit vectors: precise for small angles (Kahan)."""
@@ -130,9 +134,8 @@ class _Paired(Compared):
         self._states = self._program.complete(plan.prepare(images))
         self.norm = images.new_tensor([state.squared_norm for state in self._states]).clamp_min(0.0).sqrt()
 
-    def distance(self, others: Tensor, owner: Tensor) -> Tensor:
-        squares = [own + itself - 2.0 * cross for own, itself, cross in self._products(others, owner)]
-        return safe_root(torch.stack(squares))
+    def squared_distance(self, others: Tensor, owner: Tensor) -> Tensor:
+        return torch.stack([own + itself - 2.0 * cross for own, itself, cross in self._products(others, owner)])
 
     def angle(self, others: Tensor, owner: Tensor) -> Tensor:
         """2 asin(c / 2), c^2 = (|p - q|^2 - (|p| - |q|)^2) / (|p| |q|) the squared chord of the directions."""

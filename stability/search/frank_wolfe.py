@@ -24,9 +24,23 @@ GAMMAS = (1.0, 0.4, 0.16, 0.064)
 COLD = 120
 """Iterations of a linear step that starts from nothing."""
 
-PHASES = ((40, 1e-3), (160, 1e-4))
-"""Iterations of the linear step, which starts where the last one ended, and the share of its value that a field must
-gain in a step to go on: first quickly, then with linear steps that are good to about 1 %."""
+
+class Phase(NamedTuple):
+    """Steps of one kind.
+
+    Args:
+        iterations: of the linear step, which starts where the last one of the phase ended.
+        gain: the share of its value that a field must gain in a step to go on.
+        best: only the best field of every image goes on.
+    """
+
+    iterations: int
+    gain: float
+    best: bool = False
+
+
+PHASES = (Phase(40, 1e-3), Phase(40, 5e-4), Phase(120, 5e-5, best=True))
+"""First from the starts, then from the boundary of the sets, at last with linear steps that are good to 1 %."""
 
 
 class Ascent(NamedTuple):
@@ -41,20 +55,23 @@ class Ascent(NamedTuple):
     trace: Tensor
 
 
-def ascend(problem: Problem, parameters: Tensor, steps: int, phases: Sequence[tuple[int, float]] = PHASES) -> Ascent:
+def ascend(problem: Problem, parameters: Tensor, steps: int, phases: Sequence[Phase] = PHASES) -> Ascent:
     """Frank-Wolfe from given fields; between two phases fields are enlarged up to the sets' norms where that helps.
 
     Args:
         problem: of n rows.
         parameters: fields of the sets, ``(n, *shape)``.
         steps: at most, over all phases; each costs one gradient a field.
-        phases: (iterations, gain) of each.
+        phases: one after the other.
     """
     parameters, value = parameters.clone(), problem.values(parameters)
     left = torch.full((len(value),), steps, device=value.device)  # steps that a field may still take
     trace = [value.clone()]
-    for number, (iterations, gain) in enumerate(phases):
-        active, state = left.nonzero()[:, 0], None
+    for number, (iterations, gain, best) in enumerate(phases):
+        going = left > 0
+        if best:
+            going &= _best_of_each(value, problem.owner)
+        active, state = going.nonzero()[:, 0], None
         while len(active):
             part, before = problem[active], value[active]
             enough = iterations if state is not None else max(iterations, COLD)
@@ -68,6 +85,13 @@ def ascend(problem: Problem, parameters: Tensor, steps: int, phases: Sequence[tu
             _enlarge(problem, parameters, value)
             trace[-1] = value.clone()  # no step may follow: the trace ends at the value of the fields that are returned
     return Ascent(parameters, torch.stack(trace))
+
+
+def _best_of_each(value: Tensor, owner: Tensor) -> Tensor:
+    """Which rows are the first best ones of their image, ``(n,)``."""
+    same = owner[:, None] == owner
+    ahead = (value > value[:, None]) | ((value == value[:, None]) & torch.ones_like(same).tril(-1))
+    return ~(same & ahead).any(1)
 
 
 def _enlarge(problem: Problem, parameters: Tensor, value: Tensor) -> None:

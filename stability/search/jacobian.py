@@ -1,13 +1,14 @@
-r"""``FieldJacobian``: J = d Phi(L_tau x) / d tau at tau = 0 and its adjoint, never formed.
+r"""``FieldJacobian``: J = d f(L_tau x) / d tau at tau = 0 and its adjoint, never formed.
 
-The graph of w -> J^T w is recorded once. J^T w is a backward pass through Phi, and J tau = d <J^T w, tau> / dw one
-through that graph, so that any representation with second derivatives will do.
+The graph of w -> J^T w is recorded once. J^T w is a backward pass through f, and J tau = d <J^T w, tau> / dw one
+through that graph, so that any f with second derivatives will do.
 """
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from stability.search.compared import Compared, Vectors
 from stability.warps.base import Warp, nodes
 
 
@@ -15,29 +16,25 @@ class FieldJacobian:
     """J and its adjoint for n fields at a time.
 
     Args:
-        compared: a representation with coordinates.
+        rows: f, from images ``(n, C, *size)`` to vectors ``(n, K)``.
         image: x, ``(C, *size)``, float64.
         warp: L_tau, at the pixels, differentiable at tau = 0.
         count: n.
 
     Raises:
-        ValueError: for an exact kernel, or a representation without second derivatives.
+        ValueError: for another warp, or an f without second derivatives.
     """
 
-    def __init__(self, compared: Compared, image: Tensor, warp: Warp, count: int = 1) -> None:
-        if not isinstance(compared, Vectors):
-            raise ValueError(
-                "representation must have features to be linearised, got one known through its kernel; use a CKN, "
-                "or worst_case with small norms"
-            )
+    def __init__(self, rows: Callable[[Tensor], Tensor], image: Tensor, warp: Warp, count: int = 1) -> None:
         size = tuple(image.shape[1:])
         if warp.points_per_pixel != 1:
             raise ValueError(f"warp must look images up at the pixels, got {warp!r}; use SplineWarp()")
-        self.shape, self.device = (count, *size, len(size)), image.device
+        self.shape: tuple[int, ...] = (count, *size, len(size))
+        self.device = image.device
         with torch.enable_grad():
             self._tau = torch.zeros(self.shape, dtype=torch.float64, device=image.device, requires_grad=True)
             points = nodes(size, 1, warp.boundary, device=image.device) - self._tau.flatten(1, -2)
-            self._rows = compared.rows(warp.sample(image.expand(count, *image.shape), points))
+            self._rows = rows(warp.sample(image.expand(count, *image.shape), points))
             self._dual = torch.zeros_like(self._rows, requires_grad=True)
             if not self._rows.requires_grad:
                 raise ValueError(
@@ -55,7 +52,3 @@ class FieldJacobian:
     def adjoint(self, rows: Tensor) -> Tensor:
         """J^T w, ``(n, *size, d)``, for ``(n, K)``."""
         return torch.autograd.grad(self._rows, self._tau, rows, retain_graph=True)[0]
-
-    def gram(self, fields: Tensor) -> Tensor:
-        """J^T J tau, ``(n, *size, d)``."""
-        return self.adjoint(self.apply(fields))

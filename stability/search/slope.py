@@ -15,7 +15,7 @@ from stability.representations.base import Representation
 from stability.search.checks import check_images_of_search, check_norm
 from stability.search.compared import compared
 from stability.search.frank_wolfe import COLD
-from stability.search.jacobian import FieldJacobian
+from stability.search.metric import Metric, metrics_at_zero
 from stability.search.piecewise import PiecewiseLinearSpace
 from stability.search.space import Step
 from stability.search.weights import Weights, largest_eigenvalues, missed
@@ -31,10 +31,13 @@ WARM, CONVERGED = 80, 800
 ENOUGH = 1.02
 """Ratio of the two ends at which the weights are no longer moved."""
 
-MOVES, RATE, EVEN, SLOWER = 32, 0.5, 0.02, 6
-"""Moves of the weights, how far the first goes, the share it makes even, and after how many both are slower."""
+MOVES, RATE, EVEN = 48, 0.5, 0.02
+"""Moves of the weights, how far the first goes, and the share that it makes even."""
 
-TOPS, SHARP = 4, 30.0
+SLOWER, UNEVEN = 15, 6
+"""After how many moves they go half as far, and make a quarter of that share even."""
+
+TOPS, SHARP = 6, 15.0
 """Eigenvectors that share in a move, and how much more the top one counts."""
 
 SHORT, LONG = 12, 100
@@ -96,10 +99,10 @@ def linearised(
 
     From below by tau <- argmax <J^T J tau, s> over C(a, b), which never lowers ||J tau||; from above by the largest
     eigenvalue of J^T J relative to a quadratic form that is at most 1 on C(a, b) (see ``weights``), which holds except
-    with probability 1e-6. J is never formed.
+    with probability 1e-6. J is never formed; of a kernel, J^T J tau is a difference of gradients (see ``metric``).
 
     Args:
-        representation: with features that have second derivatives.
+        representation: with features that have second derivatives, or an exact kernel whose Phi has a derivative.
         images: x, ``(B, C, *size)``, floating point, none of them 0.
         displacement_norm: a > 0 in pixels, a number or ``(B,)``.
         jacobian_norm: b > 0, a number or ``(B,)``.
@@ -110,7 +113,8 @@ def linearised(
         The interval and the field with the lower value.
 
     Raises:
-        ValueError: for an exact kernel, images that are 0, norms that are not positive, or NaN.
+        ValueError: for a kernel whose Phi has no derivative (a step, the tangent kernel of ReLU, patches that are 0),
+            images that are 0, norms that are not positive, or NaN.
         TypeError: if there is no generator.
 
     Reference: Journee, Nesterov, Richtarik & Sepulchre 2010 (from below); Nesterov 1998 (from above).
@@ -130,10 +134,9 @@ def linearised(
         for name, value in (("displacement_norm", displacement_norm), ("jacobian_norm", jacobian_norm))
     )
     fixed, rows = compared(representation, images), []
-    for i, image in enumerate(images):
-        rows.append(
-            _one(FieldJacobian(fixed, image, warp, STARTS), FieldJacobian(fixed, image, warp), a[i], b[i], generator)
-        )
+    for i in range(len(images)):
+        several, single = metrics_at_zero(fixed, images, i, warp, (STARTS, 1), generator)
+        rows.append(_one(several, single, a[i], b[i], generator))
     fields, lower, upper = zip(*rows, strict=True)
     return Slope(
         PiecewiseLinearField(torch.stack(fields), tuple(images.shape[2:])),
@@ -144,7 +147,7 @@ def linearised(
 
 
 def _one(
-    several: FieldJacobian, single: FieldJacobian, a: Tensor, b: Tensor, generator: torch.Generator
+    several: Metric, single: Metric, a: Tensor, b: Tensor, generator: torch.Generator
 ) -> tuple[Tensor, float, float]:
     """Field, lower and upper value of one image."""
     n, *lattice = several.shape[:-1]
@@ -162,51 +165,51 @@ def _one(
     return (again, value, max(value, upper)) if value > lower else (field, lower, max(lower, upper))
 
 
-def _silent(jacobian: FieldJacobian, generator: torch.Generator) -> bool:
-    """Whether J maps a random field to 0, thus all but surely every field."""
-    probe = torch.randn(jacobian.shape, generator=generator, dtype=torch.float64, device=generator.device)
-    return not bool(jacobian.apply(probe.to(jacobian.device)).any())
+def _silent(metric: Metric, generator: torch.Generator) -> bool:
+    """Whether J^T J maps a random field to 0, thus all but surely J every field."""
+    probe = torch.randn(metric.shape, generator=generator, dtype=torch.float64, device=generator.device)
+    return not bool(metric.gram(probe.to(metric.device)).any())
 
 
-def _climbed(jacobian: FieldJacobian, space: PiecewiseLinearSpace, step: Step) -> tuple[Tensor, float]:
-    """The best end of generalised power iterations, and its ||J tau||."""
+def _climbed(metric: Metric, space: PiecewiseLinearSpace, step: Step) -> tuple[Tensor, float]:
+    """The best end of generalised power iterations, and its ||J tau|| = <tau, J^T J tau>^(1/2)."""
     best, at = torch.zeros(len(space.a), dtype=torch.float64, device=space.a.device), step.parameters
     for _ in range(POWERS):
-        rows = jacobian.apply(step.parameters)
-        value = rows.norm(dim=1)
-        if not bool(torch.isfinite(value).all()):
+        image = metric.gram(step.parameters)
+        if not bool(torch.isfinite(image).all()):
             raise ValueError(
                 "the derivative of the representation must be finite, got NaN; look for a root, a logarithm or a "
                 "division by 0 in it"
             )
+        value = (step.parameters * image).flatten(1).sum(1).clamp_min(0.0).sqrt()
         going = bool((value > best * (1 + GAIN)).any())
         at = torch.where((value > best).reshape(-1, *[1] * (at.ndim - 1)), step.parameters, at)
         best = torch.maximum(best, value)
         if not going:
             break
-        step = space.step(jacobian.adjoint(rows), step.state, WARM)
+        step = space.step(image, step.state, WARM)
     return at[int(best.argmax())], float(best.max())
 
 
 def _upper(
-    jacobian: FieldJacobian, field: Tensor, lower: float, a: float, b: float, generator: torch.Generator
+    metric: Metric, field: Tensor, lower: float, a: float, b: float, generator: torch.Generator
 ) -> tuple[float, Tensor]:
     """The certified value of the best of a sequence of weights, and the top eigenvectors of those."""
     cells = (1.0,) * field.shape[-1]
-    polished = linear_step(jacobian.gram(field[None]), cells, a, b, iterations=CONVERGED, precision=torch.float64)
+    polished = linear_step(metric.gram(field[None]), cells, a, b, iterations=CONVERGED, precision=torch.float64)
     weights = Weights.of(polished.splitting, cells, a, b)
     best, chosen, start, tops = math.inf, weights, field, field[None]
     for move in range(MOVES + 1):
-        values, vectors = _relative_eigenvalues(jacobian, weights, start, SHORT)
+        values, vectors = _relative_eigenvalues(metric, weights, start, SHORT)
         if float(values[0]) < best:
             best, chosen, tops = float(values[0]), weights, vectors
         if best <= (ENOUGH * lower) ** 2:
             break
         shares = torch.softmax(SHARP * (values / values[0] - 1), 0)
-        slower = 1 / (1 + move / SLOWER)
-        weights, start = weights.moved(vectors, shares, RATE * slower, EVEN * slower**2), vectors.sum(0)
+        rate, even = RATE / (1 + move / SLOWER), EVEN / (1 + move / UNEVEN) ** 2
+        weights, start = weights.moved(vectors, shares, rate, even), vectors.sum(0)
     draw = torch.randn(field.shape, generator=generator, dtype=torch.float64, device=generator.device).to(field.device)
-    values, _ = _relative_eigenvalues(jacobian, chosen, draw, LONG, random=True)
+    values, _ = _relative_eigenvalues(metric, chosen, draw, LONG, random=True)
     if draw.numel() <= LONG:
         return math.sqrt(float(values[0])), tops  # Lanczos' method has ended
     loss = missed(LONG, draw.numel(), FAILURE)
@@ -214,12 +217,12 @@ def _upper(
 
 
 def _relative_eigenvalues(
-    jacobian: FieldJacobian, weights: Weights, start: Tensor, steps: int, random: bool = False
+    metric: Metric, weights: Weights, start: Tensor, steps: int, random: bool = False
 ) -> tuple[Tensor, Tensor]:
     """The largest v^T J^T J v / v^T M v that Lanczos' method sees, ``(m,)``, and v with v^T M v = 1.
 
     Args:
-        jacobian: J for one field.
+        metric: J^T J for one field.
         weights: of M = R R^T.
         start: v, or R^T v, which is uniformly distributed in direction, if it is random.
         steps: of Lanczos' method.
@@ -234,7 +237,7 @@ def _relative_eigenvalues(
         return torch.linalg.solve_triangular(factor.T, u.reshape(-1, d), upper=True)
 
     def operator(u: Tensor) -> Tensor:
-        image = jacobian.gram(unfolded(u).reshape(1, *shape))
+        image = metric.gram(unfolded(u).reshape(1, *shape))
         return torch.linalg.solve_triangular(factor, image.reshape(-1, d), upper=False).flatten()
 
     first = start.reshape(-1, d) if random else factor.T @ start.reshape(-1, d)

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from stability.deformations.linear_step import Splitting, ball, clip
-from stability.deformations.triangulation import component_gradients, component_gradients_adjoint
+from stability.deformations.triangulation import component_gradients
 
 
 class Weights:
@@ -70,23 +70,15 @@ class Weights:
 
     def factor(self) -> Tensor:
         """R of M = R R^T, the same for every component of the field, ``(L, L)`` lower triangular."""
-        lattice = tuple(self.nodes.shape)
         count = self.nodes.numel()
-        basis = torch.eye(count, dtype=self.nodes.dtype, device=self.nodes.device).reshape(1, count, *lattice)
-        columns = self._metric(basis)[0].reshape(count, count)
-        return torch.linalg.cholesky((columns + columns.T) / 2)
-
-    def _metric(self, fields: Tensor) -> Tensor:
-        """M of scalar fields ``(1, n, *lattice)``: the nodes' part and the triangles'."""
-        if len(self.cells) == 1:
-            slopes = component_gradients(fields, self.cells)  # (1, 1, n, 1, N)
-            bent = component_gradients_adjoint(self.triangles[:, :, None] * slopes, self.cells)
-        else:
-            pair = torch.cat([fields, torch.zeros_like(fields)])  # one component of a field of the plane
-            slopes = component_gradients(pair, self.cells)[0]  # (j, n, simplices, *lattice)
-            flux = torch.stack([(self.triangles[j][:, None] * slopes).sum(0) for j in range(2)])
-            bent = component_gradients_adjoint(torch.stack([flux, torch.zeros_like(flux)]), self.cells)[:1]
-        return self.nodes / self.a**2 * fields + bent / self.b**2
+        metric = torch.diag(self.nodes.flatten() / self.a**2)
+        starts, ends = _edges(tuple(self.nodes.shape), self.nodes.device)  # (j, simplices, L)
+        sides = metric.new_tensor(self.cells)
+        q = self.triangles.flatten(3) / (self.b**2 * sides[:, None, None, None] * sides[:, None, None])
+        for rows, columns, sign in ((ends, ends, 1), (starts, starts, 1), (ends, starts, -1), (starts, ends, -1)):
+            at = rows[:, None] * count + columns  # (j, k, simplices, L)
+            metric.view(-1).index_add_(0, at.flatten(), sign * q.flatten())
+        return torch.linalg.cholesky(metric)
 
     def moved(self, fields: Tensor, shares: Tensor, rate: float, even: float) -> "Weights":
         """Weights that count more where fields with <v, M v> = 1 break the constraints.
@@ -105,6 +97,20 @@ class Weights:
         own = torch.einsum("ijm...,ikm...,m->jk...", turned, turned, shares)  # Q^(1/2) J^T J Q^(1/2): trace tr(Q J^T J)
         nodes = self.nodes * (1 + rate * (here - 1))
         return Weights(nodes, (1 - rate) * self.triangles + rate * own, self.cells, self.a, self.b, even)
+
+
+def _edges(lattice: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Nodes at which the edge along axis j of a simplex starts and ends, ``(d, simplices, L)``."""
+    node = torch.arange(math.prod(lattice), device=device).view(lattice)
+    if len(lattice) == 1:
+        edges = [(node, node.roll(-1))]
+    else:
+        right, below = node.roll(-1, -1), node.roll(-1, -2)
+        opposite = below.roll(-1, -1)
+        edges = [(node, right), (below, opposite), (right, opposite), (node, below)]  # as in ``component_gradients``
+    starts, ends = (torch.stack(nodes).flatten(1) for nodes in zip(*edges, strict=True))
+    d = len(lattice)
+    return starts.view(d, d, -1), ends.view(d, d, -1)
 
 
 def largest_eigenvalues(

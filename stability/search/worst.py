@@ -65,7 +65,7 @@ def worst_case(
         warp: L_tau, differentiable at tau = 0 (``BilinearWarp`` is not: its derivative there is one-sided).
         starts: how fields to start from are made, 16 for each image by default.
         kept: how many starts go on after four steps, the best of each image; all if there are not more.
-        steps: of every start, at most; a start stops when it gains less than 1e-4 of its value.
+        steps: of every start, at most; a start stops when it gains less than 5e-4 of its value, the best 5e-5.
 
     Returns:
         Fields, values and how far the starts agree.
