@@ -120,6 +120,7 @@ _EXPORTS = {
     "CKNSpec": "stability.sweeps.spec",
     "RandomFeaturesSpec": "stability.sweeps.spec",
     "ConvexifiedSpec": "stability.sweeps.spec",
+    "GaussianCKNSpec": "stability.sweeps.spec",
     "CNNSpec": "stability.sweeps.spec",
     "LeNetSpec": "stability.sweeps.spec",
     "ModuleSpec": "stability.sweeps.spec",
@@ -269,6 +270,7 @@ if TYPE_CHECKING:
     from stability.sweeps.spec import DivergenceFreeSpec as DivergenceFreeSpec
     from stability.sweeps.spec import FlowSpec as FlowSpec
     from stability.sweeps.spec import FourierSpec as FourierSpec
+    from stability.sweeps.spec import GaussianCKNSpec as GaussianCKNSpec
     from stability.sweeps.spec import GaussianSpec as GaussianSpec
     from stability.sweeps.spec import GradientSpec as GradientSpec
     from stability.sweeps.spec import GramSpec as GramSpec

@@ -43,7 +43,8 @@ def test_documented_specifications_are_valid_and_mention_every_key():
 
     from stability.sweeps import searches
     from stability.sweeps.families import OWN
-    from stability.sweeps.models import CKNSpec, CNNSpec, LeNetSpec, ModuleSpec, TrainingSpec
+    from stability.sweeps.learning import TrainingSpec
+    from stability.sweeps.models import CKNSpec, CNNSpec, LeNetSpec, ModuleSpec
     from stability.sweeps.parts import ImagesSpec
     from stability.sweeps.spec import SweepSpec
 

@@ -102,6 +102,25 @@ def test_a_module_on_the_torus_is_measured_once_beside_varied_architectures():
     assert module[module.field_seed == 0].distance.tolist() == pytest.approx(expected, rel=1e-5)
 
 
+def test_the_first_ckn_is_fitted_to_images_of_the_set_and_has_a_bound_of_its_own():
+    few = {"kind": "gaussian_ckn", "filters": [4, 6], "images": 8, "pairs": 500, "iterations": 5, "seed": 3}
+    frame = st.sweep(spec(images=TINY, vary={}, representations=[few]))
+    ckn = st.GaussianCKN.fit(
+        ARCH, st.images.load("fashion", count=8, size=(16, 16)), filters=(4, 6), pairs=500, iterations=5,
+        generator=torch.Generator().manual_seed(3),
+    )  # fmt: skip
+    row = frame[(frame.family == "translation") & (frame.field_seed == 0)].iloc[0]
+    tau = st.Translation((row.asked_displacement_norm, 0.0), size=(16, 16))
+    ladder = st.ladder(ckn, st.images.load("fashion", count=1, size=(16, 16)), tau, refinement=False)
+    assert row.distance_over_input_norm == pytest.approx(ladder.observed.item(), rel=1e-8)
+    assert row.bound_closed_form == pytest.approx(ladder["closed_form"].value.item(), rel=1e-8)
+    assert row.trivial == pytest.approx(ladder.trivial.item(), rel=1e-8)
+    assert set(frame.representation_kind) == {"gaussian_ckn"}
+    assert set(frame.filters) == {"4-6"}
+    with pytest.raises(ValueError, match="kernels must be Exponential"):
+        spec(images=TINY, vary={"layers.*.kernel": [st.kernels.ArcCosine(1)]}, representations=[few])
+
+
 def test_a_cnn_stands_beside_the_ckn_with_a_bound_of_its_own():
     frame = st.sweep(
         spec(

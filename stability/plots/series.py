@@ -10,7 +10,7 @@ import pandas as pd
 KIND, SERIES, SETTING, DEFORMATION = "representation_kind", "series", "setting", "deformation"
 ASKED, SIZE, ABSCISSA = "asked", "size", "abscissa"
 EXACT, CONTROL, FINITE, NETWORK = "gram", "linear", "ckn", "cnn"
-KINDS = (EXACT, "ntk", CONTROL, FINITE, "random_features", "convexified", NETWORK, "module", "custom")
+KINDS = (EXACT, "ntk", CONTROL, FINITE, "gaussian_ckn", "random_features", "convexified", NETWORK, "module", "custom")
 THEORY = (EXACT, FINITE, CONTROL)
 """Kinds whose distance over ||x|| the theorem bounds, the one that stands for the others first."""
 WORDS = {
@@ -18,6 +18,7 @@ WORDS = {
     "ntk": "NTK",
     CONTROL: "linear kernel (control)",
     FINITE: "finite CKN",
+    "gaussian_ckn": "CKN of 2014",
     "random_features": "random features",
     "convexified": "convexified CNN",
     NETWORK: "CNN",

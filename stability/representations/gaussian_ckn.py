@@ -16,6 +16,7 @@ from stability.operators.kernel_convolution import kernel_convolution
 from stability.operators.kernel_map import anchor_gram
 from stability.representations.ckn import ENCODED, TRAINING_PATCHES, units_of
 from stability.representations.explicit import ExplicitRepresentation
+from stability.representations.exponents import exponents
 from stability.representations.maps import low_passed, pooled
 from stability.representations.sampled_patches import sampled_patches
 from stability.representations.stages import ExplicitStages
@@ -65,7 +66,7 @@ class GaussianCKN(ExplicitRepresentation):
         self, architecture: Architecture, weights: Sequence[Tensor], masses: Sequence[Tensor], refinement: int = 1
     ) -> None:
         super().__init__()
-        _exponents(architecture)
+        exponents(architecture)
         if not len(weights) == len(masses) == architecture.depth or any(
             w.ndim != 2 or eta.shape != w.shape[:1] or not bool((eta > 0).all())
             for w, eta in zip(weights, masses, strict=True)
@@ -105,7 +106,7 @@ class GaussianCKN(ExplicitRepresentation):
             ValueError: for other kernels, or ``filters`` of another length than the network.
         """
         architecture.check_size(spatial_size(check_images(images)))
-        exponents = _exponents(architecture)
+        alphas = exponents(architecture)
         if len(filters) != architecture.depth:
             raise ValueError(
                 f"filters must have one number per layer ({architecture.depth}), got {tuple(filters)}; "
@@ -118,9 +119,7 @@ class GaussianCKN(ExplicitRepresentation):
                                      architecture.front_end), weights, masses) if k else None  # fmt: skip
             points = sampled_patches(architecture, k, images, below, patches, generator)
             start = KMeans().choose(points, count, architecture.layers[k].kernel, generator=generator)
-            w, eta, _ = gaussian_fit(
-                points, start, exponents[k], pairs=pairs, iterations=iterations, generator=generator
-            )
+            w, eta, _ = gaussian_fit(points, start, alphas[k], pairs=pairs, iterations=iterations, generator=generator)
             weights.append(w)
             masses.append(eta)
         return cls(architecture, weights, masses)
@@ -134,7 +133,7 @@ class GaussianCKN(ExplicitRepresentation):
     def lipschitz(self) -> tuple[float, ...]:
         """rho_k, the bound above, in float64."""
         found = []
-        for alpha, w, eta in zip(_exponents(self.architecture), self.weights, self.masses, strict=True):
+        for alpha, w, eta in zip(exponents(self.architecture), self.weights, self.masses, strict=True):
             masses, units = eta.detach().double(), units_of(w.detach())
             broad, sharp = (
                 math.sqrt(float(masses @ anchor_gram(Exponential(factor * alpha), units) @ masses))
@@ -165,7 +164,7 @@ class GaussianCKN(ExplicitRepresentation):
         """z_0, ..., z_n of one image, in float64."""
         maps = [
             partial(_layer_map, Exponential(2.0 * alpha), units_of(w.detach()), eta.detach().double().sqrt())
-            for alpha, w, eta in zip(_exponents(self.architecture), self.weights, self.masses, strict=True)
+            for alpha, w, eta in zip(exponents(self.architecture), self.weights, self.masses, strict=True)
         ]
         return ExplicitStages(self.architecture, self.refinement, image, maps)
 
@@ -174,7 +173,7 @@ class GaussianCKN(ExplicitRepresentation):
         size = spatial_size(check_images(images))
         self.architecture.check_size(tuple(n // self.refinement for n in size))
         d, maps = len(size), [low_passed(self.architecture, images, self.refinement)]
-        for k, (alpha, w, eta) in enumerate(zip(_exponents(self.architecture), self.weights, self.masses, strict=True)):
+        for k, (alpha, w, eta) in enumerate(zip(exponents(self.architecture), self.weights, self.masses, strict=True)):
             e = self.architecture.layers[k].patch_size
             units = units_of(w).to(w.dtype)
             mapped = kernel_convolution(Exponential(2.0 * alpha), units, maps[-1], e, d, self.refinement)
@@ -195,14 +194,3 @@ def _layer_map(kernel: Exponential, units: Tensor, roots: Tensor, patches: Tenso
     norms = patches.norm(dim=0)
     cosine = (units @ patches / norms.clamp_min(torch.finfo(patches.dtype).tiny)).clamp(-1.0, 1.0)
     return roots[:, None] * kernel(cosine) * norms
-
-
-def _exponents(architecture: Architecture) -> list[float]:
-    """alpha of every layer."""
-    found = [layer.kernel.exponent for layer in architecture.layers]
-    if any(alpha is None for alpha in found):
-        raise ValueError(
-            f"kernels must be Exponential for sums of Gaussians, got {[la.kernel for la in architecture.layers]}; "
-            "use CKN for others"
-        )
-    return [float(alpha) for alpha in found if alpha is not None]

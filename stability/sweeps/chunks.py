@@ -15,7 +15,15 @@ from stability.architecture import Architecture
 from stability.plain_data import describe
 from stability.sweeps.costs import chunk_memory, distance_cost, draw_cost, field_cost, search_cost, warp_cost
 from stability.sweeps.families import TranslationSpec
-from stability.sweeps.models import CKNSpec, CNNSpec, ConvexifiedSpec, LeNetSpec, ModuleSpec, RepresentationSpec
+from stability.sweeps.models import (
+    CKNSpec,
+    CNNSpec,
+    ConvexifiedSpec,
+    GaussianCKNSpec,
+    LeNetSpec,
+    ModuleSpec,
+    RepresentationSpec,
+)
 from stability.sweeps.sized import Pair
 from stability.sweeps.spec import SweepSpec, is_plain_module
 from stability.sweeps.version import class_version, code_version, file_version, search_version
@@ -195,7 +203,7 @@ def needs_fit(chosen: RepresentationSpec) -> bool:
     if isinstance(chosen, CKNSpec):
         return chosen.checkpoint is None
     trained = isinstance(chosen, CNNSpec | LeNetSpec) and chosen.training is not None
-    return trained or isinstance(chosen, ConvexifiedSpec)
+    return trained or isinstance(chosen, ConvexifiedSpec | GaussianCKNSpec)
 
 
 def _models(spec: SweepSpec) -> tuple[Model, ...]:

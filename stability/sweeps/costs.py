@@ -12,6 +12,7 @@ from stability.sweeps.models import (
     CKNSpec,
     CNNSpec,
     ConvexifiedSpec,
+    GaussianCKNSpec,
     GramSpec,
     LeNetSpec,
     LinearSpec,
@@ -86,8 +87,8 @@ def _maps_cost(chosen: RepresentationSpec, positions: list[float], spec: SweepSp
     """Seconds of the rungs that look at the network's maps, of one image and field."""
     if isinstance(chosen, GramSpec | LinearSpec):
         return MAPS * sum(n**3 for n in positions[:-1])
-    if isinstance(chosen, CKNSpec | CNNSpec):
-        widths = chosen.filters if isinstance(chosen, CKNSpec) else chosen.widths
+    if isinstance(chosen, CKNSpec | GaussianCKNSpec | CNNSpec):
+        widths = chosen.widths if isinstance(chosen, CNNSpec) else chosen.filters
         return COLUMNS * sum(n * n * width for n, width in zip(positions, widths, strict=False))
     return 0.0
 
@@ -110,6 +111,8 @@ def fit_cost(chosen: RepresentationSpec, architecture: Architecture, spec: Sweep
     one = distance_cost(chosen, architecture, spec.model_copy(update={"refinement": False}))
     if isinstance(chosen, ConvexifiedSpec):
         return (chosen.images or available) * one * K_MEANS
+    if isinstance(chosen, GaussianCKNSpec):
+        return chosen.images * one * (K_MEANS + chosen.iterations)
     choice = chosen.images * one * K_MEANS if isinstance(chosen, CKNSpec) and chosen.checkpoint is None else 0.0
     if isinstance(chosen, CKNSpec | CNNSpec | LeNetSpec) and chosen.training is not None:
         return choice + chosen.training.epochs * (chosen.training.images or available) * one * BACKWARD

@@ -16,6 +16,7 @@ from stability.representations.base import Representation
 from stability.representations.ckn import CKN
 from stability.representations.cnn import CNN, cnn
 from stability.representations.convexified import ConvexifiedCNN
+from stability.representations.gaussian_ckn import GaussianCKN
 from stability.representations.gram import GramCKN
 from stability.representations.lenet import LeNet
 from stability.representations.linear import LinearGram
@@ -25,17 +26,18 @@ from stability.representations.ntk import GramNTK
 from stability.representations.random_features import RandomFeatures
 from stability.sweeps.build import load_images
 from stability.sweeps.chunks import Model
+from stability.sweeps.learning import TrainingSpec
 from stability.sweeps.models import (
     CKNSpec,
     CNNSpec,
     ConvexifiedSpec,
+    GaussianCKNSpec,
     GramSpec,
     LeNetSpec,
     LinearSpec,
     ModuleSpec,
     NTKSpec,
     RandomFeaturesSpec,
-    TrainingSpec,
 )
 from stability.sweeps.spec import SweepSpec
 
@@ -67,6 +69,12 @@ def build(model: Model, spec: SweepSpec, state: Mapping[str, Tensor] | None = No
                 return CKN(architecture, [state[f"anchors.{k}"] for k in range(architecture.depth)], ridge=chosen.ridge)
             assert chosen.checkpoint is not None  # a CKN is fitted before it is built
             return _read_anchors(chosen, chosen.checkpoint, architecture, spec)
+        case GaussianCKNSpec():
+            assert state is not None  # so is its forerunner
+            layers = range(architecture.depth)
+            return GaussianCKN(
+                architecture, [state[f"weights.{k}"] for k in layers], [state[f"masses.{k}"] for k in layers]
+            )
         case ConvexifiedSpec():
             assert state is not None  # so is a convexified network
             return ConvexifiedCNN(CKN(architecture, [state["anchors.0"]]), state["matrix"], state["classes"])
@@ -114,6 +122,16 @@ def fit(model: Model, spec: SweepSpec) -> State:
         if chosen.training is not None:  # in single precision, as other networks are; what is learnt are numbers
             _train(found.float().requires_grad_(True), chosen.training, spec)
         return {f"anchors.{k}": anchors.detach().double() for k, anchors in enumerate(found.anchors)}
+    if isinstance(chosen, GaussianCKNSpec):
+        fitted = GaussianCKN.fit(
+            model.architecture,
+            load_images(spec, chosen.images),
+            filters=chosen.filters,
+            generator=torch.Generator().manual_seed(chosen.seed),
+            pairs=chosen.pairs,
+            iterations=chosen.iterations,
+        )
+        return {name: value.detach() for name, value in fitted.state_dict().items()}
     if isinstance(chosen, ConvexifiedSpec):
         rng = torch.Generator().manual_seed(chosen.seed)
         images, classes = training_set(spec, TrainingSpec(images=chosen.images))
@@ -166,8 +184,8 @@ def check_fit(model: Model, spec: SweepSpec) -> None:
         _network(model, spec)
     elif isinstance(chosen, ConvexifiedSpec):
         training_set(spec, TrainingSpec(images=chosen.images))
-    elif isinstance(chosen, CKNSpec):
-        if chosen.training is not None:
+    elif isinstance(chosen, CKNSpec | GaussianCKNSpec):
+        if isinstance(chosen, CKNSpec) and chosen.training is not None:
             training_set(spec, chosen.training)
         images = load_images(spec, chosen.images)
         for count, spacing in zip(chosen.filters, model.architecture.spacings, strict=False):

@@ -1,57 +1,36 @@
 """Representations in a specification: what is measured for every architecture."""
 
-import dataclasses
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_serializer, model_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from stability import plugins
-from stability.anchors import AnchorChoice, KMeans, Optimised, PivotedCholesky, RandomPatches
 from stability.architecture import Architecture
+from stability.representations.exponents import exponents
 from stability.representations.random_maps import random_map
-from stability.sweeps.parts import Counts, LayerNames, Positive, Seed, Spec
-
-ANCHORS: dict[str, type[AnchorChoice]] = {
-    "k_means": KMeans, "random_patches": RandomPatches, "pivoted_cholesky": PivotedCholesky, "optimised": Optimised,
-}  # fmt: skip
+from stability.sweeps.learning import AnchorsSpec, Named, Trainable
+from stability.sweeps.parts import Counts, LayerNames, Positive, Seed
 
 
-class _Named(Spec):
-    """A representation with a label of its own: the column ``representation``."""
-
-    name: Annotated[str, Field(min_length=1)] | None = None
-
-    @model_validator(mode="after")
-    def _default_name(self) -> "_Named":
-        if self.name == getattr(self, "kind", None):  # the same as none: equal specs are written equally
-            object.__setattr__(self, "name", None)
-        return self
-
-    @property
-    def label(self) -> str:
-        """The name, or else the kind."""
-        return self.name or str(getattr(self, "kind", ""))
-
-
-class GramSpec(_Named):
+class GramSpec(Named):
     """The exact CKN, ``GramCKN(architecture)``."""
 
     kind: Literal["gram"] = "gram"
 
 
-class NTKSpec(_Named):
+class NTKSpec(Named):
     """The neural tangent kernel, ``GramNTK(architecture)``, for kernels ``arc_cosine`` of degree 1 (ReLU)."""
 
     kind: Literal["ntk"] = "ntk"
 
 
-class LinearSpec(_Named):
+class LinearSpec(Named):
     """The linear kernel of the same architecture, ``LinearGram(architecture)``: the control."""
 
     kind: Literal["linear"] = "linear"
 
 
-class RandomFeaturesSpec(_Named):
+class RandomFeaturesSpec(Named):
     """``RandomFeatures.draw(architecture, widths)``: random layers, for kernels of the architecture that have them.
 
     Args:
@@ -76,7 +55,7 @@ class RandomFeaturesSpec(_Named):
             random_map(layer.kernel)
 
 
-class ConvexifiedSpec(_Named):
+class ConvexifiedSpec(Named):
     """``ConvexifiedCNN.fit`` on a CKN of one layer, learnt from labelled images of the same set.
 
     Args:
@@ -98,84 +77,7 @@ class ConvexifiedSpec(_Named):
             raise ValueError(f"a convexified network must have one layer, got {architecture.depth}; leave it out")
 
 
-class TrainingSpec(Spec):
-    """``training.train``: Adam on labelled images of the same set, before anything is measured.
-
-    Args:
-        epochs: passes over the images.
-        images: how many images of the set are learnt from, the LAST ones, so that the measured first ones are left
-            out; None: all but the measured ones.
-        batch_size: images per step.
-        learning_rate: of Adam.
-        seed: of the generator that draws the batches.
-    """
-
-    epochs: Annotated[int, Field(ge=1)] = 20
-    images: Annotated[int, Field(ge=1)] | None = None
-    batch_size: Annotated[int, Field(ge=1)] = 32
-    learning_rate: Positive = 1e-3
-    seed: Seed = 0
-
-
-class _Trainable(_Named):
-    """A network with weights: drawn by its seed, then trained, or read from a checkpoint."""
-
-    seed: Seed = 0
-    training: TrainingSpec | None = None
-    checkpoint: str | None = None
-
-    @model_validator(mode="after")
-    def _one_source(self) -> "_Trainable":
-        if self.training is not None and self.checkpoint is not None:
-            raise ValueError("weights must come from training or from a checkpoint, got both; leave one out")
-        return self
-
-
-class AnchorsSpec(Spec):
-    """How anchors are chosen: ``{kind: k_means}``, ``random_patches``, ``pivoted_cholesky`` or ``optimised``.
-
-    Parameters are those of the class of ``stability.anchors``; None: its default, as if it were not written.
-
-    Args:
-        kind: name of the class.
-        iterations: of ``k_means`` and ``optimised``.
-        tolerance: of ``k_means``.
-        candidates: of ``pivoted_cholesky``.
-        pairs: of ``optimised``.
-    """
-
-    kind: Literal["k_means", "random_patches", "pivoted_cholesky", "optimised"] = "k_means"
-    iterations: Annotated[int, Field(ge=1)] | None = None
-    tolerance: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    candidates: Annotated[int, Field(ge=1)] | None = None
-    pairs: Annotated[int, Field(ge=1)] | None = None
-
-    @model_validator(mode="after")
-    def _own_parameters(self) -> "AnchorsSpec":
-        own = {field.name: field.default for field in dataclasses.fields(ANCHORS[self.kind])}
-        for name, value in self._given().items():
-            if name not in own:
-                raise ValueError(
-                    f"{name} must be a parameter of {self.kind} ({', '.join(own) or 'none'}), got {value}; leave it out"
-                )
-            if value == own[name]:  # the same as none: equal specs are written equally
-                object.__setattr__(self, name, None)
-        return self
-
-    @model_serializer
-    def _written(self) -> dict[str, Any]:
-        return {"kind": self.kind, **self._given()}
-
-    def _given(self) -> dict[str, Any]:
-        found = {name: getattr(self, name) for name in ("iterations", "tolerance", "candidates", "pairs")}
-        return {name: value for name, value in found.items() if value is not None}
-
-    def build(self) -> AnchorChoice:
-        """The choice."""
-        return ANCHORS[self.kind](**self._given())
-
-
-class CKNSpec(_Trainable):
+class CKNSpec(Trainable):
     """The finite-dimensional CKN, ``CKN.fit(architecture, images, filters=...)``, on images of the same set.
 
     Args:
@@ -195,7 +97,30 @@ class CKNSpec(_Trainable):
     anchors: AnchorsSpec = AnchorsSpec()
 
 
-class CNNSpec(_Trainable):
+class GaussianCKNSpec(Named):
+    """``GaussianCKN``, the first CKN: sums of Gaussians fitted to exponential kernels on images of the same set.
+
+    Args:
+        filters: number of Gaussians of every layer.
+        images: how many images of the set the patches are from; at most what the set has.
+        pairs: of patches on which the error is measured.
+        iterations: of L-BFGS.
+        seed: of the generator that draws patches and starts k-means.
+    """
+
+    kind: Literal["gaussian_ckn"] = "gaussian_ckn"
+    filters: Counts
+    images: Annotated[int, Field(ge=1)] = 32
+    pairs: Annotated[int, Field(ge=1)] = 20_000
+    iterations: Annotated[int, Field(ge=1)] = 50
+    seed: Seed = 0
+
+    def check(self, architecture: Architecture) -> None:
+        """Raise ``ValueError`` for other kernels than exponential ones."""
+        exponents(architecture)
+
+
+class CNNSpec(Trainable):
     """``cnn(architecture, widths)``: a CNN with the patches, poolings and strides of the architecture.
 
     Args:
@@ -208,7 +133,7 @@ class CNNSpec(_Trainable):
     smoothing: Positive | None = None
 
 
-class LeNetSpec(_Trainable):
+class LeNetSpec(Trainable):
     """``LeNet``, a small ordinary CNN with max-pooling; several layers are measured in one pass.
 
     Args:
@@ -229,7 +154,7 @@ class LeNetSpec(_Trainable):
     batch_normalisation: bool = False
 
 
-class ModuleSpec(_Named):
+class ModuleSpec(Named):
     """The user's own class: a torch module, measured at named layers, or a ``Representation``.
 
     Args:
@@ -264,7 +189,7 @@ class ModuleSpec(_Named):
         return self.name or self.class_path.rpartition(".")[2]
 
 
-KINDS = ("gram", "ntk", "linear", "ckn", "random_features", "convexified", "cnn", "lenet", "module")
+KINDS = ("gram", "ntk", "linear", "ckn", "gaussian_ckn", "random_features", "convexified", "cnn", "lenet", "module")
 MODULES = ("lenet", "module")
 """Kinds without an architecture of the theory: ordinary networks on ordinary pictures."""
 _SETTINGS = tuple(name for name in ModuleSpec.model_fields if name not in ("kind", *plugins.CLASS_KEYS))
@@ -281,6 +206,7 @@ RepresentationSpec = Annotated[
         | NTKSpec
         | LinearSpec
         | CKNSpec
+        | GaussianCKNSpec
         | RandomFeaturesSpec
         | ConvexifiedSpec
         | CNNSpec
@@ -294,7 +220,7 @@ RepresentationSpec = Annotated[
 
 def counts(chosen: Any) -> tuple[int, ...] | None:
     """Anchors or channels of every layer of a finite network with an architecture; None for other kinds."""
-    if isinstance(chosen, CKNSpec | ConvexifiedSpec):
+    if isinstance(chosen, CKNSpec | GaussianCKNSpec | ConvexifiedSpec):
         return chosen.filters
     return chosen.widths if isinstance(chosen, CNNSpec | RandomFeaturesSpec) else None
 
@@ -303,10 +229,10 @@ def check_layers(chosen: Any, architecture: Architecture) -> None:
     """Raise ``ValueError`` unless a network has numbers of filters for every layer, and layers that it can have."""
     given = counts(chosen)
     if given is not None and len(given) != architecture.depth:
-        name = "filters" if isinstance(chosen, CKNSpec | ConvexifiedSpec) else "widths"
+        name = "widths" if isinstance(chosen, CNNSpec | RandomFeaturesSpec) else "filters"
         raise ValueError(
             f"{name} must have one number per layer ({architecture.depth}), got {given}; use for example "
             f"{(64, 128, 256)[: architecture.depth]}"
         )
-    if isinstance(chosen, RandomFeaturesSpec | ConvexifiedSpec):
+    if isinstance(chosen, RandomFeaturesSpec | ConvexifiedSpec | GaussianCKNSpec):
         chosen.check(architecture)

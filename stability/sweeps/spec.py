@@ -38,12 +38,14 @@ from stability.sweeps.families import (
     ThinPlateSpec,
     TranslationSpec,
 )
+from stability.sweeps.learning import TrainingSpec
 from stability.sweeps.marks import CHEAP_RUNGS, RUNGS
 from stability.sweeps.models import (
     MODULES,
     CKNSpec,
     CNNSpec,
     ConvexifiedSpec,
+    GaussianCKNSpec,
     GramSpec,
     LeNetSpec,
     LinearSpec,
@@ -51,7 +53,6 @@ from stability.sweeps.models import (
     NTKSpec,
     RandomFeaturesSpec,
     RepresentationSpec,
-    TrainingSpec,
     check_layers,
     counts,
 )
@@ -73,10 +74,11 @@ from stability.sweeps.searches import SearchSpec, check_searched
 
 __all__ = [
     "AffineSpec", "BandLimitedWarpSpec", "BilinearWarpSpec", "BumpSpec", "CKNSpec", "CNNSpec", "CompactSpec",
-    "ConvexifiedSpec", "DivergenceFreeSpec", "FlowSpec", "FourierSpec", "GaussianSpec", "GradientSpec", "GramSpec",
-    "ImagesSpec", "IndexWarpSpec", "LeNetSpec", "LinearSpec", "LocalAffineSpec", "MaxEntropySpec", "MixedSpec",
-    "ModuleSpec", "NTKSpec", "PiecewiseLinearSpec", "RandomFeaturesSpec", "SaturatedSpec", "SearchSpec",
-    "SplineFieldSpec", "SplineWarpSpec", "SweepSpec", "TangentSpec", "ThinPlateSpec", "TrainingSpec", "TranslationSpec",
+    "ConvexifiedSpec", "DivergenceFreeSpec", "FlowSpec", "FourierSpec", "GaussianCKNSpec", "GaussianSpec",
+    "GradientSpec", "GramSpec", "ImagesSpec", "IndexWarpSpec", "LeNetSpec", "LinearSpec", "LocalAffineSpec",
+    "MaxEntropySpec", "MixedSpec", "ModuleSpec", "NTKSpec", "PiecewiseLinearSpec", "RandomFeaturesSpec",
+    "SaturatedSpec", "SearchSpec", "SplineFieldSpec", "SplineWarpSpec", "SweepSpec", "TangentSpec", "ThinPlateSpec",
+    "TrainingSpec", "TranslationSpec",
 ]  # fmt: skip
 
 PREFIX = "architecture."
