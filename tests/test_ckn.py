@@ -155,6 +155,24 @@ def test_wrong_filters_are_told(filters, message, generator):
         st.CKN(arch, [])
 
 
+@pytest.mark.parametrize("kind", ["ckn", "first", "cnn", "random", "convolutional"])
+def test_networks_compute_in_their_own_precision_and_tell_of_other_channels(kind, generator):
+    arch, x = st.Architecture.dyadic(depth=2), st.images.load("fashion", count=4, size=(16, 16))
+    few = {"filters": (4, 6), "generator": generator}
+    network = {
+        "ckn": lambda: st.CKN.fit(arch, x.float(), **few),
+        "first": lambda: st.GaussianCKN.fit(arch, x.float(), iterations=2, pairs=100, **few),
+        "cnn": lambda: st.cnn(arch, (4, 6), generator=generator),
+        "random": lambda: st.RandomFeatures.draw(arch, (4, 6), generator=generator, dtype=torch.float32),
+        "convolutional": lambda: st.ConvolutionalForm(st.CKN.fit(arch, x.float(), **few)),
+    }[kind]()
+    assert network(x).dtype == torch.float32
+    assert torch.equal(network(x), network(x.float()))
+    assert network(x[:0]).shape == (0, *network(x).shape[1:])
+    with pytest.raises(ValueError, match="channels"):
+        network(x.expand(-1, 3, -1, -1))
+
+
 @pytest.mark.parametrize("ridge", [1e-12, 1e-3, 0.1, 10.0])
 @pytest.mark.parametrize("kernel", LIPSCHITZ, ids=repr)
 def test_a_ridge_shrinks_and_never_expands(kernel, ridge, generator):

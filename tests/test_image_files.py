@@ -282,3 +282,14 @@ def test_a_sweep_measures_the_users_files(tmp_path):
     )
     assert frame.label.tolist() == [0, 1]
     assert (frame.distance > 0).all()
+
+
+def test_a_picture_that_was_replaced_is_read_anew(tmp_path):
+    """Sizes are remembered for the files as they were: of one size, of two, of one again."""
+    for name in ("0.png", "1.png"):
+        Image.new("L", (20, 20)).save(tmp_path / name)
+    assert st.images.dataset("folder", tmp_path).images.shape == (2, 1, 20, 20)
+    Image.new("L", (30, 24)).save(tmp_path / "0.png")
+    assert len(st.images.load("folder", count=2, size=(16, 16), root=tmp_path)) == 2
+    Image.new("L", (20, 20), 255).save(tmp_path / "0.png")
+    assert st.images.dataset("folder", tmp_path).images.shape == (2, 1, 20, 20)

@@ -71,14 +71,19 @@ def read(paths: tuple[Path, ...], size: tuple[int, int] | None) -> Tensor:
     return torch.stack([picture.expand(channels, -1, -1) for picture in sized])
 
 
-@functools.lru_cache(maxsize=16)
 def common_size(paths: tuple[Path, ...]) -> tuple[int, int] | None:
     """``(H, W)`` of all pictures, from the files' headers; None if they differ.
 
     Raises:
         ValueError: if a file is no picture.
     """
-    sizes = {_opened(path, _upright_size) for path in paths}
+    return _common_size(tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in paths))
+
+
+@functools.lru_cache(maxsize=16)
+def _common_size(files: tuple[tuple[Path, int, int], ...]) -> tuple[int, int] | None:
+    """Asked again for files that were changed."""
+    sizes = {_opened(path, _upright_size) for path, *_ in files}
     return sizes.pop() if len(sizes) == 1 else None
 
 

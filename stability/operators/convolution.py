@@ -23,10 +23,18 @@ def filtered(
         dilation: distance of neighbouring patch positions, in pixels of this grid.
         boundary: what a patch reads beyond the border.
 
+    Raises:
+        ValueError: for maps with another number of channels than the weight has columns for.
+
     >>> filtered(torch.ones(1, 2, 5), torch.ones(3, 6), 3, d=1)[0, :, 0]  # 6 ones over sqrt(3)
     tensor([3.4641, 3.4641, 3.4641])
     """
     channels = maps.shape[1]
+    if weight.shape[1] != patch_size**d * channels:
+        raise ValueError(
+            f"patches must have {weight.shape[1]} entries (channels x positions) for these filters, got {channels} x "
+            f"{patch_size**d}; give images with the channels and axes that the network was made for"
+        )
     kernel = weight.unflatten(1, (*(patch_size,) * d, channels)).movedim(-1, 1) / math.sqrt(patch_size**d)
     offsets = patch_offsets(patch_size)
     before, after = -offsets[0] * dilation, offsets[-1] * dilation

@@ -4,6 +4,8 @@ The rest of the kernel map, the matrix kappa(Z^T Z)^(-1/2), acts on channels onl
 subsampling, which act on positions only: it is a 1 x 1 convolution that may come last, on the few positions left.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -52,7 +54,7 @@ def kernel_convolution(
     factors = norms.reciprocal(), torch.where(square > 0, norms, 0.0)
     cosines, inverses, lengths = (part.movedim(-d - 1, -1) if back else part for part in (inner, *factors))
     for part, inverse, length in zip(
-        *(t.split(max(1, CHUNK // inner[0].numel())) for t in (cosines, inverses, lengths)), strict=True
+        *(t.split(max(1, CHUNK // math.prod(inner.shape[1:]))) for t in (cosines, inverses, lengths)), strict=True
     ):
         part.copy_(kernel.evaluate_(part.mul_(inverse).clamp_(-1.0, 1.0)).mul_(length))
     return inner

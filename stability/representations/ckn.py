@@ -165,7 +165,7 @@ class CKN(ExplicitRepresentation):
         """The pooled maps A_k z_k of every layer, ``(B, m_k, *size_k)``, differentiable."""
         size = spatial_size(check_images(images))
         self.architecture.check_size(tuple(n // self.refinement for n in size))
-        d, maps = len(size), [low_passed(self.architecture, images, self.refinement)]
+        d, maps = len(size), [low_passed(self.architecture, images.to(self.dtype), self.refinement)]
         for k, layer in enumerate(self.architecture.layers):
             units, root = self.kernel_map(k)
             mapped = kernel_convolution(

@@ -115,7 +115,7 @@ class CNN(ExplicitRepresentation):
         size = spatial_size(check_images(images))
         self.architecture.check_size(tuple(n // self.refinement for n in size))
         boundary = self.architecture.boundary
-        d, maps = len(size), [low_passed(self.architecture, images, self.refinement)]
+        d, maps = len(size), [low_passed(self.architecture, images.to(self.dtype), self.refinement)]
         for k, (layer, weight) in enumerate(zip(self.architecture.layers, self.weights, strict=True)):
             entries = maps[-1].shape[1] * layer.patch_size**d
             if entries != weight.shape[1]:

@@ -89,7 +89,13 @@ class ConvolutionalForm(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """A_n z_n, ``(B, m_n, *size')`` for images ``(B, C, *size)``."""
         self.architecture.check_size(spatial_size(check_images(images)))
-        y = low_passed(self.architecture, images)
+        first = next(self.filters.parameters())
+        y = low_passed(self.architecture, images.to(first.dtype))
+        if y.shape[1] != first.shape[1]:
+            raise ValueError(
+                f"images must have {first.shape[1]} channels behind the front end, got {y.shape[1]}; give images with "
+                "the channels that the network was made for"
+            )
         for k, (filters, norms, activation, root) in enumerate(
             zip(self.filters, self.norms, self.activations, self.roots, strict=True)
         ):

@@ -161,7 +161,7 @@ class RandomFeatures(ExplicitRepresentation):
         """The pooled maps A_k z_k of every layer, ``(B, m_k, *size_k)``, differentiable (zero gradients of a step)."""
         size = spatial_size(check_images(images))
         self.architecture.check_size(tuple(n // self.refinement for n in size))
-        maps = [low_passed(self.architecture, images, self.refinement)]
+        maps = [low_passed(self.architecture, images.to(self.dtype), self.refinement)]
         for k in range(self.architecture.depth):
             maps.append(self._layer(k, maps[-1], len(size)))
         return maps[1:]
@@ -182,7 +182,7 @@ class RandomFeatures(ExplicitRepresentation):
         boundary = self.architecture.boundary
         norms = patch_norms(maps, e, d, self.refinement, boundary).flatten(2)  # (B, 1, N)
         found = []
-        for rows in weight.split(max(1, BLOCK // (2 * norms.numel()))):
+        for rows in weight.split(max(1, BLOCK // max(1, 2 * norms.numel()))):
             products = filtered(maps, rows, e, d, self.refinement, boundary).flatten(2)
             halves = self.random_maps[k](products, norms, len(weight))
             two = torch.stack([half.unflatten(2, maps.shape[-d:]) for half in halves], dim=1)  # (B, 2, r, *size)
