@@ -288,5 +288,11 @@ def common_shape(*shapes: tuple[int, ...]) -> tuple[int, ...]:
     """The shape that all broadcast to; ``torch.broadcast_shapes`` takes as long as a product of small matrices."""
     different = {tuple(shape) for shape in shapes} - {()}
     if len(different) > 1:
-        return tuple(torch.broadcast_shapes(*different))
+        try:
+            return tuple(torch.broadcast_shapes(*different))
+        except RuntimeError:
+            raise ValueError(
+                f"batches must broadcast, got shapes {', '.join(map(str, dict.fromkeys(map(tuple, shapes))))}; give equal "
+                "numbers of images, fields and factors, or axes of length 1"
+            ) from None
     return different.pop() if different else ()

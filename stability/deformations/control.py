@@ -17,6 +17,7 @@ from stability.deformations.attached import differentiates, followed, lengths_at
 from stability.deformations.base import Deformation, Scalar, common_shape
 from stability.deformations.spectral import Shiftable, Steerable, Tiltable, length_of_shift
 from stability.deformations.tilt import Tilt
+from stability.deformations.translation import Translation
 
 MARGIN = 1e-9
 """Relative distance kept from the targets."""
@@ -153,6 +154,13 @@ def _rescaled(field: Field, a: Tensor | None, b: Tensor | None) -> Field:
     if isinstance(field, Tiltable) and differentiates(field, target):
         far, steep = lengths_at_places(field)
         return field.scaled(target / with_derivative_of(far if b is None else steep, norm.lower) * (1 - MARGIN))
+    if torch.is_grad_enabled() and field.requires_grad:
+        if not isinstance(field, Translation):
+            raise ValueError(
+                f"coefficients must not require gradients to control a {type(field).__name__}, whose norms have no "
+                "derivative here; use a field with a spectrum (FourierField), or control it under torch.no_grad()"
+            )
+        return field.scaled(target / with_derivative_of(field.mean.norm(dim=-1), norm.lower) * (1 - MARGIN))
     return field.scaled(target / norm.lower * (1 - MARGIN))
 
 
@@ -242,7 +250,8 @@ def _check_mean(field: Tiltable) -> None:
     if not bool(field.mean.any()):
         return
     mean = field.mean.norm(dim=-1)
-    if bool((mean > 1e-12 * field.norms().displacement.lower).any()):
+    share = max(1e-12, 4 * torch.finfo(field.dtype).eps)  # round-off of sums over a lattice
+    if bool((mean > share * field.norms().displacement.lower).any()):
         raise ValueError(
             f"the field's mean must be 0 to control both norms, got {float(mean.max()):.6g} px; "
             "use field.without_mean()"

@@ -119,6 +119,7 @@ class Family(Deformation, abc.ABC):
     def stackable(self, other: "Family") -> bool:
         """Whether both have the same shared tensors and settings, so that they fit into one batch."""
         same = self._settings == other._settings and self.batch_shape == other.batch_shape
+        same = same and all(value.shape == other._tensors[name].shape for name, value in self._tensors.items())
         return same and all(torch.equal(value, other._shared[name]) for name, value in self._shared.items())
 
     def stacked(self, fields: "Sequence[Family]") -> Self:

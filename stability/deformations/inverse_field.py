@@ -154,7 +154,8 @@ class Inverse(Compound):
         if not bool((b < 1).all()) and bool(torch.isfinite(b).all()):
             infimum = n.determinant_infimum.lower.reshape(-1)
             m = torch.minimum(m, torch.where(infimum > 0, (1 + b) ** (self.d - 1) / infimum, torch.inf))
-        return Bounds(a, b, m, 8 * torch.finfo(self.dtype).eps * (max(self.size) + a))
+        seen = torch.where(torch.isfinite(a), a, n.displacement.lower.reshape(-1).to(torch.float64))
+        return Bounds(a, b, m, 8 * torch.finfo(self.dtype).eps * (max(self.size) + seen))
 
     @cached_property
     def _forward_bounds(self) -> list[Tensor]:

@@ -27,10 +27,15 @@ def stack(fields: Sequence[Deformation]) -> Deformation:
     if any(type(one) is not type(first) or one.size != first.size for one in fields):
         raise ValueError(f"fields must be of one family and size to be stacked, got {list(fields)}; stack them apart")
     if isinstance(first, CompactField):
-        inner = stack([one.inner for one in fields if isinstance(one, CompactField)])
-        return first.around(inner)
+        windowed = [one for one in fields if isinstance(one, CompactField)]
+        if any(one.state()[1] != first.state()[1] for one in windowed):
+            raise ValueError(f"fields must share their window to be stacked, got {list(fields)}; stack them apart")
+        return first.around(stack([one.inner for one in windowed]))
     if isinstance(first, FlowField):
-        return first.with_velocity(stack([one.velocity for one in fields if isinstance(one, FlowField)]))
+        flows = [one for one in fields if isinstance(one, FlowField)]
+        factor = torch.stack([one.factor.expand(one.batch_shape) for one in flows])
+        steps = max(one.steps for one in flows)
+        return FlowField(stack([one.velocity for one in flows]), factor=factor, steps=steps)
     if isinstance(first, FourierSeries):
         series = [one for one in fields if isinstance(one, FourierSeries)]
         modes = torch.unique(torch.cat([half(one.modes) for one in series]), dim=0)

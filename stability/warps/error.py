@@ -6,6 +6,7 @@ from torch.nn.functional import pad
 
 from stability.boundaries import PERIODIC, Boundary, Periodic, Zero
 from stability.deformations.base import Deformation
+from stability.grid import check_images
 from stability.warps.band_limited import check_band_limited, low_pass_norm, project, refine
 from stability.warps.base import Warp, nodes
 from stability.warps.evaluation import evaluate
@@ -88,9 +89,10 @@ def interpolation_error(
         ``(...)``, float64, in the unit of ||x||.
 
     Raises:
-        ValueError: if the warp is periodic and the images are not band-limited.
+        ValueError: if the warp is periodic and the images are not band-limited, or no floating-point numbers.
     """
     d, boundary = deformation.d, warp.boundary
+    check_images(images, d)
     if isinstance(boundary, Periodic):
         check_band_limited(images, d)
     warped = warp(images, deformation) if warped is None else warped
