@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import stability as st
 from stability.deformations.control import control, reachable
 from stability.deformations.fourier import FourierField
 from stability.deformations.translation import Translation
@@ -179,3 +180,19 @@ def test_fields_that_cannot_be_controlled_are_refused():
         control(Translation((1.0, 0.0)), displacement_norm=1.0, jacobian_norm=0.1)
     with pytest.raises(ValueError, match="spectrum"):
         reachable(Translation((1.0, 0.0)))
+
+
+@pytest.mark.parametrize("kind", ["spline", "piecewise linear"])
+def test_both_norms_of_lattices_in_single_precision(kind):
+    """The mean of a lattice is round-off there, not 0."""
+    rng = torch.Generator().manual_seed(0)
+    field = (
+        st.SplineField.sample((36, 36), lattice=6, batch_shape=(3,), generator=rng, dtype=torch.float32)
+        if kind == "spline"
+        else st.PiecewiseLinearField.sample((24, 20), cutoff=2, batch_shape=(3,), generator=rng, dtype=torch.float32)
+    )
+    lower, upper = reachable(field)
+    wanted = lower + 0.3 * (upper - lower)
+    found = control(field, displacement_norm=1.0, jacobian_norm=wanted).norms()
+    torch.testing.assert_close(found.displacement.lower, torch.ones(3).double(), rtol=1e-5, atol=0)
+    torch.testing.assert_close(found.jacobian.lower, wanted, rtol=1e-5, atol=0)

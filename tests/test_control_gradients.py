@@ -79,3 +79,20 @@ def test_a_shortfall_is_said_and_nothing_else_is(monkeypatch):
     monkeypatch.setattr(module, "MARGIN", 0.01)
     with pytest.warns(st.ShortfallWarning, match=r"displacement_norm falls short .* 0.01 .*3 of 3 fields"):
         st.control(field, displacement_norm=1.0)
+
+
+def test_gradients_of_fields_without_a_spectrum_are_right_or_refused():
+    """c / |c| is what a controlled translation is; of a spline through points the norm's derivative is not known."""
+    vector = torch.tensor([3.0, 4.0], dtype=torch.float64)
+
+    def along(value):
+        return st.control(st.Translation(value, size=(8, 8)), displacement_norm=1.0).mean[0]
+
+    checked(along, vector)
+    thin = st.ThinPlateField.sample((12, 12), generator=rng(1))
+    contents, settings = thin.state()
+    learnt = st.ThinPlateField(**{name: value.requires_grad_() for name, value in contents.items()}, **settings)
+    with pytest.raises(ValueError, match="must not require gradients to control a ThinPlateField"):
+        st.control(learnt, jacobian_norm=0.5)
+    with torch.no_grad():
+        assert st.control(learnt, jacobian_norm=0.5).norms().jacobian.lower == pytest.approx(0.5)

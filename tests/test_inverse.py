@@ -13,7 +13,9 @@ from stability.deformations.fourier import FourierField
 from stability.deformations.inverse import FixedPoint, Inverse, Newton, inverse
 from stability.deformations.max_entropy import MaxEntropyField
 from stability.deformations.piecewise_linear import PiecewiseLinearField
+from stability.deformations.points import push_points
 from stability.deformations.series import FourierSeries
+from stability.deformations.thin_plate import ThinPlateField
 from stability.deformations.translation import Translation
 from stability.grid import coordinates
 from stability.warps.band_limited import BandLimitedWarp
@@ -358,3 +360,12 @@ def test_single_precision_inverses_say_how_accurate_they_are():
     true = (sigma.displacement(u - forth, each=True) + forth).norm(dim=-1).amax(1)
     assert bool((true <= sigma.error).all())
     assert bool((sigma.error < 1e-3).all())
+
+
+def test_fields_without_certified_norms_are_inverted_as_well():
+    """Their upper norms are inf: no reason to take the nearest node of a grid for the solution."""
+    thin = control(ThinPlateField.sample((32, 32), generator=rng(13)), jacobian_norm=0.5)
+    assert thin.norms().displacement.upper.isinf()
+    pushed = push_points(thin, points((32, 32)))
+    torch.testing.assert_close(pushed - thin.displacement(pushed), points((32, 32)), rtol=0, atol=1e-9)
+    assert compose(inverse(thin), thin).displacement(points((32, 32))).abs().max() < 1e-9

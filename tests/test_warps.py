@@ -209,3 +209,14 @@ def test_images_with_nyquist_content_are_refused_by_the_exact_warp_only(generato
     assert torch.isfinite(st.BilinearWarp()(x, tau)).all()
     with pytest.raises(ValueError, match="oversample"):
         st.BandLimitedWarp(oversample=0)
+
+
+@pytest.mark.parametrize("warp", [st.SplineWarp(), st.BilinearWarp(), st.IndexWarp(), st.BandLimitedWarp()], ids=repr)
+def test_batches_that_do_not_fit_and_integers_are_told(warp, generator):
+    fields = st.FourierField.sample((12, 10), cutoff=2, batch_shape=(3,), generator=generator)
+    with pytest.raises(ValueError, match=r"batches must broadcast, got shapes \(2,\), \(3,\)"):
+        warp(torch.zeros(2, 1, 12, 10), fields)
+    with pytest.raises(ValueError, match=r"batches must broadcast, got shapes \(2,\), \(3,\)"):
+        fields[:2] + fields
+    with pytest.raises(ValueError, match="images must be floating point"):
+        interpolation_error(torch.zeros(3, 1, 12, 10, dtype=torch.int64), fields, warp)

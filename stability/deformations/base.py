@@ -292,7 +292,7 @@ def common_shape(*shapes: tuple[int, ...]) -> tuple[int, ...]:
             return tuple(torch.broadcast_shapes(*different))
         except RuntimeError:
             raise ValueError(
-                f"batches must broadcast, got shapes {', '.join(map(str, dict.fromkeys(map(tuple, shapes))))}; give equal "
+                f"batches must broadcast, got shapes {', '.join(str(tuple(shape)) for shape in shapes)}; give equal "
                 "numbers of images, fields and factors, or axes of length 1"
             ) from None
     return different.pop() if different else ()

@@ -7,7 +7,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from stability.deformations.base import Deformation, Scalar
+from stability.deformations.base import Deformation, Scalar, common_shape
 from stability.deformations.batches import expanded
 from stability.deformations.checks import check_factor
 from stability.deformations.domains import narrowest
@@ -29,7 +29,7 @@ class Compound(Deformation, abc.ABC):
         """Called once by the constructor."""
         first = parts[0]
         value = torch.as_tensor(factor, dtype=first.dtype, device=first.device)
-        shape = torch.broadcast_shapes(value.shape, *(part.batch_shape for part in parts))
+        shape = torch.Size(common_shape(value.shape, *(part.batch_shape for part in parts)))
         self._parts = tuple(expanded(part, shape) for part in parts)
         self.factor = value.expand(shape)
         self._norms = None

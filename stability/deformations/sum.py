@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from stability.deformations import lengths
-from stability.deformations.base import Deformation, Scalar
+from stability.deformations.base import Deformation, Scalar, common_shape
 from stability.deformations.checks import check_factor
 from stability.deformations.domains import Torus, Window, narrowest
 from stability.deformations.family import State
@@ -30,6 +30,7 @@ def add(first: Deformation, second: Deformation) -> Deformation:
         raise TypeError(f"only a Deformation can be added to a Deformation, got {type(second).__name__}")
     if first.size != second.size:
         raise ValueError(f"fields must have one size to be added, got {first.size} and {second.size}; use refined()")
+    common_shape(first.batch_shape, second.batch_shape)  # batches that broadcast
     parts = list(first.parts) if isinstance(first, Sum) else [first]
     for new in second.parts if isinstance(second, Sum) else (second,):
         for place, part in enumerate(parts):

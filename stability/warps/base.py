@@ -110,7 +110,7 @@ class WarpOperator:
     def adjoint(self, images: Tensor) -> Tensor:
         """L_tau^T y, ``(..., C, *size)``."""
         self._check(images)
-        lead = torch.broadcast_shapes(images.shape[: -len(self.size) - 1], self.points.shape[:-2])
+        lead = common_shape(images.shape[: -len(self.size) - 1], self.points.shape[:-2])
         images = images.expand(*lead, *images.shape[-len(self.size) - 1 :])
         if torch.is_grad_enabled() and (images.requires_grad or self.points.requires_grad):
             zeros, values = self._record(images, self.points)

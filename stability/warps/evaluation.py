@@ -3,10 +3,10 @@ r"""``evaluate``: x(u) of trigonometric images at any points, by matrix products
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from stability.boundaries import PERIODIC, Boundary, Periodic, Reflect
+from stability.deformations.base import common_shape
 from stability.warps.look_up import Interpolant, look
 from stability.warps.nonuniform import NonuniformFFT, has_finufft
 from stability.warps.trigonometric import Trigonometric
@@ -72,7 +72,7 @@ def evaluate(
         )
     d = points.shape[-1]
     size = tuple(images.shape[-d:])
-    lead = torch.broadcast_shapes(images.shape[: -d - 1], points.shape[:-2])
+    lead = common_shape(images.shape[: -d - 1], points.shape[:-2])
     images = images.reshape(*(1,) * (len(lead) + d + 1 - images.ndim), *images.shape)
     points = points.reshape(*(1,) * (len(lead) + 2 - points.ndim), *points.shape)
     own = [axis for axis in range(len(lead)) if points.shape[axis] > 1]  # axes with points of their own

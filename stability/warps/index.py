@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from stability.boundaries import Boundary, Periodic, Zero, check_boundary
+from stability.deformations.base import common_shape
 from stability.grid import sides
 from stability.warps.base import Warp, unfold
 
@@ -45,7 +46,7 @@ class IndexWarp(Warp):
         index = index % sides(torus, device=points.device).long()
         flat = index[..., 0] if d == 1 else index[..., 1] * torus[1] + index[..., 0]  # (..., P)
         values = images.flatten(-d)  # (..., C, P)
-        lead = torch.broadcast_shapes(values.shape[:-2], flat.shape[:-1])
+        lead = common_shape(values.shape[:-2], flat.shape[:-1])
         values = values.expand(*lead, *values.shape[-2:])
         flat = flat.unsqueeze(-2).expand(*lead, values.shape[-2], -1)
         found = values.gather(-1, flat)
