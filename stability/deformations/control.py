@@ -262,7 +262,7 @@ def _target(name: str, value: Scalar | None, field: Deformation) -> Tensor | Non
     if value is None:
         return None
     target = torch.as_tensor(value, dtype=torch.float64, device=field.device)
-    if not (bool(((target > 0) & (target < torch.inf)).all()) if target.ndim else 0 < float(target) < torch.inf):
+    if not (bool(((target > 0) & (target < torch.inf)).all()) if target.ndim else 0 < float(target.detach()) < torch.inf):
         raise ValueError(
             f"{name} must be positive and finite, got {value!r}; for no deformation use Translation((0.0, 0.0))"
         )
