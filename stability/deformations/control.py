@@ -262,13 +262,14 @@ def _target(name: str, value: Scalar | None, field: Deformation) -> Tensor | Non
     if value is None:
         return None
     target = torch.as_tensor(value, dtype=torch.float64, device=field.device)
-    if not (bool(((target > 0) & (target < torch.inf)).all()) if target.ndim else 0 < float(target.detach()) < torch.inf):
+    known = target.detach()
+    if not (bool(((known > 0) & (known < torch.inf)).all()) if known.ndim else 0 < float(known) < torch.inf):
         raise ValueError(
             f"{name} must be positive and finite, got {value!r}; for no deformation use Translation((0.0, 0.0))"
         )
     try:
         common_shape(target.shape, field.batch_shape)
-    except RuntimeError:
+    except ValueError:
         raise ValueError(
             f"{name} must broadcast with the batch {tuple(field.batch_shape)}, got shape {tuple(target.shape)}; "
             "use shape (T, 1) for T requests per field"
