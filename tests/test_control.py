@@ -152,7 +152,7 @@ def test_what_is_out_of_reach_is_said_with_what_is_reachable():
         ({"jacobian_norm": -1.0}, "positive and finite"),
         ({"displacement_norm": float("nan"), "jacobian_norm": 0.1}, "positive and finite"),
         ({"displacement_norm": float("inf")}, "positive and finite"),
-        ({"displacement_norm": torch.ones(3)}, "broadcast"),
+        ({"displacement_norm": torch.ones(3)}, "displacement_norm must broadcast"),
         ({"displacement_norm": 1.0, "shift": (1.0, 0.0)}, "both norms"),
         ({"displacement_norm": 1.0, "jacobian_norm": 0.1, "shift": (0.0, 0.0)}, "direction"),
         ({"displacement_norm": 1.0, "jacobian_norm": 0.1, "shift": (1.0,)}, "direction"),
