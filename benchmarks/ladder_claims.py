@@ -70,6 +70,12 @@ FAMILIES: dict[str, Callable[[tuple[int, ...], torch.Generator], Deformation]] =
     "piecewise_linear": lambda size, rng: st.PiecewiseLinearField.sample(size, cutoff=2, generator=rng),
     "bump": lambda size, rng: st.BumpField.sample(size, generator=rng),
     "local_affine": lambda size, rng: st.LocalAffineField.sample(size, generator=rng),
+    "compact": _cutoff(st.CompactField),
+    "mixed": lambda size, rng: st.MixedField.sample(size, displacement_norm=1.0, jacobian_norm=0.5, generator=rng),
+    "saturated": lambda size, rng: st.PiecewiseLinearField.saturated(
+        size, displacement_norm=1.0, jacobian_norm=0.5, generator=rng
+    ),
+    "flow": _cutoff(st.FlowField),
     "fourier and translation": lambda size, rng: _cutoff(st.FourierField)(size, rng) + _translation(size, rng),
 }
 """Those of the torus, or that vanish at the border."""
