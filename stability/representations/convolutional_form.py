@@ -36,8 +36,8 @@ class ConvolutionalForm(nn.Module):
 
     W are the anchors over e^(d/2) as the filters of an e x e convolution, |z| comes from a convolution of the squared
     map with ones over e^d, and R = kappa(Z^T Z)^(-1/2) are the filters of a 1 x 1 convolution. The modules are torch's
-    own (``filters``, ``roots``: ``nn.Conv2d`` or ``nn.Conv1d``, circular padding, no bias), so that the network can
-    be exported, pruned or inspected as any other. A copy: what is trained here does not come back.
+    own (``filters``, ``roots``: ``nn.Conv2d`` or ``nn.Conv1d``, circular or zero padding, no bias), so that the network
+    can be exported, pruned or inspected as any other. A copy: what is trained here does not come back.
 
     Args:
         network: at refinement 1.
@@ -64,11 +64,6 @@ class ConvolutionalForm(nn.Module):
             raise ValueError(f"network must be at refinement 1, got {network.refinement}; pass the network itself")
         if d not in (1, 2):
             raise ValueError(f"d must be 1 or 2, got {d!r}; use d=2 for images and d=1 for signals")
-        if not isinstance(network.architecture.boundary, Periodic):
-            raise ValueError(
-                f"network must be periodic for circular padding, got {network.architecture.boundary!r}; "
-                "use the network itself"
-            )
         self.architecture, self.d = network.architecture, d
         self.filters, self.roots, self.norms, self.activations = (nn.ModuleList() for _ in range(4))
         for k, layer in enumerate(self.architecture.layers):
@@ -81,9 +76,10 @@ class ConvolutionalForm(nn.Module):
                     f"got {units.shape[1]}; is d={d} that of the images?"
                 )
             kernel = units.unflatten(1, (*(e,) * d, -1)).movedim(-1, 1) / math.sqrt(positions)
-            self.filters.append(_convolution(kernel))
-            self.norms.append(_convolution(kernel.new_full((1, 1, *(e,) * d), 1.0 / positions)))
-            self.roots.append(_convolution(root.view(*root.shape, *(1,) * d)))
+            mode = "circular" if isinstance(self.architecture.boundary, Periodic) else "zeros"
+            self.filters.append(_convolution(kernel, mode))
+            self.norms.append(_convolution(kernel.new_full((1, 1, *(e,) * d), 1.0 / positions), mode))
+            self.roots.append(_convolution(root.view(*root.shape, *(1,) * d), mode))
             self.activations.append(KernelActivation(layer.kernel))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -104,12 +100,16 @@ class ConvolutionalForm(nn.Module):
         return y
 
 
-def _convolution(kernel: Tensor) -> nn.Module:
-    """Circular, with the given filters ``(m, C, *sides)``."""
-    kind = nn.Conv1d if kernel.ndim == 3 else nn.Conv2d
+def _convolution(kernel: Tensor, mode: str) -> nn.Module:
+    """With the given filters ``(m, C, *sides)``, beyond the border as torch's padding mode says."""
+    plane, e = kernel.ndim == 4, kernel.shape[-1]
+    apart = mode == "zeros" and e % 2 == 0  # torch would copy, and warn
     made = nn.utils.skip_init(
-        kind, kernel.shape[1], len(kernel), tuple(kernel.shape[2:]), padding="same", padding_mode="circular",
-        bias=False, dtype=kernel.dtype, device=kernel.device,
+        nn.Conv2d if plane else nn.Conv1d, kernel.shape[1], len(kernel), tuple(kernel.shape[2:]),
+        padding="valid" if apart else "same", padding_mode=mode, bias=False, dtype=kernel.dtype, device=kernel.device,
     )  # fmt: skip
     made.weight = nn.Parameter(kernel.clone())
-    return made
+    if not apart:
+        return made
+    around = ((e - 1) // 2, e // 2)
+    return nn.Sequential(nn.ZeroPad2d(around * 2) if plane else nn.ZeroPad1d(around), made)

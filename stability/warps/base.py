@@ -129,16 +129,16 @@ class WarpOperator:
 
     def _check(self, images: Tensor) -> None:
         d = len(self.size)
+        if isinstance(images, Tensor) and images.device != self.points.device:  # before any value is looked at
+            raise ValueError(
+                f"images and deformation must be on one device, got {images.device} and {self.points.device}; "
+                "use deformation.to(device=images.device)"
+            )
         check_images(images, d)
         if tuple(images.shape[-d:]) != self.size:
             raise ValueError(
                 f"images must live on the deformation's grid {self.size}, got {tuple(images.shape[-d:])}; "
                 "sample the field with the images' size"
-            )
-        if images.device != self.points.device:
-            raise ValueError(
-                f"images and deformation must be on one device, got {images.device} and {self.points.device}; "
-                "use deformation.to(device=images.device)"
             )
 
 
