@@ -10,7 +10,7 @@ from jsonargparse import Namespace
 
 from stability.cli.parser import Command, Parser, add_jobs, check_jobs, given
 from stability.cli.theory import architecture
-from stability.cli.trained import FRONT_ENDS, WIDTHS
+from stability.cli.trained import FRONT_ENDS, WIDTHS, add_lenet
 from stability.names import resolve
 
 if TYPE_CHECKING:
@@ -52,10 +52,7 @@ def commands() -> list[Command]:
         nargs="+",
         help="ckn, cnn, random-features, lenet: channels of every layer (default: 16 32, of a lenet 6 16)",
     )
-    search.add_argument("--hidden", type=int, default=120, help="lenet: hidden units")
-    search.add_argument("--kernel-size", type=int, default=5, help="lenet: side of the filters")
-    search.add_argument("--padding", type=int, default=0, help="lenet: zeros around the maps before a convolution")
-    search.add_argument("--batch-normalisation", action="store_true", help="lenet: of both convolutions")
+    add_lenet(search)
     search.add_argument("--patch-sizes", type=int, nargs="+", default=[3, 3], help="e of every layer")
     search.add_argument("--pooling-scales", type=float, nargs="+", default=[2.0, 4.0], help="sigma of every layer, px")
     search.add_argument("--subsampling", type=int, nargs="+", help="stride of every layer")

@@ -30,6 +30,14 @@ HEADS = {"stochastic": False, "exact": True}
 SCHEDULES = {"constant": False, "cosine": True}
 
 
+def add_lenet(parser: Parser) -> None:
+    """What a LeNet is made of beside its widths."""
+    parser.add_argument("--hidden", type=int, default=120, help="lenet: hidden units")
+    parser.add_argument("--kernel-size", type=int, default=5, help="lenet: side of the filters")
+    parser.add_argument("--padding", type=int, default=0, help="lenet: zeros around the maps before a convolution")
+    parser.add_argument("--batch-normalisation", action="store_true", help="lenet: of both convolutions")
+
+
 def commands() -> list[Command]:
     """``train``."""
     train = Parser(
@@ -54,10 +62,7 @@ def commands() -> list[Command]:
     train.add_argument(
         "--widths", type=int, nargs="+", help="channels of every layer (default: 16 32, of a lenet 6 16)"
     )
-    train.add_argument("--hidden", type=int, default=120, help="lenet: hidden units")
-    train.add_argument("--kernel-size", type=int, default=5, help="lenet: side of the filters")
-    train.add_argument("--padding", type=int, default=0, help="lenet: zeros around the maps before a convolution")
-    train.add_argument("--batch-normalisation", action="store_true", help="lenet: of both convolutions")
+    add_lenet(train)
     train.add_argument("--patch-sizes", type=int, nargs="+", default=[3, 3], help="cnn, ckn: e of every layer")
     train.add_argument(
         "--pooling-scales", type=float, nargs="+", default=[2.0, 4.0], help="cnn, ckn: sigma of every layer"
