@@ -121,8 +121,9 @@ def ratios(d: int, count: int, *, patch: bool, weighted: bool) -> dict[str, list
                 )
             for name, (bound, matrix) in pairs.items():
                 found.setdefault(name, []).append(float(bound.value[i]) / norm(matrix))
-            closed = st.bounds.commutator(b, d) / norm(true.commutator(sigma))
-            found.setdefault("[A, L], closed form of b", []).append(closed)
+            own = norm(true.commutator(sigma))
+            found.setdefault("[A, L], closed form of b", []).append(st.bounds.mixed_commutator(b, d) / own)
+            found.setdefault("[A, L], c_d b (1-b)^(-d/2)", []).append(st.bounds.commutator(b, d) / own)
             found.setdefault(f"[A, L], {family.__name__}", []).append(found["[A, L]"][-1])
             form = certificates.commutator(sigma).forms[i]
             found.setdefault(f"[A, L] by {form}", []).append(found["[A, L]"][-1])

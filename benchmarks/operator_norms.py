@@ -25,7 +25,7 @@ import torch
 import stability as st
 from stability import bounds, front_ends
 from stability.bounds.field import FieldNorms
-from stability.bounds.forms import last_pooling, patch_commutator, pooling_commutator
+from stability.bounds.forms import last_pooling, patch_commutator, patch_energy, pooling_commutator
 from stability.deformations.base import Deformation
 from stability.operator_norms import Enclosure
 
@@ -65,15 +65,16 @@ def ratios() -> dict[str, list[float]]:
             float(one.upper) for one in (known.displacement, known.jacobian, known.hessian, known.divergence)
         )
         norms = st.OperatorNorms(field, torch.Generator().manual_seed(0), tolerance=1e-3)
-        full = FieldNorms(a, b, h, divergence=divergence, d=d)
+        full, known_b = FieldNorms(a, b, h, divergence=divergence, d=d), FieldNorms(a, b, d=d)
         radius = st.Architecture((st.Layer(3, sigma),)).patch_radius(1, d)
-        add("[A,L], b only", kind, bounds.commutator(b, d), norms.commutator(sigma))
+        add("[A,L], c_d b (1-b)^(-d/2)", kind, bounds.commutator(b, d), norms.commutator(sigma))
+        add("[A,L], b only", kind, pooling_commutator(known_b, sigma).value, norms.commutator(sigma))
         add("[A,L], best closed form", kind, pooling_commutator(full, sigma).value, norms.commutator(sigma))
         best = patch_commutator(full, sigma, radius, symmetric=True).value
-        joint = bounds.joint_commutator(radius / sigma, b, d)
+        joint = patch_commutator(known_b, sigma, radius, symmetric=True).value
         add("[PA,L], b only", kind, joint, norms.patch_commutator(sigma, 3))
         add("[PA,L], best closed form", kind, best, norms.patch_commutator(sigma, 3))
-        energy = bounds.joint_energy(radius / sigma, d) * b * (1 - b) ** (-d / 2)
+        energy = patch_energy(known_b, sigma, radius).value
         add("[PA,L] energy, b only", kind, energy, norms.patch_commutator(sigma, 3, energy=True))
         add("LA-A, closed form", kind, bounds.c2(b, d) * a / sigma, norms.warp_difference(sigma))
         add("AL-A, a and b only", kind, bounds.pooling_difference(a, b, sigma, d), norms.pooling_difference(sigma))

@@ -10,6 +10,9 @@ from oracles import LIPSCHITZ, first_gram, layer_gram, pooling, shifts
 
 import stability as st
 from stability import kernels
+from stability.bounds.envelope import envelope_energy
+from stability.bounds.field import FieldNorms
+from stability.bounds.mixed import Norms, choices
 from stability.bounds.rung import certifying
 from stability.certificates.suprema import FieldSuprema
 from stability.deformations.series import FourierSeries
@@ -360,9 +363,13 @@ def test_the_spectrum_says_at_least_what_the_removed_energy_says(d, kappa):
     x = st.images.load("fashion", count=2, size=(24,) if d == 1 else (16, 16))
     for image in x:
         for one in spectra(st.GramCKN(st.Architecture.dyadic(depth=2, subsampling=1)).stages(image)).maps:
-            assert spectral(one, kappa) <= 1.0005 * st.bounds.joint_energy(kappa, d) * one.removed
+            plain = spectral(one, [Norms(math.sqrt(d), 1.0)], kappa)
+            assert plain <= 1.0005 * st.bounds.joint_energy(kappa, d) * one.removed
             if kappa >= 1:
-                assert spectral(one, kappa) <= 1.0005 * st.bounds.joint(kappa, d) * one.centred
+                assert plain <= 1.0005 * st.bounds.joint(kappa, d) * one.centred
+            strain = spectral(one, [Norms(0.0, 1.0)], kappa)
+            assert strain <= 1.01 * envelope_energy(0.0, 1.0, 0.0, kappa) * one.removed + 1e-12
+            assert strain < plain
 
 
 @pytest.mark.parametrize("kind", [st.FourierField, st.GradientField], ids=lambda kind: kind.__name__)
@@ -379,7 +386,7 @@ def test_no_commutator_on_a_map_is_above_its_spectral_bound(kind, generator):
         b = float(tau.norms().jacobian.upper)
         for z in maps:
             own = spectra(st.LinearGram(st.Architecture((st.Layer(1, 1.0),), sigma)).stages(z[None])).maps[0]
-            bound = b * (1 - b) ** -0.5 * spectral(own, 0.0)
+            bound = spectral(own, choices(FieldNorms(1.0, b, d=1)), 0.0)
             seen = float((a @ warp @ z - warp @ a @ z).norm())
             assert seen <= bound
             least = min(least, bound / seen)

@@ -14,6 +14,7 @@ from stability.bounds.depth import Ingredients, LayerError, depth_free, ingredie
 from stability.bounds.field import c_p, field_norms
 from stability.bounds.forms import pooling_difference, published_form
 from stability.bounds.invariance import best_layers, fixed_invariance, layers_between, over_layers
+from stability.bounds.mixed import mixed_commutator, mixed_norms
 from stability.bounds.patches import (
     c1,
     joint,
@@ -55,6 +56,8 @@ __all__ = [
     "layer_error",
     "layers_between",
     "mean_removal",
+    "mixed_commutator",
+    "mixed_norms",
     "over_layers",
     "patch_additive",
     "patch_shift",

@@ -130,12 +130,12 @@ def closed_form(
     >>> from stability.architecture import Architecture
     >>> bound = closed_form(Architecture.dyadic(depth=2, subsampling=1), displacement_norm=1.0, jacobian_norm=0.1)
     >>> round(bound.value, 4), bound.combination, str(bound.status)
-    (0.384, 'quadrature', 'proof, numerically evaluated')
+    (0.3713, 'quadrature', 'proof, numerically evaluated')
     >>> round(closed_form(Architecture.dyadic(depth=2), displacement_norm=4.0, jacobian_norm=0.0).terms[-1].value, 4)
     0.0203
     >>> arch = Architecture.dyadic(depth=2, subsampling=1)
     >>> round(closed_form(arch, displacement_norm=1.0, jacobian_norm=0.1, lipschitz=(2.0, 0.5)).value, 4)
-    0.384
+    0.3713
     """
     if not isinstance(architecture, Architecture):
         raise ValueError(

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from stability.bounds.constants import COMMUTATOR, DIVERGENCE, HESSIAN, SLOPE, c2, translation
 from stability.bounds.depth import Ingredients, layer_error
 from stability.bounds.field import contraction, dimension, non_negative
+from stability.bounds.mixed import mixed_commutator
 from stability.bounds.patches import STRAIN_ENERGY, c1, joint, joint_energy
 from stability.bounds.rung import Status
 from stability.bounds.sampling import aliasing
@@ -106,6 +107,7 @@ def _pooling_rows(b: tuple[float, ...], d: int) -> list[ConstantRow]:
             "||[A,L]|| / b", "min(1/b, c_d) (1-b)^(-d/2)",
             tuple(min(1 / one if one else math.inf, COMMUTATOR[d]) * power(one) for one in b), numerical,
         ),
+        ConstantRow("  mixed / b", "min over r, s of Phi(F, B)", tuple(_mixed(one, d) for one in b), numerical),
         ConstantRow("  at least", "((1-b^2)^-d - 1)^(1/2) / b", tuple(_zigzag(one, d) for one in b), proof),
         ConstantRow(
             "  Hessian form, strain / b", "(2-b)/(e(1-b)) (1-b)^(-d/2)",
@@ -120,6 +122,10 @@ def _pooling_rows(b: tuple[float, ...], d: int) -> list[ConstantRow]:
         rows += [
             ConstantRow(
                 "  volume preserving / b", "(2+b)/(e(1+b))", tuple((2 + one) / (1 + one) / math.e for one in b), proof
+            ),
+            ConstantRow(
+                "  mixed, sup |div tau| = b / 2, / b", "min over r, s of Phi(F, B)",
+                tuple(_mixed(one, d, 0.5) for one in b), numerical,
             ),
             ConstantRow(
                 "  divergence form, strain / b", "2/(e(1-b^2)^(1/2))",
@@ -157,6 +163,12 @@ def _patch_rows(b: tuple[float, ...], d: int, kappas: tuple[float, ...]) -> list
 def _shear(b: float) -> Ingredients:
     """The suprema of a volume-preserving field in d = 2, divided by b."""
     return Ingredients((2 + b) / (1 + b), shift=1.0, inverse_shift=1.0)
+
+
+def _mixed(b: float, d: int, share: float | None = None) -> float:
+    """Of ``mixed_commutator`` in units of b; sup |div tau| is a share of b."""
+    b = b or 1e-9  # the limit, to 1e-8 of itself
+    return mixed_commutator(b, d, None if share is None else share * b) / b
 
 
 def _zigzag(b: float, d: int) -> float:

@@ -5,11 +5,13 @@ Each has norms ||Z_1|| <= F, ||Z_2|| <= B, ||Z_3|| <= G, suprema over u; ``bound
     gradient:    F = sup ||e||_F D^(-1/2),    B = sup ||J||_2 D^(-1/2),    G = 0
     volume:      F = sup |1 - p D| D^(-1/2),  B = sup max_i |s_i - p D / s_i| D^(-1/2),  G = 0, for every number p
     hessian:     F = 0,  B = sup max_i |s_i - 1 / s_i| D^(-1/2),  G = sup |M^(-T) grad ln D| D^(-1/2)
+    mixed:       ``bounds.mixed`` with the certified b and sup |div tau|
 """
 
 import math
 from typing import NamedTuple
 
+from stability.bounds.mixed import choices
 from stability.certificates.suprema import FieldSuprema
 
 CANDIDATES = 9
@@ -43,11 +45,15 @@ def splittings(suprema: FieldSuprema) -> list[list[Splitting]]:
         )
     ]  # fmt: skip
     rows = []
-    for e, j, strain, bend, least, most, volume, anisotropy in zip(*columns, strict=True):
+    for norms, (e, j, strain, bend, least, most, volume, anisotropy) in zip(
+        suprema.norms, zip(*columns, strict=True), strict=True
+    ):
         forms = [Splitting("gradient", e, j), Splitting("hessian", 0.0, strain, bend)]
         forms.append(Splitting("volume", volume, anisotropy))
         if 0 < least <= most < math.inf:
             forms += [_constant(p, least, most, anisotropy, suprema.d) for p in _candidates(least, most)]
+        if norms is not None and norms.jacobian > 0:
+            forms += [Splitting("mixed", *choice) for choice in choices(norms)]
         rows.append(forms)
     return rows
 

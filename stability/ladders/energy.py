@@ -5,8 +5,8 @@ r"""The rung for this image and every field with the given norms: only energies 
     last = min( N ||z_n - mean||,  g Delta_{n+1}^(1/2) + c_{d/2}(b) r ||grad y|| + |c| sup_e ||e . grad y|| ),
 
 with the constants of the closed form: N_k >= ||[P_k A_{k-1}, L]||, N >= ||A_n L - A_n||, g_k those of the energy forms
-||[P_k A_{k-1}, L] z|| <= g_k (||z||^2 - ||A_{k-1} z||^2)^(1/2), g the same without a patch; s_k = b ||L|| times
-``spectral`` of z_{k-1}; tau = c + a rest of sup r.
+||[P_k A_{k-1}, L] z|| <= g_k (||z||^2 - ||A_{k-1} z||^2)^(1/2), g the same without a patch; s_k = ``spectral`` of
+z_{k-1}; tau = c + a rest of sup r.
 """
 
 import math
@@ -16,6 +16,7 @@ from stability.bounds.closed_form import ClosedForm
 from stability.bounds.depth import ingredients, layer_error
 from stability.bounds.field import FieldNorms, c_p
 from stability.bounds.forms import patch_energy
+from stability.bounds.mixed import choices
 from stability.ladders.energies import Spectrum
 from stability.ladders.spectral import spectral
 
@@ -43,7 +44,8 @@ def energy_terms(
         before, factor = spectra[k - 1], math.prod(lipschitz[k - 1 :])
         amount = row["bound"] * before.centred
         if math.isfinite(row["energy"]):
-            by_spectrum = norms.weighted_jacobian * spectral(before, row["spread"] / before.sigma)
+            shift = norms.weighted_jacobian * row["spread"] / before.sigma
+            by_spectrum = spectral(before, choices(norms), shift) if norms.jacobian else 0.0
             amount = min(amount, row["energy"] * before.removed, by_spectrum)
         layers[f"layer {k}"] = factor * amount if amount else 0.0
     terms = min(layers, _depth_free(form, norms, spectra, lipschitz), key=lambda parts: math.fsum(parts.values()))
@@ -87,9 +89,8 @@ def pooled_change(norms: FieldNorms, spectrum: Spectrum, by_norm: float) -> floa
         moved = c_p(norms.d / 2, norms.jacobian)
         bounds.append(disturbed + moved * norms.displacement * spectrum.gradient)
         if norms.jacobian > 0:
-            seen = norms.weighted_jacobian
-            kappa = norms.displacement_path * norms.displacement / (spectrum.sigma * seen)
-            bounds.append(seen * spectral(spectrum, kappa))
+            shift = norms.displacement_path * norms.displacement / spectrum.sigma
+            bounds.append(spectral(spectrum, choices(norms), shift))
         if math.isfinite(norms.residual):
             bounds.append(disturbed + moved * norms.residual * spectrum.gradient + spectrum.translated(norms.mean))
     if norms.jacobian == 0:

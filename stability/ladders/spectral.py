@@ -1,19 +1,21 @@
 r"""||[P A, L] z|| for one map z and every field: the commutator's lemma with the power spectrum of z instead of a sup.
 
-    ||[P A, L] z|| <= b ||L|| inf ( sup_x S(x) . <z, S'(-t Laplacian) z> )^(1/2),
+    ||[P A, L] z|| <= inf ( sup_x S(x) . <z, S'(-t Laplacian) z> )^(1/2),
 
-S and S' the two multipliers of the lemma for (F, B, K) = (d^(1/2), 1, kappa): every choice of their parameters is a
-valid bound, and a few dozen are tried. Proof: docs/theory.md, sections 4 and 5.
+S and S' the two multipliers of the lemma for (F, B, K), K that of the patch's shift: every choice of their parameters
+is a valid bound, and a few dozen are tried. Proof: docs/theory.md, sections 4 and 5.
 """
 
 import functools
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
+
+from stability.bounds.mixed import Norms
 
 if TYPE_CHECKING:
     from stability.ladders.energies import Spectrum
@@ -68,18 +70,29 @@ def moments(power: Tensor, y: Tensor) -> Moments:
     )
 
 
-def spectral(spectrum: "Spectrum", kappa: float) -> float:
-    """inf ( sup S . <z, S' z> )^(1/2) over the parameters, in the unit of ||z||.
+def spectral(spectrum: "Spectrum", choices: Sequence[Norms], shift: float) -> float:
+    """inf ( sup S . <z, S' z> )^(1/2) over the parameters and the choices, in the unit of ||z||.
+
+    The suprema depend on F and B through mu B / F only: they are found once for each of a few values of it.
 
     Args:
         spectrum: of z, with the scale of A > 0.
-        kappa: root-mean-square offset of the patch over sigma; for A L - A the same for the displacement.
+        choices: F and B of every way to write the commutator.
+        shift: K: b ||L|| times the root-mean-square offset of the patch over sigma; for A L - A the same for the
+            displacement.
     """
     d, sums = spectrum.frequencies.shape[-1], spectrum.moments
-    best = math.inf
+    best, root = math.inf, math.sqrt(d)
     for lam, mu, v, nu, k in _parameters(d):
-        right = math.sqrt(d) * (sums.removed + sums.b2[nu] / lam) + sums.a3[k] / mu + 2.0 * kappa / v * sums.shifted
-        best = min(best, (_supremum(d, lam, mu, nu, k) + kappa * v) * right)
+        top = _supremum(d, lam, mu, nu, k) / root
+        first, second = sums.removed + sums.b2[nu] / lam, root * sums.a3[k] / mu
+        third = 2.0 * sums.shifted / v
+        for f, b in choices:
+            if f:
+                left, right = f * top, f * first + b * b / f * second
+            else:
+                left, right = b * mu * _strain_supremum(k), b * sums.a3[k] / mu
+            best = min(best, (left + shift * v) * (right + shift * third))
     return math.sqrt(best)
 
 
@@ -100,6 +113,12 @@ def _supremum(d: int, lam: float, mu: float, nu: float, k: float) -> float:
     a2 = squares @ (torch.exp(-nu * nodes) / nodes * weights)
     left = math.sqrt(d) * (torch.exp(-2.0 * x) + lam * a2) + mu * _a3(x, k)
     return float(left.max()) * ROUNDED_UP
+
+
+@functools.cache
+def _strain_supremum(k: float) -> float:
+    """sup_x a3, rounded up."""
+    return float(_a3(_differences()[0], k).max()) * ROUNDED_UP
 
 
 @functools.cache
