@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 import stability as st
+from stability.bounds.theorem import Theorem
 from stability.deformations.base import Deformation
 from stability.files import replacing
 from stability.ladders.closed import closed_forms
@@ -75,7 +76,7 @@ def rows(side: int, subsampling: int, repeats: int, *, norms: bool) -> list[str]
     finite = st.CKN.fit(arch, x, filters=(16, 32), generator=rng)
     found: list[tuple[str, float]] = [
         ("norms of the field", seconds(lambda: anew(field).norms().hessian.upper, repeats)),
-        ("closed form", seconds(lambda: closed_forms(arch, field, 1), repeats)),
+        ("closed form", seconds(lambda: closed_forms(Theorem(arch), field, 1), repeats)),
         ("certificates", seconds(lambda: certified(st.FieldCertificates(field), arch), 1)),
     ]
     if norms:

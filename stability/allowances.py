@@ -5,13 +5,12 @@ bound of the grid's error: ``refined_distance`` shows it by evaluating the same 
 """
 
 import math
-from collections.abc import Sequence
 
 from torch import Tensor
 
 from stability.architecture import Architecture
 from stability.boundaries import Periodic
-from stability.bounds.hoelder import through_network
+from stability.bounds.theorem import Theorem
 from stability.deformations.base import Deformation
 from stability.operators.front_end import front_end_output
 from stability.operators.pooling import pool, pooling_matrices
@@ -32,27 +31,20 @@ def is_projection(warp: Warp) -> bool:
     return isinstance(warp, BandLimitedWarp) and warp.oversample > 1
 
 
-def pushed(
-    architecture: Architecture,
-    gains: tuple[float, ...],
-    errors: Tensor,
-    sizes: Tensor,
-    lipschitz: Sequence[float] | None = None,
-) -> Tensor:
+def pushed(theorem: Theorem, gains: tuple[float, ...], errors: Tensor, sizes: Tensor) -> Tensor:
     """The most that errors after A_0 can become at the output: prod rho_k gain_k times, or by the moduli if rho = inf.
 
     Args:
-        architecture: the kernels.
+        theorem: the constants of the layers.
         gains: ``sampling_gains``.
         errors: ``(B,)``, distances after A_0.
         sizes: ``(B,)``, square roots of the products of the two norms.
-        lipschitz: rho_k of layers that take the place of the kernel maps.
 
     Returns:
         ``(B,)``.
     """
     pairs = zip(errors.tolist(), sizes.tolist(), strict=True)
-    return errors.new_tensor([through_network(architecture, error, size, gains, lipschitz) for error, size in pairs])
+    return errors.new_tensor([theorem.through(error, size, gains) for error, size in pairs])
 
 
 def low_pass_difference(architecture: Architecture, images: Tensor, warped: Tensor) -> Tensor:

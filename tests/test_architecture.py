@@ -84,9 +84,9 @@ def test_wrong_architectures_are_told(make, message):
 
 ORDER = [
     "files", "names", "boundaries", "kernels", "activations", "front_ends", "plugins", "plain_data", "architecture",
-    "grid", "workers", "images", "deformations", "operators", "anchors", "warps", "augmentation", "representations",
-    "estimators", "bounds", "certificates", "operator_norms", "rkhs", "recovery", "allowances", "ladders", "search",
-    "training", "robustness", "sweeps", "quickstart", "plots", "report", "cli",
+    "bounds", "grid", "workers", "images", "deformations", "operators", "anchors", "warps", "augmentation",
+    "representations", "estimators", "certificates", "operator_norms", "rkhs", "recovery", "allowances", "ladders",
+    "search", "training", "robustness", "sweeps", "quickstart", "plots", "report", "cli",
 ]  # fmt: skip
 PURE = [
     "files", "names", "boundaries", "kernels", "activations", "front_ends", "plugins", "plain_data", "architecture",

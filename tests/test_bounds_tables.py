@@ -1,5 +1,6 @@
 """The table of constants, the bounds at fixed invariance, and the bound of the neural tangent kernel."""
 
+import dataclasses
 import itertools
 import math
 import subprocess
@@ -269,3 +270,12 @@ def test_the_tables_import_neither_torch_nor_numpy():
         "print({'torch', 'numpy', 'scipy'} & set(sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_zeros_beyond_the_border_ask_for_a_field_that_vanishes_there():
+    arch = st.Architecture((st.Layer(3, 2.0, 1, RELU),) * 2, boundary=st.Zero())
+    norms = field_norms(displacement_norm=0.1, jacobian_norm=0.01)
+    assert tangent_kernel_form(arch, norms).value == math.inf
+    inside = tangent_kernel_form(arch, norms, vanishing_border=float(arch.patch_reach))
+    torus = tangent_kernel_form(dataclasses.replace(arch, boundary=st.Periodic()), norms)
+    assert torus.value <= inside.value < 1.2 * torus.value

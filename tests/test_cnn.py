@@ -12,6 +12,7 @@ from oracles import pooling, shifts
 import stability as st
 from stability.activations import ReLU, SmoothedReLU
 from stability.bounds.hoelder import through_network
+from stability.bounds.theorem import Theorem
 from stability.ladders import closed_forms
 
 ACTIVATIONS = [ReLU(), SmoothedReLU(0.5), SmoothedReLU(20.0)]
@@ -165,7 +166,7 @@ def test_a_lipschitz_constant_that_is_too_small_is_caught():
     ratio = (right.observed / right["closed_form"].value).item()
     assert 0.99 / math.sqrt(3) < ratio <= 1 / math.sqrt(3)
     assert wrong.violation.all()
-    kernels_only = closed_forms(arch, tau, 1)[0].value  # the kernels' constants are not the weights'
+    kernels_only = closed_forms(Theorem(arch), tau, 1)[0].value  # the kernels' constants are not the weights'
     assert right.observed.item() > kernels_only
 
 
@@ -248,9 +249,9 @@ def test_distance_matrices_of_kernels_are_those_of_pairs(generator):
         (lambda rng: st.CNN(st.Architecture.dyadic(depth=1), [torch.eye(9)], torch.relu), "Activation"),
         (lambda rng: st.CNN(st.Architecture.dyadic(depth=1), [torch.eye(9)])(torch.ones(1, 3, 8, 8)), "9 entries"),
         (lambda rng: SmoothedReLU(0.0), "c must be"),
-        (lambda rng: closed_forms(st.Architecture.dyadic(depth=2), still(), 1, (1.0,)), "per layer"),
-        (lambda rng: closed_forms(st.Architecture.dyadic(depth=1), still(), 1, (math.nan,)), "lipschitz"),
-        (lambda rng: closed_forms(st.Architecture.dyadic(depth=1), still(), 1, (math.inf,)), "finite"),
+        (lambda rng: closed_forms(Theorem(st.Architecture.dyadic(depth=2), (1.0,)), still(), 1), "per layer"),
+        (lambda rng: closed_forms(Theorem(st.Architecture.dyadic(depth=1), (math.nan,)), still(), 1), "lipschitz"),
+        (lambda rng: closed_forms(Theorem(st.Architecture.dyadic(depth=1), (math.inf,)), still(), 1), "finite"),
     ],
 )
 def test_what_does_not_fit_is_told(make, message, generator):

@@ -14,6 +14,7 @@ from stability.bounds.envelope import envelope_energy
 from stability.bounds.field import FieldNorms
 from stability.bounds.mixed import Norms, choices
 from stability.bounds.rung import certifying
+from stability.bounds.theorem import Theorem
 from stability.certificates.suprema import FieldSuprema
 from stability.deformations.series import FourierSeries
 from stability.ladders import x_specific
@@ -240,7 +241,7 @@ def test_the_ladder_of_a_shear_knows_that_it_preserves_volume(generator):
     shear = FourierSeries(torch.tensor([[0, 1], [0, 2]]), wave, -wave, size=(16, 16))
     shear = (0.2 / float(shear.norms().jacobian.upper)) * shear
     arch = st.Architecture.dyadic(depth=3, subsampling=1)
-    form, norms = closed_forms(arch, shear, 1)[0], shear.norms()
+    form, norms = closed_forms(Theorem(arch), shear, 1)[0], shear.norms()
     known = {
         "displacement_norm": norms.displacement.upper,
         "jacobian_norm": norms.jacobian.upper,

@@ -12,6 +12,7 @@ from oracles import LIPSCHITZ, first_gram, layer_gram, pooling, shifts
 import stability as st
 from stability import kernels
 from stability.bounds import translation
+from stability.bounds.theorem import Theorem
 from stability.ladders import closed_forms
 from stability.operators.pooling import sampling_gains
 
@@ -87,7 +88,7 @@ def test_the_theorem_is_given_the_norms_of_the_field_and_no_smaller_ones(kind, g
         "mean": v.mean((1, 2)).norm(dim=-1),
         "residual": (v - v.mean((1, 2), keepdim=True)).norm(dim=-1).amax((1, 2)),
     }
-    forms = closed_forms(st.Architecture((st.Layer(3, 2.0),)), tau, 2)
+    forms = closed_forms(Theorem(st.Architecture((st.Layer(3, 2.0),))), tau, 2)
     for name, values in seen.items():
         for form, value in zip(forms, values.tolist(), strict=True):
             slack = 1.25 if (kind, name) == ("sum", "a") else 1.02  # a sum's own upper norm is a triangle inequality
@@ -319,3 +320,52 @@ def test_refinement_is_left_out_where_it_does_not_fit(monkeypatch):
     ladder = st.ladder(phi, x, st.Translation((1.0, 0.0), size=(8, 8)))
     assert ladder.refinement.isnan().all()
     assert torch.isfinite(ladder.allowance).all()
+
+
+@pytest.mark.parametrize("boundary", [st.Periodic(), st.Zero()], ids=repr)
+def test_tangent_and_step_kernels_have_a_bound_by_square_roots_beside_the_closed_form(boundary, generator):
+    """The ratio to what is observed hardly depends on b: the order is right. A bound linear in b would be exceeded."""
+    x = st.grid.band_limit(torch.randn(2, 1, 12, 12, generator=generator, dtype=torch.float64))
+    plain = st.FourierField.sample((12, 12), cutoff=1, generator=generator)
+    if isinstance(boundary, st.Zero):
+        plain = st.CompactField.sample((12, 12), cutoff=1, border=3, generator=generator)
+    ratios, linear = [], []
+    for b in (1e-4, 1e-2, 0.3):
+        tau = st.control(plain, jacobian_norm=b)
+        for kernel, kind in ((kernels.ArcCosine(1), st.GramNTK), (kernels.ArcCosine(0), st.GramCKN)):
+            layers = (st.Layer(3, 1.5, 1, kernel), st.Layer(3, 2.0, 1, kernel))
+            ladder = st.ladder(kind(st.Architecture(layers, boundary=boundary)), x, tau, refinement=False)
+            assert ladder["closed_form"].status == "not covered"
+            rung = ladder["hoelder"]
+            assert str(rung.status) == "proof, numerically evaluated"
+            assert [term.name for term in rung.terms] == ["features", "last pooling"]
+            torch.testing.assert_close(sum(term.value for term in rung.terms), rung.value)
+            allowed = sum(part.nan_to_num(0.0) for part in rung.allowances.values())
+            assert (ladder.observed <= rung.value + allowed).all()
+            assert (ladder.observed <= ladder.trivial + ladder.floor).all()
+            assert not ladder.violation.any()
+            assert (ladder["trivial_norms"].value > 2.0).all()
+            ratios.append(float((rung.value / ladder.observed).min()))
+            linear.append(float((rung.value[0] / b * 1e-4).item()))
+    assert max(ratios) < 8.0 * min(ratios)
+    assert linear[0] > 5.0 * linear[2]
+    smooth = st.ladder(st.GramCKN(st.Architecture.dyadic(depth=1)), x, tau, refinement=False)
+    assert "hoelder" not in [rung.name for rung in smooth.rungs]
+
+
+def test_the_trivial_bound_of_a_tangent_kernel_is_met_by_any_two_images_and_a_lipschitz_one_is_not(generator):
+    relu = kernels.ArcCosine(1)
+    arch = st.Architecture((st.Layer(3, 1.0, 2, relu), st.Layer(1, 2.0, 1, relu)), antialiasing=None)
+    phi, theorem = st.GramNTK(arch), st.GramNTK(arch).theorem
+    gains = sampling_gains(arch, (8, 8))
+    x = torch.randn(8, 1, 8, 8, generator=generator, dtype=torch.float64)
+    broken = 0
+    for size in (1e-6, 1e-3, 0.1, 1.0):
+        y = x + size * torch.randn(x.shape, generator=generator, dtype=torch.float64)
+        error, norms = (y - x).flatten(1).norm(dim=1), (x.flatten(1).norm(dim=1) * y.flatten(1).norm(dim=1)).sqrt()
+        for seen, e, s in zip(phi.distance(x, y).tolist(), error.tolist(), norms.tolist(), strict=True):
+            assert seen <= theorem.through(e, s, gains)
+            broken += seen > math.sqrt(3.0) * math.prod(gains) * e
+    assert broken
+    largest = phi.norm(x) / x.flatten(1).norm(dim=1)
+    assert (largest <= theorem.growth * math.prod(gains)).all()

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from stability.architecture import Architecture
 from stability.bounds.field import FieldNorms, non_negative
+from stability.bounds.rung import Term
 from stability.bounds.sampling import aliasing, interpolation_gain
 from stability.kernels import ArcCosine, Kernel, Sign
 
@@ -76,10 +77,10 @@ def through_network(
     return error
 
 
-def hoelder_bound(
+def hoelder_terms(
     architecture: Architecture, norms: FieldNorms, commutators: Sequence[float], last: float, start: float = 0.0
-) -> float:
-    """||Phi(L x) - Phi(x)|| / ||x|| by the kernels' moduli of continuity, aliasing included.
+) -> tuple[Term, ...]:
+    """Addends of a bound of ||Phi(L x) - Phi(x)|| / ||x|| by the kernels' moduli of continuity, aliasing included.
 
     Args:
         architecture: the network.
@@ -91,7 +92,9 @@ def hoelder_bound(
     error = start
     for layer, commutator in zip(architecture.layers, commutators, strict=True):
         error = modulus(layer.kernel, error + commutator, norms.warp)
-    return error + last + sum(_aliasing_error(architecture, size, norms.d) for size in (1.0, norms.warp))
+    strides = sum(_aliasing_error(architecture, size, norms.d) for size in (1.0, norms.warp))
+    found = (Term("features", error), Term("last pooling", last))
+    return (*found, Term("aliasing", strides)) if strides else found
 
 
 def _aliasing_error(architecture: Architecture, size: float, d: int) -> float:

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from stability.architecture import Architecture
-from stability.bounds.closed_form import ClosedForm, closed_form
+from stability.bounds.closed_form import closed_form
 from stability.bounds.field import FieldNorms
+from stability.bounds.form import ClosedForm
 
 THEOREMS = ("published form", "sum", "quadrature", "depth-free")
 

@@ -29,14 +29,14 @@ from stability.bounds.rung import Rung, Status
 from stability.certificates import FieldCertificates
 from stability.deformations.base import Deformation
 from stability.grid import band_limit, check_images
-from stability.ladders.closed import THIS, aliasing_part, closed_form_rung, closed_forms, trivial_norms
+from stability.ladders.closed import THIS, aliasing_part, closed_form_rung, closed_forms, hoelder_rung, trivial_norms
 from stability.ladders.field_constants import certified, enclosed
 from stability.ladders.field_rungs import FieldRungs, sampling_status
 from stability.ladders.layerwise import Row, layerwise, maps_fit
 from stability.ladders.result import Ladder
 from stability.operator_norms import OperatorNorms
 from stability.operators.pooling import sampling_gains
-from stability.representations.base import Representation, own_lipschitz
+from stability.representations.base import Representation
 from stability.warps.band_limited import BandLimitedWarp, check_band_limited
 from stability.warps.base import Warp
 from stability.warps.error import interpolation_error
@@ -56,7 +56,7 @@ def ladder(
     """Observed distance and every bound above it, for image i and field i.
 
     Args:
-        representation: one with an ``architecture`` (``GramCKN``, ``LinearGram``, ``CKN``, ``CNN``).
+        representation: one with an ``architecture`` (``GramCKN``, ``GramNTK``, ``LinearGram``, ``CKN``, ``CNN``).
         images: ``(B, C, *size)``, band-limited.
         deformation: batch shape ``()``, ``(1,)`` or ``(B,)``; or any ``(F,)`` for a single image.
         warp: how the images are deformed; by default ``BandLimitedWarp()``.
@@ -74,7 +74,8 @@ def ladder(
         A ``Ladder`` with the rungs ``x_specific``, ``early_stop``, ``trivial``, ``centred_operator_norms``,
         ``centred_certificates`` (this image, this field), ``operator_norms``, ``certificates`` (every image, this
         field), ``energy`` (this image, every field with these norms), ``closed_form`` and ``trivial_norms`` (every
-        image, every field with these norms), as far as they were asked for and there is a way to compute them.
+        image, every field with these norms), the latter with ``hoelder`` where a layer is not Lipschitz, as far as
+        they were asked for and there is a way to compute them.
 
     Raises:
         ValueError: for images that are not finite or do not fit the field, or a representation without architecture.
@@ -96,8 +97,8 @@ def ladder(
     architecture = representation.architecture
     if architecture is None:
         raise ValueError("representation must have an architecture for bounds, got None; measure its distance instead")
-    lipschitz = own_lipschitz(representation)
-    if lipschitz is not None and math.inf in lipschitz:
+    theorem = representation.theorem
+    if theorem is None or theorem.silent:
         raise ValueError(
             f"representation must be Lipschitz for bounds, got {type(representation).__name__}, which is not; measure "
             "its distance instead"
@@ -114,7 +115,7 @@ def ladder(
     norm_warped = warped.flatten(1).norm(dim=1)
     reference = representation.reference(images)
     observed = reference.distance(warped)
-    forms = closed_forms(architecture, deformation, rows, lipschitz, representation.keeps_zero)
+    forms = closed_forms(theorem, deformation, rows)
     gains = sampling_gains(architecture, deformation.size)
     error = interpolation_error(images, deformation, warp, antialiasing=input_smoothing(architecture), warped=warped)
     change, remaining = torch.full_like(observed, math.nan), error
@@ -131,7 +132,7 @@ def ladder(
         ).div(REFINEMENT ** (deformation.d / 2))
         remaining = fine_error if exact else error + fine_error
     difference = low_pass_difference(architecture, images, warped)
-    trivial = pushed(architecture, gains, difference, (norm_x * norm_warped).sqrt(), lipschitz)
+    trivial = pushed(theorem, gains, difference, (norm_x * norm_warped).sqrt())
     status = Status.weakest(*(form.status for form in forms))
     best = sampling_status(architecture)
     if not (exact or change.isfinite().all()) or not divides(architecture, deformation.size):
@@ -139,14 +140,14 @@ def ladder(
     status = Status.weakest(status, best)
 
     def allowance(errors: Tensor) -> Tensor:
-        return pushed(architecture, gains, errors, norm_warped + errors, lipschitz) / norm_x
+        return pushed(theorem, gains, errors, norm_warped + errors) / norm_x
 
     floor, defect = reference.floor / norm_x, allowance(remaining)
     round_off = {"floor": floor}
     sampling = {"floor": floor, "defect": defect, "refinement": change / norm_x}
     lower = [Rung("trivial", trivial / norm_x, Status.PROOF, THIS, allowances=round_off)]
     commutation, spectra, energies = torch.full_like(observed, math.nan), None, []
-    own = lipschitz or architecture.lipschitz
+    own = theorem.lipschitz
     if maps_fit(architecture, representation, deformation.size) if maps is None else maps:
         several = len(deformation.batch_shape) > 0
         ones = [deformation[i % deformation.batch_shape[0]] for i in range(rows)] if several else [deformation] * rows
@@ -155,7 +156,7 @@ def ladder(
             first, commutation, energy = found.in_units_of(norm_x, floor)
             of_maps = {**sampling, "commutation defect": commutation}  # their spectra are those of sampled maps
             lower, energies, spectra = [*first, *lower], [energy(status, of_maps)], found.spectra
-    made = FieldRungs(architecture, own, lipschitz is None, forms, norm_x, best, sampling)
+    made = FieldRungs(architecture, own, theorem.own is None, forms, norm_x, best, sampling)
     constants = {"operator_norms": enclosed(operator_norms, architecture)} if operator_norms is not None else {}
     constants |= {"certificates": certified(suprema, architecture)} if suprema is not None else {}
     middle = [made.every_image(name, rows) for name, rows in constants.items()]
@@ -167,7 +168,8 @@ def ladder(
         *middle,
         *energies,
         closed_form_rung(forms, norm_x, status, sampling),
-        trivial_norms(forms, math.prod(gains), math.prod(lipschitz or ()), norm_warped / norm_x, exact, sampling),
+        *([hoelder_rung(forms, norm_x, best, sampling)] if math.inf in own else []),
+        trivial_norms(forms, math.prod(gains), theorem.growth, norm_warped / norm_x, exact, sampling),
     ]
     return Ladder(
         observed=observed / norm_x,

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from stability.architecture import Architecture
-from stability.bounds.closed_form import EVERY, ClosedForm, closed_form
+from stability.bounds.field import field_norms
+from stability.bounds.form import EVERY, ClosedForm
 from stability.bounds.rung import Rung, Scope, Status, Term
+from stability.bounds.theorem import Theorem
 from stability.deformations.base import Deformation
 from stability.deformations.domains import Window
 
@@ -20,17 +21,19 @@ def closed_form_rung(
 ) -> Rung:
     """The closed forms of all rows as one rung."""
     value = norm_x.new_tensor([form.value for form in forms])
-    return Rung("closed_form", value, status, EVERY, _terms(forms, norm_x), allowances)
+    return Rung("closed_form", value, status, EVERY, _terms([form.terms for form in forms], norm_x), allowances)
 
 
-def closed_forms(
-    architecture: Architecture,
-    deformation: Deformation,
-    rows: int,
-    lipschitz: Sequence[float] | None = None,
-    keeps_zero: bool = True,
-) -> list[ClosedForm]:
-    """The theorem in closed form for each field, from its certified norms; one entry per row; rho_k if given.
+def hoelder_rung(forms: Sequence[ClosedForm], norm_x: Tensor, best: Status, allowances: Mapping[str, Tensor]) -> Rung:
+    """The bounds by square-root moduli of all rows as one rung, where the theorem in closed form has infinite rho."""
+    value = norm_x.new_tensor([math.inf if form.hoelder is None else form.hoelder for form in forms])
+    known = bool(value.isfinite().any())
+    status = Status.weakest(Status.NUMERICAL, best) if known else Status.NOT_COVERED
+    return Rung("hoelder", value, status, EVERY, _terms([form.hoelder_terms for form in forms], norm_x), allowances)
+
+
+def closed_forms(theorem: Theorem, deformation: Deformation, rows: int) -> list[ClosedForm]:
+    """The theorem in closed form for each field, from its certified norms; one entry per row.
 
     A field of a window that does not vanish at the border jumps at the torus' seam: not covered.
     """
@@ -51,19 +54,18 @@ def closed_forms(
     )
     values = torch.stack(columns, dim=-1).reshape(-1, len(columns)).tolist()
     forms = [
-        closed_form(
-            architecture,
-            displacement_norm=a,
-            jacobian_norm=b,
-            hessian_norm=h if math.isfinite(h) else None,
-            divergence_norm=divergence,
-            mean_displacement=mean,
-            residual_displacement=rest,
-            volume_preserving=bool(preserving),
-            d=deformation.d,
-            lipschitz=lipschitz,
-            vanishing_border=deformation.vanishing_border,
-            keeps_zero=keeps_zero,
+        theorem.form(
+            field_norms(
+                displacement_norm=a,
+                jacobian_norm=b,
+                hessian_norm=h if math.isfinite(h) else None,
+                divergence_norm=divergence,
+                mean_displacement=mean,
+                residual_displacement=rest,
+                volume_preserving=bool(preserving),
+                d=deformation.d,
+            ),
+            deformation.vanishing_border,
         )
         for a, b, h, divergence, mean, rest, preserving in values
     ]
@@ -71,18 +73,23 @@ def closed_forms(
 
 
 def trivial_norms(
-    forms: Sequence[ClosedForm], gain: float, rho: float, ratio: Tensor, exact: bool, allowances: Mapping[str, Tensor]
+    forms: Sequence[ClosedForm],
+    gain: float,
+    growth: float,
+    ratio: Tensor,
+    exact: bool,
+    allowances: Mapping[str, Tensor],
 ) -> Rung:
     """gain (1 + (1-b)^(-d/2)): both representations are at most as long as their images (gain: what strides add).
 
-    Kernel maps preserve norms, so that prod rho does not enter (rho = 1); of other layers it does (``trivial_norms``
+    Kernel maps preserve norms, so that prod rho does not enter (growth 1); of other layers it does (``trivial_norms``
     has it already). Beyond b = 1, and for a warp that is no projection of L_tau x, the measured ||W x|| / ||x|| stands
     for (1-b)^(-d/2), for this image and this field.
     """
     by_norms = ratio.new_tensor([form.trivial_norms for form in forms])
     if exact and bool(by_norms.isfinite().all()):
         return Rung("trivial_norms", gain * by_norms, Status.PROOF, EVERY, allowances=allowances)
-    return Rung("trivial_norms", gain * rho * (1.0 + ratio), Status.PROOF, THIS, allowances=allowances)
+    return Rung("trivial_norms", gain * growth * (1.0 + ratio), Status.PROOF, THIS, allowances=allowances)
 
 
 def aliasing_part(form: ClosedForm) -> float:
@@ -92,7 +99,7 @@ def aliasing_part(form: ClosedForm) -> float:
     return math.fsum(float(term.value) for term in form.terms if term.name.startswith("aliasing"))
 
 
-def _terms(forms: Sequence[ClosedForm], like: Tensor) -> tuple[Term, ...]:
-    names = list(dict.fromkeys(term.name for form in forms for term in form.terms))
-    values = [{term.name: float(term.value) for term in form.terms} for form in forms]
+def _terms(rows: Sequence[Sequence[Term]], like: Tensor) -> tuple[Term, ...]:
+    names = list(dict.fromkeys(term.name for row in rows for term in row))
+    values = [{term.name: float(term.value) for term in row} for row in rows]
     return tuple(Term(name, like.new_tensor([row.get(name, 0.0) for row in values])) for name in names)

@@ -12,9 +12,9 @@ z_{k-1}; tau = c + a rest of sup r.
 import math
 from collections.abc import Sequence
 
-from stability.bounds.closed_form import ClosedForm
 from stability.bounds.depth import ingredients, layer_error
 from stability.bounds.field import FieldNorms, c_p
+from stability.bounds.form import ClosedForm
 from stability.bounds.forms import patch_energy
 from stability.bounds.mixed import choices
 from stability.ladders.energies import Spectrum

@@ -6,11 +6,10 @@ import torch
 from torch import Tensor
 
 from stability.allowances import divides
-from stability.architecture import Architecture
 from stability.boundaries import Periodic
-from stability.bounds.closed_form import closed_form
 from stability.bounds.field import field_norms
 from stability.bounds.rung import Rung, Status, Term
+from stability.bounds.theorem import Theorem
 from stability.grid import band_limit, check_images
 from stability.ladders.at_input import input_change
 from stability.ladders.closed import closed_form_rung, trivial_norms
@@ -19,12 +18,12 @@ from stability.ladders.energy import energy_terms
 from stability.ladders.field_rungs import sampling_status
 from stability.ladders.layerwise import EVERY_FIELD, maps_fit
 from stability.operators.pooling import sampling_gains
-from stability.representations.base import Representation, own_lipschitz
+from stability.representations.base import Representation
 from stability.warps.band_limited import check_band_limited
 
 
-def check_covered(representation: Representation) -> Architecture:
-    """The architecture, if the theory has something to say.
+def check_covered(representation: Representation) -> Theorem:
+    """What bounds it, if the theory has something to say.
 
     Raises:
         ValueError: without an architecture, or where a layer is not Lipschitz.
@@ -35,12 +34,13 @@ def check_covered(representation: Representation) -> Architecture:
             f"representation must have an architecture for bounds, got {type(representation).__name__}; use CKN.fit, "
             "GramCKN or cnn; st.smallest_deformation searches without a certificate"
         )
-    if math.inf in (own_lipschitz(representation) or architecture.lipschitz):
+    theorem = representation.theorem
+    if theorem is None or math.inf in theorem.lipschitz:
         raise ValueError(
             f"representation must be Lipschitz for bounds, got {type(representation).__name__}, which is not; use "
             "another kernel"
         )
-    return architecture
+    return theorem
 
 
 class EveryField:
@@ -68,16 +68,14 @@ class EveryField:
     """
 
     def __init__(self, representation: Representation, images: Tensor, *, maps: bool | None = None) -> None:
-        self._architecture = architecture = check_covered(representation)
-        self._own = own_lipschitz(representation)
-        self._lipschitz = self._own or architecture.lipschitz
+        self._theorem = check_covered(representation)
+        architecture = self._theorem.architecture
         check_images(images)
         if images.ndim not in (3, 4):
             raise ValueError(f"images must have shape (B, C, *size), got {tuple(images.shape)}; add the batch axis")
         self._d, self._size = images.ndim - 2, tuple(images.shape[2:])
         check_band_limited(images, self._d)
         images = band_limit(images.double(), self._d)
-        self._keeps_zero = representation.keeps_zero
         self.norm_x = images.flatten(1).norm(dim=1)
         self.floor = representation.reference(images).floor / self.norm_x
         self._gains = sampling_gains(architecture, self._size)
@@ -96,32 +94,25 @@ class EveryField:
     def __call__(self, displacement_norm: Tensor, jacobian_norm: Tensor) -> tuple[Rung, ...]:
         """The rungs at a ``(B,)`` in pixels and b ``(B,)``, in units of ||x||."""
         pairs = list(zip(displacement_norm.tolist(), jacobian_norm.tolist(), strict=True))
-        forms = [
-            closed_form(
-                self._architecture, displacement_norm=a, jacobian_norm=b, d=self._d, lipschitz=self._own,
-                keeps_zero=self._keeps_zero,
-            )
-            for a, b in pairs
-        ]  # fmt: skip
+        fields = [field_norms(displacement_norm=a, jacobian_norm=b, d=self._d) for a, b in pairs]
+        forms = [self._theorem.form(norms) for norms in fields]
         status = Status.weakest(self._sampling, *(form.status for form in forms))
         unknown = torch.full_like(self.norm_x, math.nan)
         torus = {"floor": self.floor, "defect": unknown, "refinement": unknown}
         found = list(self.as_sampled(displacement_norm, jacobian_norm))
         if self._maps:
             rows = [
-                energy_terms(form, field_norms(displacement_norm=a, jacobian_norm=b, d=self._d), one.maps,
-                             self._lipschitz, norm)
-                for form, (a, b), one, norm in zip(forms, pairs, self._maps, self.norm_x.tolist(), strict=True)
-            ]  # fmt: skip
+                energy_terms(form, norms, one.maps, self._theorem.lipschitz, norm)
+                for form, norms, one, norm in zip(forms, fields, self._maps, self.norm_x.tolist(), strict=True)
+            ]
             found.append(self._rung("energy", rows, status, torus | {"commutation defect": unknown}))
         found.append(closed_form_rung(forms, self.norm_x, status, torus))
         ones = torch.ones_like(self.norm_x)
-        rho = math.prod(self._own or ())
-        return (*found, trivial_norms(forms, math.prod(self._gains), rho, ones, True, torus))
+        return (*found, trivial_norms(forms, math.prod(self._gains), self._theorem.growth, ones, True, torus))
 
     def as_sampled(self, displacement_norm: Tensor, jacobian_norm: Tensor) -> tuple[Rung, ...]:
         """The rungs that hold for the network as it is sampled."""
-        gain = math.prod(self._gains) * math.prod(self._lipschitz)
+        gain = math.prod(self._gains) * math.prod(self._theorem.lipschitz)
         rows = []
         for a, b, image in zip(displacement_norm.tolist(), jacobian_norm.tolist(), self._images, strict=True):
             norms = field_norms(displacement_norm=a, jacobian_norm=b, d=self._d)

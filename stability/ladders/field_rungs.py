@@ -8,7 +8,7 @@ from torch import Tensor
 
 from stability.architecture import Architecture
 from stability.boundaries import Zero
-from stability.bounds.closed_form import ClosedForm
+from stability.bounds.form import ClosedForm
 from stability.bounds.rung import Rung, Scope, Status, Term
 from stability.ladders.closed import THIS
 from stability.ladders.energies import Spectra

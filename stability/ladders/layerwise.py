@@ -9,8 +9,8 @@ from torch import Tensor
 
 from stability.architecture import Architecture
 from stability.boundaries import Periodic
-from stability.bounds.closed_form import ClosedForm
 from stability.bounds.field import FieldNorms
+from stability.bounds.form import ClosedForm
 from stability.bounds.rung import Rung, Scope, Status, Term
 from stability.deformations.base import Deformation
 from stability.ladders.closed import THIS
@@ -48,6 +48,7 @@ class Layerwise:
             return norm_x.new_tensor(values) / norm_x
 
         early = [steps.early for steps in self.telescopes]
+        stopped = column([bound for _, bound, _ in early])
         hidden = column([steps.floor for steps in self.telescopes]) + floor
         commutation = column([steps.defect for steps in self.telescopes])
         value = column([steps.value for steps in self.telescopes])
@@ -59,8 +60,8 @@ class Layerwise:
             Rung("x_specific", value, status, THIS, terms, {"floor": hidden, "commutation defect": commutation}),
             Rung(
                 "early_stop",
-                column([bound for _, bound, _ in early]),
-                Status.NUMERICAL,
+                stopped,
+                Status.NUMERICAL if bool(torch.isfinite(stopped).all()) else Status.NOT_COVERED,
                 THIS,
                 (Term("layers before the stop", norm_x.new_tensor([float(j) for j, _, _ in early])),),
                 {"floor": hidden, "commutation defect": column([defect for _, _, defect in early])},

@@ -71,9 +71,9 @@ class Telescope:
 
     @property
     def early(self) -> tuple[int, float, float]:
-        """(j, bound, defect) of the layer to stop at with the smallest sum of both."""
+        """(j, bound, defect) of the layer to stop at: the smallest sum of both whose bound is not above the rung."""
         sums = [(self.stopped(j), math.fsum(self._defects(j))) for j in range(len(self.ends))]
-        j = min(range(len(sums)), key=lambda i: math.fsum(sums[i]))
+        j = min((i for i, (bound, _) in enumerate(sums) if not bound > sums[-1][0]), key=lambda i: math.fsum(sums[i]))
         return j, *sums[j]
 
 

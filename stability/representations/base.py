@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from stability.architecture import Architecture
+from stability.bounds.theorem import Theorem
 
 if TYPE_CHECKING:
     from stability.representations.stages import Stages
@@ -76,6 +77,18 @@ class Representation(nn.Module, abc.ABC):
         """rho_1, ..., rho_n of the layers as they are; None without an architecture."""
         return None if self.architecture is None else self.architecture.lipschitz
 
+    @property
+    def theorem(self) -> Theorem | None:
+        """What bounds it; None without an architecture.
+
+        A representation with other constants, or whose layers do not keep norms, is bounded by Theorem D alone.
+        """
+        architecture, stated = self.architecture, self.lipschitz
+        if architecture is None:
+            return None
+        own = None if self.keeps_norms and stated == architecture.lipschitz else stated
+        return Theorem(architecture, own, self.keeps_zero)
+
     @abc.abstractmethod
     def reference(self, images: Tensor) -> Reference:
         """Everything that belongs to x alone, computed once.
@@ -122,17 +135,6 @@ class KernelRepresentation(Representation):
         squared = gram.diagonal()[:, None] + gram.diagonal() - 2.0 * gram
         upper = squared.clamp_min(0.0).sqrt().triu(1)  # K comes from products that are symmetric up to round-off only
         return (upper + upper.T)[None]
-
-
-def own_lipschitz(representation: Representation) -> tuple[float, ...] | None:
-    """rho_k that take the place of the architecture's in every bound; None where the kernels' own constants hold.
-
-    A representation with other constants, or whose layers do not keep norms, is bounded by Theorem D alone.
-    """
-    architecture, stated = representation.architecture, representation.lipschitz
-    if architecture is None or (representation.keeps_norms and stated == architecture.lipschitz):
-        return None
-    return stated
 
 
 def paired(images: Tensor, others: Tensor, d: int) -> tuple[int, ...]:

@@ -3,6 +3,7 @@ r"""``GramNTK``: the neural tangent kernel of a convolutional network of infinit
 import math
 
 from stability.architecture import Architecture
+from stability.bounds.theorem import Theorem
 from stability.representations.pairs import PairRepresentation
 
 
@@ -16,7 +17,8 @@ class GramNTK(PairRepresentation):
 
     ||Phi(x)||^2 <= (1 + kappa'(1) + ... + kappa'(1)^n) ||x||^2 and, with kappa'(1) = 1, (n + 1) ||x||^2. Phi is not
     Lipschitz: kappa' of ReLU is the kernel of the step function, ||phi_0(z) - phi_0(z')|| <= |z/|z| - z'/|z'||^(1/2),
-    and small deformations move it like their square root. The bounds of CKNs do not cover it.
+    and small deformations move it like their square root. The bounds of CKNs do not cover it; ladders have one of
+    order b^(1/2) in their place (docs/theory-depth.md, section 7).
 
     Args:
         architecture: as in ``GramCKN``; by default its kernels should be ``ArcCosine(degree=1)``.
@@ -52,3 +54,8 @@ class GramNTK(PairRepresentation):
     def lipschitz(self) -> tuple[float, ...]:
         """Infinity for every layer."""
         return (math.inf,) * self._network.depth
+
+    @property
+    def theorem(self) -> Theorem:
+        """That of tangent kernels."""
+        return Theorem(self._network, tangent=True)

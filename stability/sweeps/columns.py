@@ -11,11 +11,12 @@ from torch import Tensor
 
 from stability.allowances import divides, input_smoothing, is_projection, pushed
 from stability.architecture import Architecture
-from stability.bounds.closed_form import ClosedForm
+from stability.bounds.form import ClosedForm
 from stability.bounds.rung import Status
+from stability.bounds.theorem import Theorem
 from stability.operators.pooling import sampling_gains
 from stability.plain_data import describe
-from stability.representations.base import Representation, own_lipschitz
+from stability.representations.base import Representation
 from stability.representations.cnn import CNN
 from stability.sweeps.build import Fields, torus
 from stability.sweeps.cells import Deformed, Measured
@@ -229,27 +230,31 @@ def _bounds(
     architecture, exact = representation.architecture, is_projection(deformed.warp)
     found: dict[str, Column] = {}
     there = len(fields.present)
-    if "closed_form" in spec.rungs:
-        covered = forms if deformed.warp.deforms else None  # no theorem about L_tau speaks of another perturbation
-        values = [math.inf] * there if covered is None else [form.value for form in covered]
+    covered = forms if deformed.warp.deforms else None  # no theorem about L_tau speaks of another perturbation
+    certain = architecture is not None and exact and divides(architecture, spec.images.size)
+    for rung in [name for name in ("closed_form", "hoelder") if name in spec.rungs]:
+        values, statuses = [math.inf] * there, [Status.NOT_COVERED] * there
+        if covered is not None and rung == "closed_form":
+            values, statuses = [form.value for form in covered], [form.status for form in covered]
+        elif covered is not None:
+            values = [math.inf if form.hoelder is None else form.hoelder for form in covered]
+            statuses = [Status.NUMERICAL if math.isfinite(value) else Status.NOT_COVERED for value in values]
         names, scopes = [OUT_OF_REACH] * count, [""] * count
-        certain = architecture is not None and exact and divides(architecture, spec.images.size)
         for i, position in enumerate(fields.present):
-            status = Status.NOT_COVERED if covered is None else covered[i].status
-            names[position] = str(status if certain else Status.weakest(status, Status.ESTIMATE))
+            names[position] = str(statuses[i] if certain else Status.weakest(statuses[i], Status.ESTIMATE))
             scopes[position] = "" if covered is None else str(covered[i].scope)
-        found["bound_closed_form"] = spread(torch.tensor(values, dtype=torch.float64).expand(images, there))
-        found["status_closed_form"], found["scope_closed_form"] = over_items(names, shape), over_items(scopes, shape)
+        found[f"bound_{rung}"] = spread(torch.tensor(values, dtype=torch.float64).expand(images, there))
+        found[f"status_{rung}"], found[f"scope_{rung}"] = over_items(names, shape), over_items(scopes, shape)
     if "trivial" in spec.rungs:
         trivial = by_norms = torch.full((images, there), math.nan, dtype=torch.float64)
-        if architecture is not None and forms is not None:
+        theorem = representation.theorem
+        if theorem is not None and forms is not None:
             warped = deformed.warped.flatten(2).norm(dim=2)  # (I, F)
-            rho = own_lipschitz(representation)
-            gains = sampling_gains(architecture, spec.images.size)
-            difference = _pushed(architecture, gains, deformed.difference(architecture), (norm_x * warped).sqrt(), rho)
+            gains = sampling_gains(theorem.architecture, spec.images.size)
+            difference = _pushed(theorem, gains, deformed.difference(theorem.architecture), (norm_x * warped).sqrt())
             trivial = _over(difference, norm_x)
             stated = torch.tensor([form.trivial_norms if exact else math.inf for form in forms], dtype=torch.float64)
-            measured = (1.0 + _over(warped, norm_x)) * math.prod(rho or ())
+            measured = (1.0 + _over(warped, norm_x)) * theorem.growth
             by_norms = math.prod(gains) * torch.where(stated.isfinite(), stated.expand_as(measured), measured)
         found["trivial"], found["trivial_norms"] = spread(trivial), spread(by_norms)
     return found
@@ -257,24 +262,22 @@ def _bounds(
 
 def _warp_error(deformed: Deformed, representation: Representation, norm_x: Tensor) -> Tensor:
     """The most that the warp can add to a distance, over ||x||; for a plain module what it adds to the image."""
-    architecture = representation.architecture
+    theorem = representation.theorem
     if not deformed.warped.shape[1]:
         return torch.zeros(len(deformed.images), 0, dtype=torch.float64)
-    if architecture is None:
+    if theorem is None:
         return _over(deformed.error(None), norm_x)
+    architecture = theorem.architecture
     error = deformed.error(input_smoothing(architecture))
     size = deformed.warped.flatten(2).norm(dim=2) + error
-    rho = own_lipschitz(representation)
-    if rho is not None and math.inf in rho:
+    if theorem.silent:
         return torch.full(error.shape, math.inf, dtype=torch.float64)
     gains = sampling_gains(architecture, deformed.images.shape[2:])
-    return _over(_pushed(architecture, gains, error, size, rho), norm_x)
+    return _over(_pushed(theorem, gains, error, size), norm_x)
 
 
-def _pushed(
-    architecture: Architecture, gains: tuple[float, ...], errors: Tensor, sizes: Tensor, rho: Sequence[float] | None
-) -> Tensor:
-    return pushed(architecture, gains, errors.flatten(), sizes.flatten(), rho).reshape(errors.shape)
+def _pushed(theorem: Theorem, gains: tuple[float, ...], errors: Tensor, sizes: Tensor) -> Tensor:
+    return pushed(theorem, gains, errors.flatten(), sizes.flatten()).reshape(errors.shape)
 
 
 def _over(values: Tensor, norm: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ OUT_OF_REACH = "out of reach"
 
 RUNGS = (
     "closed_form", "trivial", "x_specific", "early_stop", "centred_operator_norms", "centred_certificates",
-    "operator_norms", "certificates", "energy",
+    "operator_norms", "certificates", "energy", "hoelder",
 )  # fmt: skip
 """The bounds that a row may hold."""
 CHEAP_RUNGS = RUNGS[:2]

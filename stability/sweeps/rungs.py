@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from stability.allowances import divides, is_projection
-from stability.bounds.closed_form import ClosedForm
+from stability.bounds.form import ClosedForm
 from stability.bounds.rung import Rung, Status
 from stability.certificates import FieldCertificates
 from stability.ladders.field_constants import FieldConstants, certified, enclosed
@@ -16,7 +16,7 @@ from stability.ladders.field_rungs import FieldRungs, sampling_status
 from stability.ladders.layerwise import Row, layerwise
 from stability.operator_norms import OperatorNorms
 from stability.operators.pooling import sampling_gains
-from stability.representations.base import Representation, own_lipschitz
+from stability.representations.base import Representation
 from stability.sweeps.build import Fields
 from stability.sweeps.cells import Deformed
 from stability.sweeps.marks import DISCRETE, OF_CERTIFICATES, OF_MAPS, OF_NORMS, OUT_OF_REACH, Column, over_items
@@ -94,8 +94,9 @@ def further(
     norm_x = images.flatten(1).norm(dim=1).repeat_interleave(count)  # (I F,)
     certain = is_projection(deformed.warp) and divides(architecture, tuple(images.shape[2:]))
     best = sampling_status(architecture) if certain else Status.ESTIMATE
-    lipschitz = own_lipschitz(representation)
-    own, commutation, spectra = lipschitz or architecture.lipschitz, None, None
+    theorem = representation.theorem
+    assert theorem is not None
+    own, commutation, spectra = theorem.lipschitz, None, None
     found: dict[str, Rung] = {}
     if any(name in OF_MAPS for name in wanted):
         singles = [batch.flat()[i] for batch in fields.deformations for i in range(batch.batch_shape.numel())]
@@ -111,7 +112,7 @@ def further(
             status = Status.weakest(best, *(form.status for form in forms))
             found |= {rung.name: rung for rung in (*lower, energy(status, {}))}
             spectra = seen.spectra
-    made = FieldRungs(architecture, own, lipschitz is None, list(forms) * len(images), norm_x, best, {})
+    made = FieldRungs(architecture, own, theorem.own is None, list(forms) * len(images), norm_x, best, {})
     for kind, asked in (("certificates", OF_CERTIFICATES), ("operator_norms", OF_NORMS)):
         if not any(name in asked for name in wanted):
             continue

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from stability.allowances import divides, is_projection
-from stability.bounds.closed_form import EVERY, closed_form
+from stability.bounds.field import field_norms
+from stability.bounds.form import EVERY
 from stability.bounds.rung import Scope, Status
 from stability.deformations.base import Deformation
-from stability.representations.base import Representation, own_lipschitz
+from stability.representations.base import Representation
 from stability.search.candidates import Candidates
 from stability.search.compared import compared
 from stability.search.constraints import Constraint, DivergenceFree, FixedBorder, TranslationFree
@@ -158,21 +159,18 @@ def _bound(
     spec: SweepSpec, search: SearchSpec, found: Found, representation: Representation
 ) -> tuple[float, Status, Scope]:
     """The theorem for every field of C(a, b), over ||x||, with status and scope: what no search can exceed."""
-    architecture, rho, warp = representation.architecture, own_lipschitz(representation), build_warp(spec)
+    theorem, warp = representation.theorem, build_warp(spec)
     outside = isinstance(search.fields, RigidMotionsSpace) or not warp.deforms
-    if architecture is None or outside or (rho is not None and math.inf in rho):
+    if theorem is None or theorem.silent or outside:
         return math.inf, Status.NOT_COVERED, EVERY
     constant = isinstance(search.fields, TranslationsSpace)
-    form = closed_form(
-        architecture,
+    norms = field_norms(
         displacement_norm=float(found.asked_displacement_norm),
         jacobian_norm=0.0 if constant else float(found.asked_jacobian_norm),
         d=len(spec.images.size),
-        lipschitz=rho,
-        vanishing_border=_border(search),
-        keeps_zero=representation.keeps_zero,
     )
-    certain = is_projection(warp) and divides(architecture, spec.images.size)
+    form = theorem.form(norms, _border(search))
+    certain = is_projection(warp) and divides(theorem.architecture, spec.images.size)
     return form.value, form.status if certain else Status.weakest(form.status, Status.ESTIMATE), form.scope
 
 

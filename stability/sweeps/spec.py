@@ -106,7 +106,8 @@ class SweepSpec(Spec):
         warp: how images are deformed; by default exactly (torus) or by cubic splines (window).
         rungs: the bounds that go into the rows: "closed_form" and "trivial", and those of ``ladder`` that take longer
             than a distance: "x_specific", "early_stop", "energy" (the maps of every image), "certificates",
-            "operator_norms" (seconds a field), "centred_certificates", "centred_operator_norms" (both).
+            "operator_norms" (seconds a field), "centred_certificates", "centred_operator_norms" (both); "hoelder":
+            the bound by square-root moduli, for step and tangent kernels, whose closed form is not covered.
         refinement: evaluate every distance on a grid twice as fine as well (16 times the work in 2-D) and report the
             change: the only sight of the grid's own error.
         on_unreachable: a pair of norms that a field cannot have is an error before any work ("refuse"), or a row

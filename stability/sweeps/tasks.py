@@ -12,7 +12,8 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from stability.bounds.closed_form import ClosedForm
+from stability.bounds.form import ClosedForm
+from stability.bounds.theorem import Theorem
 from stability.representations.base import Representation
 from stability.sweeps.build import Fields, build_fields, build_warp, found_fields
 from stability.sweeps.cells import Deformed, deform, measure, pair_distances
@@ -23,7 +24,7 @@ from stability.sweeps.rungs import FieldMemo, further
 from stability.sweeps.searching import Kept, find, search_columns
 from stability.sweeps.spec import SweepSpec
 from stability.sweeps.store import Store, field_file, state_digest
-from stability.sweeps.theorem import TheoremKey, theorem
+from stability.sweeps.theorem import theorem
 from stability.workers import one_thread
 
 
@@ -93,7 +94,7 @@ class Shared:
 
     fields: Fields
     deformed: Deformed
-    forms: dict[TheoremKey, list[ClosedForm]]
+    forms: dict[Theorem, list[ClosedForm]]
     known: FieldMemo
 
     @classmethod
