@@ -61,11 +61,11 @@ def test_enclosed_norms_know_front_ends(front_end, images, generator):
 
 def test_a_layer_without_norms_multiplies_by_all_constants():
     one = FieldConstants((0.3, 0.2), (0.4, math.inf), 0.1, st.bounds.Status.PROOF)
-    kept, lost = one.of_every_image((2.0, 3.0), True), one.of_every_image((2.0, 3.0), False)
+    kept, lost = (one.of_every_image((2.0, 3.0), keeps).terms for keeps in (True, False))
     assert math.fsum(kept.values()) == pytest.approx(min(6 * 0.3 + 3 * 0.2 + 0.1, math.hypot(6 * 0.4, 0.1) + 3 * 0.2))
     assert math.fsum(lost.values()) == pytest.approx(6 * min(0.3 + 0.2 + 0.1, math.hypot(0.4, 0.1) + 0.2))
     rooted = FieldConstants((0.3, 0.3, 0.3), (0.31, 0.31, 0.31), 0.3, st.bounds.Status.PROOF)
-    assert math.fsum(rooted.of_every_image((1.0,) * 3, True).values()) == pytest.approx(
+    assert math.fsum(rooted.of_every_image((1.0,) * 3, True).terms.values()) == pytest.approx(
         math.hypot(0.31, 0.31, 0.31, 0.3)
     )
 
@@ -139,3 +139,23 @@ def test_a_plan_counts_what_rungs_cost():
     assert planned(("closed_form", "certificates")) == pytest.approx(cheap + 3 * 2.0, rel=0.1)
     assert planned(("operator_norms",)) > cheap + 3 * 5.0
     assert planned(("x_specific",)) > cheap + 12 * 0.3
+
+
+def test_every_rung_says_which_form_won(generator):
+    x = st.grid.band_limit(torch.randn(1, 1, 12, 12, generator=generator, dtype=torch.float64))
+    phi = st.GramCKN(st.Architecture.dyadic(depth=2, subsampling=1))
+
+    def forms(tau, **known):
+        ladder = st.ladder(phi, x, tau, refinement=False, **known)
+        frame = ladder.to_frame()
+        assert all(len(rung.forms) in (0, len(x)) for rung in ladder.rungs)
+        assert "form_trivial" not in frame
+        return {name.removeprefix("form_"): frame[name][0] for name in frame if name.startswith("form_")}
+
+    still = forms(st.Translation((1.0, 0.0), (12, 12)))
+    assert "translation" in still["closed_form"]
+    assert set(still) == {"closed_form", "energy", "certificates", "centred_certificates"}
+    generic = st.control(st.FourierField.sample((12, 12), cutoff=1, generator=generator), jacobian_norm=0.3)
+    assert "mixed" in forms(generic)["closed_form"]
+    assert forms(generic)["energy"].split(":")[0] in ("layer by layer", "depth-free")
+    assert "certificates" not in forms(generic, certificates=False)

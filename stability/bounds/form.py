@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from stability.bounds.rung import Scope, Status, Term
+from stability.bounds.rung import Scope, Status, Term, told
 
 EVERY = Scope(every_image=True, every_field=True)
 
@@ -44,9 +44,25 @@ class ClosedForm:
     hoelder_terms: tuple[Term, ...] = ()
     notes: tuple[str, ...] = ()
 
+    @property
+    def form(self) -> str:
+        """Which theorem is the smallest, and which forms of the operators' norms in it."""
+        combination = self.combination.partition(",")[0]
+        if combination not in ("sum", "quadrature", "depth-free"):
+            return self.combination
+        rows = self.constants["layers"]
+        if combination == "depth-free":
+            forms = [term.name for term in self.terms if term.name.startswith("growth")]
+        else:
+            rooted = combination == "quadrature"
+            forms = [row["energy_form"] if rooted and row["energy_form"] != "none" else row["form"] for row in rows]
+        last = "last, split, form" if ", split" in self.combination else "last, form"
+        return told(self.combination, forms, self.constants[last])
+
     def to_text(self) -> str:
         """A table to read: value, terms, combinations, constants."""
         lines = [f"||Phi(L_tau x) - Phi(x)|| / ||x||  <=  {self.value:.6g}", f"  {self.status}; {self.scope}"]
+        lines += [f"  {self.form}"] if self.terms else []
         less = ", which is less: use it" if self.trivial_norms < self.value else ""
         lines += [f"  {'the norms alone allow':<28} {self.trivial_norms:.6g}{less}"]
         if self.hoelder is not None:

@@ -1,7 +1,7 @@
 """What a bound says of itself: its status, its scope, its terms."""
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -43,6 +43,23 @@ class Scope:
         return f"{image}, {field}"
 
 
+class Parts(NamedTuple):
+    """The addends of one row's bound by name, and in words which theorem and which form of its constants gave them."""
+
+    terms: dict[str, float]
+    form: str
+
+
+def told(combination: str, forms: Sequence[str], last: str = "") -> str:
+    """Which theorem won with which forms: those of the layers once each, then that of the last pooling.
+
+    >>> told("quadrature", ["mixed, joint", "mixed, joint"], "direct")
+    'quadrature: mixed, joint; last pooling: direct'
+    """
+    found = list(dict.fromkeys(forms)) + ([f"last pooling: {last}"] if last else [])
+    return f"{combination}: {'; '.join(found)}" if found else combination
+
+
 class Term(NamedTuple):
     """One addend of a bound: its name and its value (a float or a tensor with one value per image)."""
 
@@ -62,6 +79,7 @@ class Rung:
         terms: the addends, one per layer and one for the last pooling.
         allowances: what sampling and round-off may add to the observed distance beside this bound, by name, ``(B,)``
             each in the same unit; the theorem on the torus knows nothing of them.
+        forms: for every row which theorem and which form of its constants is the smallest; empty where there is one.
     """
 
     name: str
@@ -70,6 +88,7 @@ class Rung:
     scope: Scope
     terms: tuple[Term, ...] = ()
     allowances: "Mapping[str, Tensor]" = field(default_factory=dict)
+    forms: tuple[str, ...] = ()
 
 
 def certifying(rung: Rung) -> Rung:

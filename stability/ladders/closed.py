@@ -21,7 +21,8 @@ def closed_form_rung(
 ) -> Rung:
     """The closed forms of all rows as one rung."""
     value = norm_x.new_tensor([form.value for form in forms])
-    return Rung("closed_form", value, status, EVERY, _terms([form.terms for form in forms], norm_x), allowances)
+    terms = _terms([form.terms for form in forms], norm_x)
+    return Rung("closed_form", value, status, EVERY, terms, allowances, tuple(form.form for form in forms))
 
 
 def hoelder_rung(forms: Sequence[ClosedForm], norm_x: Tensor, best: Status, allowances: Mapping[str, Tensor]) -> Rung:

@@ -17,13 +17,14 @@ from stability.bounds.field import FieldNorms, c_p
 from stability.bounds.form import ClosedForm
 from stability.bounds.forms import patch_energy
 from stability.bounds.mixed import choices
+from stability.bounds.rung import Parts, told
 from stability.ladders.energies import Spectrum
 from stability.ladders.spectral import spectral
 
 
 def energy_terms(
     form: ClosedForm, norms: FieldNorms, spectra: Sequence[Spectrum], lipschitz: Sequence[float], norm_x: float
-) -> dict[str, float]:
+) -> Parts:
     """The addends of the rung in the unit of ||x||: layers, last pooling, mean removal, aliasing.
 
     Args:
@@ -34,21 +35,26 @@ def energy_terms(
         norm_x: ||x||, which multiplies what the closed form adds for strides.
 
     Returns:
-        Terms by name; infinite where the closed form is not covered.
+        Terms by name, and what gave them; infinite where the closed form is not covered.
     """
     gain = math.prod(lipschitz)
     if not form.terms or math.isinf(gain):
-        return {"not covered": math.inf}
-    layers = {}
+        return Parts({"not covered": math.inf}, "none")
+    layers, forms = {}, []
     for k, row in enumerate(form.constants["layers"], start=1):
         before, factor = spectra[k - 1], math.prod(lipschitz[k - 1 :])
-        amount = row["bound"] * before.centred
+        found = {"centred norms": row["bound"] * before.centred}
         if math.isfinite(row["energy"]):
             shift = norms.weighted_jacobian * row["spread"] / before.sigma
-            by_spectrum = spectral(before, choices(norms), shift) if norms.jacobian else 0.0
-            amount = min(amount, row["energy"] * before.removed, by_spectrum)
-        layers[f"layer {k}"] = factor * amount if amount else 0.0
-    terms = min(layers, _depth_free(form, norms, spectra, lipschitz), key=lambda parts: math.fsum(parts.values()))
+            found["removed energy"] = row["energy"] * before.removed
+            found["spectral"] = spectral(before, choices(norms), shift) if norms.jacobian else 0.0
+        which = min(found, key=lambda name: found[name])
+        forms.append(which)
+        layers[f"layer {k}"] = factor * found[which] if found[which] else 0.0
+    separate = Parts(layers, told("layer by layer", forms))
+    terms, words = min(
+        (separate, _depth_free(form, norms, spectra, lipschitz)), key=lambda parts: math.fsum(parts.terms.values())
+    )
     by_norm = min(value for name, value in form.constants.items() if name in ("last", "last, split"))
     terms["last pooling"] = pooled_change(norms, spectra[-1], by_norm)
     for term in form.terms:
@@ -56,14 +62,12 @@ def energy_terms(
             terms[term.name] = float(term.value) * spectra[0].centred
         elif term.name.startswith("aliasing"):
             terms[term.name] = float(term.value) * norm_x
-    return terms
+    return Parts(terms, words)
 
 
-def _depth_free(
-    form: ClosedForm, norms: FieldNorms, spectra: Sequence[Spectrum], lipschitz: Sequence[float]
-) -> dict[str, float]:
+def _depth_free(form: ClosedForm, norms: FieldNorms, spectra: Sequence[Spectrum], lipschitz: Sequence[float]) -> Parts:
     """(sum_k R_{k-1}^2 C_k^2 Delta_k)^(1/2) + sum_k R_{k-1} (gamma_k + g_k) Delta_k^(1/2) in its smallest form."""
-    found = [{"layers together": math.inf}]
+    found = [Parts({"layers together": math.inf}, "none")]
     rows = list(zip(form.constants["layers"], spectra[:-1], strict=True))
     if all(before.sigma > 0 for _, before in rows):
         sizes = [math.prod(lipschitz[k:]) * before.removed for k, (_, before) in enumerate(rows)]
@@ -71,8 +75,9 @@ def _depth_free(
             errors = [layer_error(part, before.sigma, row["spread"]) for row, before in rows]
             common = math.hypot(*(error.factor * size for error, size in zip(errors, sizes, strict=True)))
             growth = math.fsum(error.growth * size for error, size in zip(errors, sizes, strict=True) if size)
-            found.append({"layers together": common, f"growth ({part.form})": growth})
-    return min(found, key=lambda parts: math.fsum(parts.values()))
+            parts = {"layers together": common, f"growth ({part.form})": growth}
+            found.append(Parts(parts, told("depth-free", [part.form])))
+    return min(found, key=lambda parts: math.fsum(parts.terms.values()))
 
 
 def pooled_change(norms: FieldNorms, spectrum: Spectrum, by_norm: float) -> float:

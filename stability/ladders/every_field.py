@@ -1,6 +1,7 @@
 r"""``EveryField``: the rungs of given images that speak of every field, as functions of the two norms alone."""
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -101,11 +102,12 @@ class EveryField:
         torus = {"floor": self.floor, "defect": unknown, "refinement": unknown}
         found = list(self.as_sampled(displacement_norm, jacobian_norm))
         if self._maps:
-            rows = [
+            parts = [
                 energy_terms(form, norms, one.maps, self._theorem.lipschitz, norm)
                 for form, norms, one, norm in zip(forms, fields, self._maps, self.norm_x.tolist(), strict=True)
             ]
-            found.append(self._rung("energy", rows, status, torus | {"commutation defect": unknown}))
+            energy = self._rung("energy", [one.terms for one in parts], status, torus | {"commutation defect": unknown})
+            found.append(replace(energy, forms=tuple(one.form for one in parts)))
         found.append(closed_form_rung(forms, self.norm_x, status, torus))
         ones = torch.ones_like(self.norm_x)
         return (*found, trivial_norms(forms, math.prod(self._gains), self._theorem.growth, ones, True, torus))

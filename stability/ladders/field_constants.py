@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from stability.architecture import Architecture
 from stability.bounds.rows import times
-from stability.bounds.rung import Status
+from stability.bounds.rung import Parts, Status, told
 from stability.certificates import Certificate, FieldCertificates
 from stability.ladders.energies import Spectra
 from stability.operator_norms import Enclosure, OperatorNorms
@@ -27,6 +27,7 @@ class FieldConstants:
         energies: g_k; infinite where there is no energy form.
         last: N.
         status: the weakest of them.
+        forms: which form gave each N_k, g_k (or "") and N.
         filtered: whether N_1 is the norm of [P_1 F A_0, L], which acts on x and not on F x.
     """
 
@@ -34,9 +35,10 @@ class FieldConstants:
     energies: tuple[float, ...]
     last: float
     status: Status
+    forms: tuple[tuple[str, ...], tuple[str, ...], str] = ((), (), "")
     filtered: bool = False
 
-    def of_every_image(self, lipschitz: Sequence[float], keeps_norms: bool) -> dict[str, float]:
+    def of_every_image(self, lipschitz: Sequence[float], keeps_norms: bool) -> Parts:
         """Addends of the smaller combination in units of ||x||; shares of the root where that is smaller.
 
         Args:
@@ -54,25 +56,29 @@ class FieldConstants:
         names = [f"layer {k}" for k in range(1, len(plain) + 1)] + ["last pooling"]
         if math.fsum(outside) + root < math.fsum(plain) + end:
             shares = [r * (r / root) for r in (*inside, end)] if root else [0.0] * len(names)
-            return dict(zip(names, [s + o for s, o in zip(shares, (*outside, 0.0), strict=True)], strict=True))
-        return dict(zip(names, (*plain, end), strict=True))
+            values = [s + o for s, o in zip(shares, (*outside, 0.0), strict=True)]
+            return Parts(dict(zip(names, values, strict=True)), told("quadrature", self.forms[1], self.forms[2]))
+        return Parts(dict(zip(names, (*plain, end), strict=True)), told("sum", self.forms[0], self.forms[2]))
 
-    def of_image(self, lipschitz: Sequence[float], spectra: Spectra) -> dict[str, float]:
+    def of_image(self, lipschitz: Sequence[float], spectra: Spectra) -> Parts:
         """Addends in the unit of ||x||, from the energies of the maps of one image.
 
         Args:
             lipschitz: rho_1, ..., rho_n.
             spectra: of the image and its maps.
         """
-        terms, maps = {}, list(spectra.maps)
+        terms, maps, forms = {}, list(spectra.maps), []
         if self.filtered:
             maps[0] = spectra.image
         for k, (norm, energy) in enumerate(zip(self.layers, self.energies, strict=True), start=1):
             before = maps[k - 1]
-            amount = min(times(norm, before.centred), times(energy, before.removed))
+            by_norm, by_energy = times(norm, before.centred), times(energy, before.removed)
+            amount, which = min(by_norm, by_energy), "centred norms" if by_norm <= by_energy else "removed energy"
+            own = self.forms[by_norm > by_energy]
+            forms.append(f"{which}, {own[k - 1]}" if own else which)
             terms[f"layer {k}"] = times(math.prod(lipschitz[k - 1 :]), amount)
         terms["last pooling"] = times(self.last, maps[-1].centred)
-        return terms
+        return Parts(terms, told("sum", forms, self.forms[2]))
 
 
 def certified(certificates: FieldCertificates, architecture: Architecture) -> list[FieldConstants]:
@@ -105,11 +111,24 @@ def _rows(
     status = Status.weakest(*(part.status for part in parts))
     columns = [_upper(part) for part in layers]
     rooted = [[math.inf] * len(columns[0]) if part is None else _upper(part) for part in energies]
-    rows = zip(zip(*columns, strict=True), zip(*rooted, strict=True), _upper(last), strict=True)
+    words = zip(
+        zip(*(_forms(part, len(columns[0])) for part in layers), strict=True),
+        zip(*(_forms(part, len(columns[0])) for part in energies), strict=True),
+        _forms(last, len(columns[0])),
+        strict=True,
+    )
+    rows = zip(zip(*columns, strict=True), zip(*rooted, strict=True), _upper(last), words, strict=True)
     return [
-        FieldConstants(norms, roots, end, status if math.isfinite(end) else Status.NOT_COVERED)
-        for norms, roots, end in rows
+        FieldConstants(norms, roots, end, status if math.isfinite(end) else Status.NOT_COVERED, forms)
+        for norms, roots, end, forms in rows
     ]
+
+
+def _forms(part: Certificate | Enclosure | None, count: int) -> tuple[str, ...]:
+    """Which form gave the value of every field."""
+    if part is None:
+        return ("",) * count
+    return part.forms if isinstance(part, Certificate) else (part.form,) * count
 
 
 def _upper(part: Certificate | Enclosure) -> list[float]:

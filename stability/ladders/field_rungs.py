@@ -9,13 +9,13 @@ from torch import Tensor
 from stability.architecture import Architecture
 from stability.boundaries import Zero
 from stability.bounds.form import ClosedForm
-from stability.bounds.rung import Rung, Scope, Status, Term
+from stability.bounds.rung import Parts, Rung, Scope, Status, Term
 from stability.ladders.closed import THIS
 from stability.ladders.energies import Spectra
 from stability.ladders.field_constants import FieldConstants
 
 EVERY_IMAGE = Scope(every_image=True, every_field=False)
-NOT_COVERED = {"not covered": math.inf}
+NOT_COVERED = Parts({"not covered": math.inf}, "none")
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class FieldRungs:
         rows = []
         for own, form in zip(self._each(constants), self.forms, strict=True):
             extra = further(self.architecture, form, filtered=own.filtered)
-            terms = own.of_every_image(self.lipschitz, self.keeps_norms)
-            rows.append(NOT_COVERED if extra is None else terms | extra)
+            found = own.of_every_image(self.lipschitz, self.keeps_norms)
+            rows.append(NOT_COVERED if extra is None else found._replace(terms=found.terms | extra))
         return self._rung(name, rows, EVERY_IMAGE, constants)
 
     def this_image(self, name: str, constants: Sequence[FieldConstants], spectra: Sequence[Spectra | None]) -> Rung:
@@ -69,25 +69,23 @@ class FieldRungs:
             if extra is None or powers is None:
                 rows.append(NOT_COVERED)
                 continue
-            terms = own.of_image(self.lipschitz, powers)
+            terms, told = own.of_image(self.lipschitz, powers)
             for key, value in extra.items():
                 terms[key] = value * (powers.maps[0].centred if key == "mean removal" else norm)
-            rows.append({key: value / norm if norm else math.nan for key, value in terms.items()})
+            rows.append(Parts({key: value / norm if norm else math.nan for key, value in terms.items()}, told))
         return self._rung(name, rows, THIS, constants)
 
     def _each(self, constants: Sequence[FieldConstants]) -> Sequence[FieldConstants]:
         return constants if len(constants) == len(self.forms) else list(constants) * len(self.forms)
 
-    def _rung(
-        self, name: str, rows: Sequence[Mapping[str, float]], scope: Scope, constants: Sequence[FieldConstants]
-    ) -> Rung:
-        names = list(dict.fromkeys(key for row in rows for key in row))
-        terms = tuple(Term(key, self.norm_x.new_tensor([row.get(key, 0.0) for row in rows])) for key in names)
-        value = self.norm_x.new_tensor([math.fsum(row.values()) for row in rows])
+    def _rung(self, name: str, rows: Sequence[Parts], scope: Scope, constants: Sequence[FieldConstants]) -> Rung:
+        names = list(dict.fromkeys(key for row in rows for key in row.terms))
+        terms = tuple(Term(key, self.norm_x.new_tensor([row.terms.get(key, 0.0) for row in rows])) for key in names)
+        value = self.norm_x.new_tensor([math.fsum(row.terms.values()) for row in rows])
         covered = [own.status for own in constants if own.status is not Status.NOT_COVERED]
         known = any(math.isfinite(one) for one in value.tolist())
         status = Status.weakest(self.status, *covered) if known else Status.NOT_COVERED
-        return Rung(name, value, status, scope, terms, self.allowances)
+        return Rung(name, value, status, scope, terms, self.allowances, tuple(row.form for row in rows))
 
 
 def further(architecture: Architecture, form: ClosedForm, *, filtered: bool) -> dict[str, float] | None:

@@ -11,7 +11,7 @@ from stability.architecture import Architecture
 from stability.boundaries import Periodic
 from stability.bounds.field import FieldNorms
 from stability.bounds.form import ClosedForm
-from stability.bounds.rung import Rung, Scope, Status, Term
+from stability.bounds.rung import Parts, Rung, Scope, Status, Term
 from stability.deformations.base import Deformation
 from stability.ladders.closed import THIS
 from stability.ladders.energies import Spectra, spectra
@@ -23,7 +23,7 @@ from stability.representations.explicit import ExplicitRepresentation
 from stability.warps.base import Warp
 
 EVERY_FIELD = Scope(every_image=False, every_field=True)
-NOT_COVERED = {"not covered": math.inf}
+NOT_COVERED = Parts({"not covered": math.inf}, "none")
 """The energy rung is one of the torus: with zeros beyond the border a spectrum is none of the pooled map."""
 AFFORDABLE_POSITIONS = 40**2
 """Positions of a grid up to which the maps of an exact kernel are decomposed without being asked."""
@@ -36,7 +36,7 @@ class Layerwise:
     """What was found row by row, in the unit of ||x||; no spectra with zeros beyond the border."""
 
     telescopes: tuple[Telescope, ...]
-    energies: tuple[dict[str, float], ...]
+    energies: tuple[Parts, ...]
     spectra: tuple[Spectra | None, ...]
 
     def in_units_of(
@@ -69,11 +69,13 @@ class Layerwise:
         ]
 
         def energy(status: Status, allowances: Mapping[str, Tensor]) -> Rung:
-            names = list(dict.fromkeys(name for row in self.energies for name in row))
-            parts = tuple(Term(name, column([row.get(name, 0.0) for row in self.energies])) for name in names)
-            total = column([math.fsum(row.values()) for row in self.energies])
+            rows = [row.terms for row in self.energies]
+            names = list(dict.fromkeys(name for row in rows for name in row))
+            parts = tuple(Term(name, column([row.get(name, 0.0) for row in rows])) for name in names)
+            total = column([math.fsum(row.values()) for row in rows])
             known = status if bool(torch.isfinite(total).any()) else Status.NOT_COVERED
-            return Rung("energy", total, known, EVERY_FIELD, parts, allowances)
+            forms = tuple(row.form for row in self.energies)
+            return Rung("energy", total, known, EVERY_FIELD, parts, allowances, forms)
 
         return lower, commutation, energy
 

@@ -87,13 +87,15 @@ class Ladder:
         return f"Ladder, in units of ||x||:\n{self.to_frame()[columns].to_string()}"
 
     def to_frame(self) -> pd.DataFrame:
-        """One row per image: observed, bounds with running minimum, status and scope, allowances."""
+        """One row per image: observed, bounds with running minimum, status, scope and the form that won, allowances."""
         columns: dict[str, object] = {"observed": self.observed.tolist(), "trivial": self.trivial.tolist()}
         for rung in self.rungs:
             columns[f"bound_{rung.name}"] = rung.value.tolist()
             columns[f"least_{rung.name}"] = self.least(rung).tolist()
             columns[f"status_{rung.name}"] = str(rung.status)
             columns[f"scope_{rung.name}"] = str(rung.scope)
+            if rung.forms:
+                columns[f"form_{rung.name}"] = list(rung.forms)
         for name in (*ALLOWANCES, "norm_x", "norm_phi"):
             columns[name] = getattr(self, name).tolist()
         columns["violation"] = list(self.violation)

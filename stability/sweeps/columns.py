@@ -239,12 +239,15 @@ def _bounds(
         elif covered is not None:
             values = [math.inf if form.hoelder is None else form.hoelder for form in covered]
             statuses = [Status.NUMERICAL if math.isfinite(value) else Status.NOT_COVERED for value in values]
-        names, scopes = [OUT_OF_REACH] * count, [""] * count
+        names, scopes, words = [OUT_OF_REACH] * count, [""] * count, [""] * count
         for i, position in enumerate(fields.present):
             names[position] = str(statuses[i] if certain else Status.weakest(statuses[i], Status.ESTIMATE))
             scopes[position] = "" if covered is None else str(covered[i].scope)
+            words[position] = "" if covered is None else covered[i].form
         found[f"bound_{rung}"] = spread(torch.tensor(values, dtype=torch.float64).expand(images, there))
         found[f"status_{rung}"], found[f"scope_{rung}"] = over_items(names, shape), over_items(scopes, shape)
+        if rung == "closed_form":
+            found["form_closed_form"] = over_items(words, shape)
     if "trivial" in spec.rungs:
         trivial = by_norms = torch.full((images, there), math.nan, dtype=torch.float64)
         theorem = representation.theorem
