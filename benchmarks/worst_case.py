@@ -11,7 +11,8 @@ the law ``MixedField``, with seconds of one image. Methods:
     projected       gradient ascent of fixed length, projected onto C(a, b)
     adef            steps along the smoothed gradient (Alaifari, Alberti & Gauksson 2019), scaled into C(a, b)
     stadv           distance minus a flow penalty, by Adam (Xiao et al. 2018), scaled into C(a, b)
-    cold            Frank-Wolfe with 200 iterations from zero in each linear step, all starts to the end
+    cold            Frank-Wolfe with 200 iterations from zero in each linear step, in double precision like everything
+                    else, all starts to the end
     search          ``worst_case``
 
 Gradients are counted in deformed images. ``--only`` names methods to run.
@@ -169,7 +170,7 @@ def cold(case: Case) -> tuple[float, int]:
     best = problem.values(values)
     for _ in range(STEPS):
         gradient = problem.gradients(values)[1]
-        end = linear_step(gradient, CELLS, case.a, case.b, iterations=200).values
+        end = linear_step(gradient, CELLS, case.a, case.b, iterations=200, precision=torch.float64).values
         chosen = values
         for gamma in (1.0, 0.4, 0.16, 0.064):
             tried = torch.lerp(values, end, gamma)

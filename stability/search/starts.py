@@ -49,7 +49,7 @@ class Linearised(Start):
         steps: gradients that each of them costs.
     """
 
-    count: int = 12
+    count: int = 28
     steps: int = 2
 
     def draw(self, problem: Problem, generator: torch.Generator) -> Tensor:

@@ -24,8 +24,10 @@ from stability.warps.spline import SplineWarp
 STEPS = 20
 """Frank-Wolfe steps of a start, at most."""
 
-STARTS = (Saturated(4), Linearised(12))
+STARTS = (Saturated(4), Linearised(28))
 KEPT = 8
+SCREENED = 2
+"""Of all starts of an image the best ``SCREENED * KEPT`` take steps at all."""
 SCREENING = 4
 """Frank-Wolfe steps after which only the best ``KEPT`` starts of an image go on: by then wrong basins show."""
 
@@ -63,8 +65,9 @@ def worst_case(
             ``RigidMotions``, all of which are tried.
         constraints: that fields must fulfil beside their norms.
         warp: L_tau, differentiable at tau = 0 (``BilinearWarp`` is not: its derivative there is one-sided).
-        starts: how fields to start from are made, 16 for each image by default.
-        kept: how many starts go on after four steps, the best of each image; all if there are not more.
+        starts: how fields to start from are made, 32 for each image by default, most of which cost two gradients.
+        kept: how many starts go on after four steps, the best of each image; all if there are not more. Twice as many
+            take these steps.
         steps: of every start, at most; a start stops when it gains less than 5e-4 of its value, the best 5e-5.
 
     Returns:
@@ -95,7 +98,7 @@ def worst_case(
     if isinstance(kept, bool) or not isinstance(kept, int) or kept < 1:
         raise ValueError(f"kept must be an integer of at least 1, got {kept!r}; use 8")
     if not starts:
-        raise ValueError("starts must name at least one way to start, got none; use (Saturated(4), Linearised(12))")
+        raise ValueError("starts must name at least one way to start, got none; use (Saturated(4), Linearised(28))")
     for value, kind, name, use in (
         (objective, Objective, "objective", "Distance()"), (warp, Warp, "warp", "SplineWarp()"),
         (fields, (Fields, Candidates), "fields", "PiecewiseLinear()"),
@@ -120,10 +123,9 @@ def worst_case(
     problem = Problem(score, images, warp, fields.space(size, a[owner], b[owner], constraints), owner, counts)
     ascent = Ascent(parameters.flatten(0, 1), problem.values(parameters.flatten(0, 1))[None])
     if count > kept and steps > SCREENING:
+        problem, ascent = _best_of_each(problem, ascent, len(images), SCREENED * kept)
         ascent = ascend(problem, ascent.parameters, SCREENING, PHASES[:1])
-        best = ascent.trace[-1].unflatten(0, (len(images), count)).topk(kept, dim=1).indices
-        rows = (best + count * indices[:, None]).flatten()
-        problem, ascent = problem[rows], Ascent(ascent.parameters[rows], ascent.trace[:, rows])
+        problem, ascent = _best_of_each(problem, ascent, len(images), kept)
         count, steps = kept, steps - SCREENING
     last = ascend(problem, ascent.parameters, steps)
     trace = torch.cat([ascent.trace[:-1], last.trace]).unflatten(1, (len(images), count))
@@ -131,6 +133,15 @@ def worst_case(
     rows = indices * count + at
     field = problem[rows].space.field(last.parameters[rows])
     return _found(images, fixed, objective, warp, field, values, trace, (a, b), counts)
+
+
+def _best_of_each(problem: Problem, ascent: Ascent, images: int, most: int) -> tuple[Problem, Ascent]:
+    """The rows of the best fields of every image, not more than asked for."""
+    values = ascent.trace[-1].unflatten(0, (images, -1))
+    count = values.shape[1]
+    first = count * torch.arange(images, device=values.device)[:, None]
+    rows = (values.topk(min(most, count), dim=1).indices + first).flatten()
+    return problem[rows], Ascent(ascent.parameters[rows], ascent.trace[:, rows])
 
 
 def _found(

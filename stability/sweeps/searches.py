@@ -103,7 +103,7 @@ class LinearisedStartSpec(Spec):
     """Maximisers of the slope at 0; ``steps``: gradients that each of them costs."""
 
     kind: Literal["linearised"] = "linearised"
-    count: Count = 12
+    count: Count = 28
     steps: Count = 2
 
 
