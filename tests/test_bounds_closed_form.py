@@ -255,3 +255,12 @@ def test_the_text_names_every_term_and_constant():
 def test_the_bounds_import_neither_torch_nor_numpy():
     code = "import sys, stability.bounds.closed_form; print({'torch', 'numpy', 'scipy'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_norms_that_no_field_has_are_refused_and_an_unknown_residual_is_told():
+    with pytest.raises(ValueError, match="mean_displacement must be at most displacement_norm \\+ residual"):
+        closed_form(_plain(1), **NORMS, mean_displacement=1.6, residual_displacement=0.5)
+    assert closed_form(_plain(1), **NORMS, mean_displacement=1.4, residual_displacement=0.5).value > 0
+    told = closed_form(_plain(1), **NORMS, mean_displacement=0.5)
+    assert told.notes == ("sup |tau - c| is unknown: no constant is split off",)
+    assert told.value == closed_form(_plain(1), **NORMS).value

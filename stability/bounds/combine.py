@@ -56,6 +56,8 @@ def combine(architecture: Architecture, norms: FieldNorms) -> ClosedForm:
     notes = [] if smooth else ["a kernel map is not Lipschitz (rho = inf)"]
     if any(layer.subsampling > 1 and layer.pooling_scale == 0 for layer in architecture.layers):
         notes.append("subsampling without pooling: sampling is not bounded on square-integrable functions")
+    if norms.mean > 0 and math.isinf(norms.residual):
+        notes.append("sup |tau - c| is unknown: no constant is split off")
     by_moduli: tuple[Term, ...] = ()
     if not smooth:
         start = math.fsum(row.value for row in front_end_rows(architecture, norms, 1.0))

@@ -138,7 +138,7 @@ def field_norms(
     In d = 1, div tau = tau' and only constants preserve length: b is the smaller of the two norms, or 0.
 
     Raises:
-        ValueError: if a norm is negative, NaN or no number, or d is neither 1 nor 2.
+        ValueError: if a norm is negative, NaN or no number, d is neither 1 nor 2, or no field has these norms.
 
     >>> field_norms(displacement_norm=1.0, jacobian_norm=0.2, divergence_norm=0.1, d=1).jacobian
     0.1
@@ -149,14 +149,24 @@ def field_norms(
     divergence = None if divergence_norm is None else non_negative("divergence_norm", divergence_norm)
     if d == 1:
         b = 0.0 if volume_preserving else min(b, math.inf if divergence is None else divergence)
+    a, mean = (
+        non_negative("displacement_norm", displacement_norm),
+        non_negative("mean_displacement", mean_displacement),
+    )
+    residual = math.inf
+    if residual_displacement is not None:
+        residual = non_negative("residual_displacement", residual_displacement)
+    if mean > (a + residual) * (1 + 1e-9) + 1e-12:  # |c| <= |tau| + |tau - c|; certified values carry round-off
+        raise ValueError(
+            f"mean_displacement must be at most displacement_norm + residual_displacement, got {mean:g} > {a:g} + "
+            f"{residual:g}; no field has these norms"
+        )
     return FieldNorms(
-        displacement=non_negative("displacement_norm", displacement_norm),
+        displacement=a,
         jacobian=b,
         hessian=math.inf if hessian_norm is None else non_negative("hessian_norm", hessian_norm),
-        mean=non_negative("mean_displacement", mean_displacement),
-        residual=math.inf
-        if residual_displacement is None
-        else non_negative("residual_displacement", residual_displacement),
+        mean=mean,
+        residual=residual,
         divergence=divergence,
         volume_preserving=volume_preserving,
         d=d,
