@@ -10,8 +10,9 @@ the first layer's patches, and the four GEMMs of its pooling, each alone and at 
 of the process before, in a process of its own.
 
 ``--peer`` names the Python of an environment with neural-tangents (jax and jaxlib 0.4.34, tf2jax 0.3.6). It evaluates
-the nearest architecture that it has: averages over boxes instead of Gaussian pooling, no A_0, float64, jit, both
-self-kernels included, since it keeps nothing of x.
+the nearest architectures that it has, without Gaussian pooling and A_0: averages over periodic boxes of the variance of
+our Gaussians ("equal boxes"), and over boxes as wide as the stride, side by side ("stride boxes"), the cheapest pooling
+that there is and none at all with strides of 1. Float64, jit, both self-kernels included, since it keeps nothing of x.
 """
 
 import argparse
@@ -151,11 +152,11 @@ class Peer:
             [python, str(worker)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
 
-    def seconds(self, case: tuple[tuple[int, int], int, tuple[int, int]], kind: str) -> float:
+    def seconds(self, case: tuple[tuple[int, int], int, tuple[int, int]], kind: str, boxes: str) -> float:
         """Median seconds of one pair, compiled before."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps({"case": case, "kind": kind}) + "\n")
+        self.process.stdin.write(json.dumps({"case": case, "kind": kind, "boxes": boxes}) + "\n")
         self.process.stdin.flush()
         return float(self.process.stdout.readline())
 
@@ -169,7 +170,7 @@ def table(cases: dict[str, tuple[tuple[int, int], int, tuple[int, int]]], peer: 
         f"{machine()} (the claims' times are of a machine with 1.6 ns and 43 GFlop/s)",
         "",
         f"{'image (strides)':>16} {'kernel':>19} {'a warp':>9} {'K(x, y)':>9} {'a pair':>9} {'x exponential':>14}"
-        f" {'floor':>8} {'x floor':>8} {'MB':>6} {'peer, a pair':>13} {'peer / ours, a warp':>20}",
+        f" {'floor':>8} {'x floor':>8} {'MB':>6}   peer, a pair: equal boxes, / our warp; stride boxes, / our warp",
     ]
     for case, (size, channels, strides) in cases.items():
         print(case, flush=True)
@@ -186,13 +187,14 @@ def table(cases: dict[str, tuple[tuple[int, int], int, tuple[int, int]]], peer: 
             both = [program.complete(program.plan.prepare(image))[0] for image in (x, y)]
             cross = median(lambda program=program, both=both: program.kernels([(both[0], both[1])]))
             pair = median(lambda phi=phi, x=x, y=y: phi.distance(x, y)) if size[0] < 224 else float("nan")
-            theirs = float("nan")
-            if peer is not None and size[0] <= 32 and strides != (1, 1) and kind in ("exponential", "NTK (ReLU)"):
-                theirs = peer.seconds((size, channels, strides), kind)
+            theirs = [float("nan")] * 2
+            if peer is not None and size[0] <= 32 and kind in ("exponential", "NTK (ReLU)"):
+                theirs[0] = peer.seconds((size, channels, strides), kind, "variance")
+                theirs[1] = peer.seconds((size, channels, strides), kind, "strides")
             first = warp if first is None else first
             held = memory(case) if kind == "exponential" else float("nan")
             times = f"{1e3 * warp:9.1f} {1e3 * cross:9.1f} {1e3 * pair:9.1f} {warp / first:14.2f} {1e3 * least:8.1f}"
-            rest = f"{warp / least:8.2f} {held:6.0f} {1e3 * theirs:13.1f} {theirs / warp:20.1f}"
+            rest = f"{warp / least:8.2f} {held:6.0f} " + "".join(f"{1e3 * t:11.1f} {t / warp:6.1f}" for t in theirs)
             lines.append(f"{case:>16} {kind:>19} {times} {rest}".replace("nan", "  -"))
             if kind == "exponential":
                 what, claimed, most = CLAIMS[case]
