@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from stability.bounds.constants import DIVERGENCE, strain_ratio, volume_change
 from stability.bounds.field import FieldNorms, non_negative
+from stability.bounds.mixed import choices
 from stability.bounds.rung import Status
 
 
@@ -27,7 +28,8 @@ from stability.bounds.rung import Status
 class Ingredients:
     r"""The suprema of tau that the bound needs. M = I - grad tau with singular values s_i, D = det M, p a function.
 
-    psi is the inverse of u -> u - tau(u) and w = (1/D) o psi. p = 1/D is the form "hessian", p = 1 "divergence".
+    psi is the inverse of u -> u - tau(u) and w = (1/D) o psi. p = 1/D is the form "hessian", p = 1 "divergence"; of the
+    form "mixed" strain and volume are the B and F of ``bounds.mixed``.
 
     Args:
         strain: B = sup max_i |s_i - p D / s_i| D^(-1/2).
@@ -70,8 +72,8 @@ def ingredients(field: FieldNorms) -> tuple[Ingredients, ...]:
     Raises:
         ValueError: if b >= 1.
 
-    >>> [part.form for part in ingredients(FieldNorms(1.0, 0.1, hessian=0.01))]
-    ['hessian', 'divergence']
+    >>> list(dict.fromkeys(part.form for part in ingredients(FieldNorms(1.0, 0.1, hessian=0.01))))
+    ['hessian', 'divergence', 'mixed']
     >>> shear = ingredients(FieldNorms(1.0, 0.1, volume_preserving=True))[0]
     >>> round(shear.strain, 4), shear.volume, shear.jump
     (0.1909, 0.0, 0.0)
@@ -100,6 +102,10 @@ def ingredients(field: FieldNorms) -> tuple[Ingredients, ...]:
     strain = strain_ratio(b) if d == 2 else 0.0
     change = volume_change(low, high)
     parts.append(Ingredients(strain, change, 0.0, shift, inverse_shift, jump, slope, d=d, form="divergence"))
+    parts += [
+        Ingredients(norms.divergence, norms.laplacian, 0.0, shift, inverse_shift, jump, slope, d=d, form="mixed")
+        for norms in choices(field)
+    ]
     return tuple(parts)
 
 
