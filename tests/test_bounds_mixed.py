@@ -134,6 +134,22 @@ def test_shifts_and_energies_agree_with_the_joint_constants_where_nothing_is_mix
         assert mixed(FieldNorms(1.0, 0.2), envelope, kappa * seen) < joint(kappa) * seen
 
 
+@pytest.mark.parametrize("offset", [0.0, 0.5, 1.0, 2.0])
+@pytest.mark.parametrize("b", [0.05, 0.3, 0.7])
+def test_knowing_that_volume_is_kept_never_hurts(b, offset):
+    """det(I - grad tau) = 1 says |div tau| = |det grad tau| <= b^2, and more."""
+    less = FieldNorms(1.0, b, divergence=b * b)
+    more = FieldNorms(1.0, b, volume_preserving=True)
+    for form in (
+        lambda norms: patch_commutator(norms, 1.0, offset, symmetric=True),
+        lambda norms: patch_energy(norms, 1.0, offset),
+        lambda norms: last_pooling(norms, 1.0, offset),
+        lambda norms: pooling_commutator(norms, 1.0),
+    ):
+        assert form(more).value <= form(less).value
+    assert envelope(*choices(more)[1], 0.0, offset * b) >= mixed(more, envelope, offset * b)
+
+
 @pytest.mark.parametrize("given", [(0.5, 0.6, 0.5), (1.5, 0.0, 0.5), (0.5, -0.1, 0.5), (0.5, 0.0, 1.0), (0.5, 0.0, 0)])
 def test_parameters_out_of_range_are_refused(given):
     with pytest.raises(ValueError, match="r, s and p must"):

@@ -345,10 +345,13 @@ def test_tangent_and_step_kernels_have_a_bound_by_square_roots_beside_the_closed
             assert (ladder.observed <= ladder.trivial + ladder.floor).all()
             assert not ladder.violation.any()
             assert (ladder["trivial_norms"].value > 2.0).all()
+            assert ("refinement" in ladder["trivial"].allowances) == (kind is st.GramNTK)
             ratios.append(float((rung.value / ladder.observed).min()))
             linear.append(float((rung.value[0] / b * 1e-4).item()))
     assert max(ratios) < 8.0 * min(ratios)
     assert linear[0] > 5.0 * linear[2]
+    strided = st.Architecture.dyadic(depth=1, kernel=kernels.ArcCosine(1))
+    assert st.ladder(st.GramNTK(strided), x, tau, refinement=False)["trivial"].status == "estimate"
     smooth = st.ladder(st.GramCKN(st.Architecture.dyadic(depth=1)), x, tau, refinement=False)
     assert "hoelder" not in [rung.name for rung in smooth.rungs]
 

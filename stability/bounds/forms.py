@@ -49,8 +49,7 @@ def pooling_commutator(field: FieldNorms, sigma: float) -> Part:
         parts.append(Part(commutator_volume_preserving(b, d), "volume preserving", Status.PROOF))
     elif d == 2 and field.divergence is not None:
         parts.append(Part(commutator_divergence(b, field.divergence), "divergence", Status.NUMERICAL))
-    if not field.volume_preserving:
-        parts.append(Part(mixed(field, envelope), "mixed", Status.NUMERICAL))
+    parts.append(Part(mixed(field, envelope), "mixed", Status.NUMERICAL))
     if math.isfinite(field.hessian):
         parts.append(Part(commutator_hessian(b, field.hessian, sigma, d), "hessian", Status.NUMERICAL))
     return best(parts)
@@ -78,8 +77,7 @@ def patch_commutator(field: FieldNorms, sigma: float, offset: float, symmetric: 
         parts.append(Part(value, f"{pooling.form}, symmetric shift", pooling.status))
     shift = kappa * field.weighted_jacobian
     parts.append(Part(joint(kappa, d) * field.weighted_jacobian, "joint", Status.NUMERICAL))
-    if not field.volume_preserving:
-        parts.append(Part(mixed(field, envelope, shift), "mixed, joint", Status.NUMERICAL))
+    parts.append(Part(mixed(field, envelope, shift), "mixed, joint", Status.NUMERICAL))
     return best(parts)
 
 
@@ -91,8 +89,7 @@ def patch_energy(field: FieldNorms, sigma: float, offset: float) -> Part:
     kappa = offset / sigma
     shift = kappa * field.weighted_jacobian
     parts = [Part(joint_energy(kappa, d) * field.weighted_jacobian, "joint", Status.NUMERICAL)]
-    if not field.volume_preserving:
-        parts.append(Part(mixed(field, envelope_energy, shift), "mixed, joint", Status.NUMERICAL))
+    parts.append(Part(mixed(field, envelope_energy, shift), "mixed, joint", Status.NUMERICAL))
     if field.volume_preserving:
         strain = STRAIN_ENERGY * math.e * commutator_volume_preserving(b, d)
         parts.append(Part(strain + shift, "volume preserving + shift", Status.NUMERICAL))
@@ -124,8 +121,7 @@ def last_pooling(field: FieldNorms, sigma: float, displacement: float) -> Part:
         Part(pooling.value + moved, f"{pooling.form} + displacement", pooling.status),
         Part(joint(kappa, d) * seen, "joint", Status.NUMERICAL),
     ]
-    if not field.volume_preserving:
-        parts.append(Part(mixed(field, envelope, reach), "mixed, joint", Status.NUMERICAL))
+    parts.append(Part(mixed(field, envelope, reach), "mixed, joint", Status.NUMERICAL))
     return best(parts)
 
 

@@ -76,14 +76,15 @@ def choices(field: FieldNorms) -> tuple[Norms, ...]:
     Args:
         field: the norms of tau, b < 1.
 
-    >>> len(choices(FieldNorms(1.0, 0.1, volume_preserving=True)))
-    2
+    >>> choices(FieldNorms(1.0, 0.1, volume_preserving=True))[1]
+    Norms(laplacian=0.0, divergence=0.19090909090909092)
     """
-    b, d, seen = field.jacobian, field.d, field.weighted_jacobian
-    first = Norms(math.sqrt(d) * seen, seen)
+    b, d, seen, divergence = field.jacobian, field.d, field.weighted_jacobian, field.divergence
+    found = [Norms(math.sqrt(d) * seen, seen)]
     if field.volume_preserving:  # r = s = 1: |s_i - 1 / s_i| <= b (2 + b) / (1 + b); constant in d = 1
-        return first, Norms(0.0, b * (2 + b) / (1 + b) if d == 2 else 0.0)
-    return (first, *_choices(b, field.divergence, d))
+        found.append(Norms(0.0, b * (2 + b) / (1 + b) if d == 2 else 0.0))
+        divergence = min(math.inf if divergence is None else divergence, b * b if d == 2 else 0.0)  # div = det grad
+    return (*found, *_choices(b, divergence, d))
 
 
 def mixed(field: FieldNorms, envelope: Callable[[float, float, float, float], float], shift: float = 0.0) -> float:

@@ -47,7 +47,8 @@ def step_weight(kernel: Kernel) -> float | None:
 def between_images(architecture: Architecture, error: float, size: float, gains: Sequence[float]) -> float:
     """How far apart the features of two images are: eta_1 = error, eta_{k+1} = (eta_k^2 + error^2 + m k S error)^(1/2).
 
-    With strides error, eta and S grow by the gain of each; infinity where a kernel has no ``step_weight``.
+    For functions, whose poolings keep signs; sampled ones have taps of either sign, and with strides, where error, eta
+    and S grow by the gain of each, it is an estimate. Infinity where a kernel has no ``step_weight``.
 
     Args:
         architecture: of the network.

@@ -35,7 +35,7 @@ def over_depth(
     >>> norms = field_norms(displacement_norm=1.0, jacobian_norm=0.1, volume_preserving=True)
     >>> forms = over_depth(first_layers(Architecture.dyadic(depth=4, subsampling=1)), norms)
     >>> [form.combination for form in forms]
-    ['quadrature', 'quadrature', 'depth-free', 'depth-free']
+    ['quadrature', 'quadrature', 'quadrature', 'depth-free']
     """
     return tuple(
         closed_form(

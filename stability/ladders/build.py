@@ -146,6 +146,9 @@ def ladder(
     round_off = {"floor": floor}
     sampling = {"floor": floor, "defect": defect, "refinement": change / norm_x}
     lower = [Rung("trivial", trivial / norm_x, Status.PROOF, THIS, allowances=round_off)]
+    if theorem.tangent:  # its step needs poolings that keep signs, as those of functions do and sampled ones nearly do
+        sampled = Status.ESTIMATE if architecture.spacings[-1] > 1 else best
+        lower = [Rung("trivial", trivial / norm_x, sampled, THIS, allowances=sampling)]
     commutation, spectra, energies = torch.full_like(observed, math.nan), None, []
     own = theorem.lipschitz
     if maps_fit(architecture, representation, deformation.size) if maps is None else maps:
