@@ -116,7 +116,7 @@ class ModuleRepresentation(KernelRepresentation):
 
     @property
     def dtype(self) -> torch.dtype:
-        """That of the module's first floating-point parameter; float32 if there is none."""
+        """That of the module's first floating-point parameter or buffer; float64 if there is none."""
         return self._computes(torch.device("cpu"))[0]
 
     def cell_area(self, size: tuple[int, ...], features: Tensor) -> float:
@@ -196,10 +196,10 @@ class ModuleRepresentation(KernelRepresentation):
         ])  # fmt: skip
 
     def _computes(self, default: torch.device) -> tuple[torch.dtype, torch.device]:
-        for parameter in self.module.parameters():
-            if parameter.is_floating_point():
-                return parameter.dtype, parameter.device
-        return torch.float32, default
+        for tensor in (*self.module.parameters(), *self.module.buffers()):
+            if tensor.is_floating_point():
+                return tensor.dtype, tensor.device
+        return torch.float64, default
 
     def _normalised(self, inputs: Tensor) -> Tensor:
         """(x - mean) / std per channel."""

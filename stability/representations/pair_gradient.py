@@ -55,7 +55,8 @@ def safe_root(values: Tensor) -> Tensor:
 
 def _root(squares: Tensor) -> Tensor:
     alive = squares > 0
-    return torch.where(alive, torch.where(alive, squares, 1.0).sqrt(), 0.0)
+    none = torch.where(squares.isnan(), squares, 0.0)  # what is not a number stays so
+    return torch.where(alive, torch.where(alive, squares, 1.0).sqrt(), none)
 
 
 def _kernel(plan: PairPlan, left: Differentiable, right: Differentiable, tangent: bool) -> Tensor:

@@ -92,6 +92,8 @@ def robustness_radius(
         raise ValueError(
             f"jacobian_norm must be below 1 for u - tau(u) to be invertible, got {jacobian_norm!r}; use 0.5"
         )
+    if labels is not None and not isinstance(labels, Tensor):
+        raise ValueError(f"labels must be a tensor of int64 numbers, got {labels!r}; use dataset(...).labels")
     if labels is not None and (labels.dtype != torch.int64 or labels.shape != images.shape[:1]):
         raise ValueError(
             f"labels must be one int64 number for each of {len(images)} images, got {labels.dtype} of shape "

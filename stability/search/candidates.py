@@ -36,6 +36,11 @@ def best_of(
         rows = torch.arange(len(fields.mean), device=images.device)
         owner = torch.full_like(rows, i)
         tried = torch.cat([score(warp(image[None], fields[part]), owner[part]) for part in rows.split(CHUNK)])
+        if not bool(torch.isfinite(tried).all()):
+            raise ValueError(
+                f"the objective must be finite, got NaN or infinite values for image {i}; look for a root, a "
+                "logarithm or a division by 0 in the representation or the head"
+            )
         chosen.append(fields[tried.argmax()])
         values.append(tried.amax())
         count += len(tried)

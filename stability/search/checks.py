@@ -1,9 +1,43 @@
-"""What every search asks of its images and norms."""
+"""What every search asks of its images, norms, warp and starts."""
+
+from collections.abc import Iterable
+from numbers import Real
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
 
 from stability.grid import check_images
+from stability.warps.base import Warp
+from stability.warps.bilinear import BilinearWarp
+from stability.warps.index import IndexWarp
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether it is a real number, and no truth value."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def check_count(name: str, value: object, use: int) -> None:
+    """Raise ``ValueError`` unless it is an integer of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be an integer of at least 1, got {value!r}; use {use}")
+
+
+def check_differentiable(warp: object) -> None:
+    """Raise ``ValueError`` unless it is a warp with a derivative at tau = 0, as far as that is known of its kind."""
+    if not isinstance(warp, Warp) or isinstance(warp, BilinearWarp | IndexWarp):
+        raise ValueError(
+            f"warp must have a derivative at tau = 0, got {warp!r}; use SplineWarp() (a bilinear one has one-sided "
+            "derivatives only)"
+        )
+
+
+def check_given(name: str, values: object, kind: type, use: str) -> None:
+    """Raise ``ValueError`` unless they are several of a kind, at least one."""
+    several = list(values) if isinstance(values, Iterable) and not isinstance(values, str) else []
+    if not several or not all(isinstance(one, kind) for one in several):
+        raise ValueError(f"{name} must be one or more like {use}, got {values!r}; use ({use},)")
 
 
 def check_images_of_search(images: Tensor) -> Tensor:
@@ -28,6 +62,10 @@ def check_norm(name: str, value: float | Tensor, images: Tensor) -> Tensor:
     Raises:
         ValueError: if it is not positive and finite, or has another number of elements.
     """
+    if not isinstance(value, Tensor) and not is_number(value):
+        raise ValueError(
+            f"{name} must be a number, or a tensor with one for each image, got {value!r}; use {name}=0.25"
+        )
     target = torch.as_tensor(value, dtype=torch.float64, device=images.device).detach()
     fits = target.numel() == 1 or tuple(target.shape) == (len(images),)
     if not fits or not bool((torch.isfinite(target) & (target > 0)).all()):

@@ -23,6 +23,8 @@ class Compared(abc.ABC):
 
     norm: Tensor
     """||Phi(x_i)||, ``(B,)``."""
+    together: int = 16
+    """How many other images are differentiated at a time."""
 
     @abc.abstractmethod
     def squared_distance(self, others: Tensor, owner: Tensor) -> Tensor:
@@ -61,8 +63,20 @@ def compared(representation: Representation | nn.Module, images: Tensor) -> Comp
         images: ``(B, C, *size)``, float64.
 
     Raises:
-        ValueError: for a representation without derivatives.
+        ValueError: for a representation without derivatives, or one that is not finite on an image.
     """
+    found = _compared(representation, images)
+    finite = torch.isfinite(found.norm)
+    if not bool(finite.all()):
+        at = int((~finite).nonzero()[0])
+        raise ValueError(
+            f"the representation must be finite, got NaN or infinite values for image {at}; look for a root, a "
+            "logarithm or a division by 0 in it"
+        )
+    return found
+
+
+def _compared(representation: Representation | nn.Module, images: Tensor) -> Compared:
     if isinstance(representation, ExplicitRepresentation | ModuleRepresentation):
         return _Encoded(representation, images)
     if isinstance(representation, LinearGram):
@@ -127,6 +141,8 @@ class _Linear(Vectors):
 
 class _Paired(Compared):
     """Exact kernels, one pair at a time: the memory is that of one pair whatever the number of fields."""
+
+    together = 1
 
     def __init__(self, representation: PairRepresentation, images: Tensor) -> None:
         self._program = representation.program(images)

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from stability.grid import coordinates
-from stability.search.basis import Basis
+from stability.search.basis import Basis, HatBasis
+from stability.search.checks import is_number
 
 TOUCH = 1e-12
 """Values of a function that count as 0."""
@@ -32,10 +33,18 @@ class TranslationFree(Constraint):
 
 @dataclass(frozen=True)
 class DivergenceFree(Constraint):
-    """div tau = 0: areas are kept to first order in tau. Only ``Fourier`` has more such fields than constants."""
+    """div tau = 0: areas are kept to first order in tau. For ``Fourier``; ``Spline`` has shears along its axes only."""
 
     def equations(self, basis: Basis) -> Tensor:
-        """The trace of the gradient at the points of the basis."""
+        """The trace of the gradient at the points of the basis.
+
+        Raises:
+            ValueError: for fields whose gradient jumps: the points do not see every triangle.
+        """
+        if isinstance(basis, HatBasis):
+            raise ValueError(
+                "DivergenceFree needs fields with a continuous gradient, got PiecewiseLinear; use Fourier(3)"
+            )
         return basis.slopes(basis.points).flatten(1)  # (P, M, d): sum over m, i of d_i phi_m c_mi
 
 
@@ -50,7 +59,7 @@ class FixedBorder(Constraint):
     width: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0.5 <= self.width < float("inf"):
+        if not (is_number(self.width) and 0.5 <= self.width < float("inf")):
             raise ValueError(f"width must be at least 0.5 px, got {self.width!r}; use 1.0")
 
     def equations(self, basis: Basis) -> Tensor:

@@ -1,6 +1,6 @@
 r"""``worst_case_curve``: the largest objective found versus the size of the deformation."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from stability.deformations.base import Deformation
 from stability.representations.base import Representation
-from stability.search.checks import check_images_of_search, check_norm
+from stability.search.checks import check_images_of_search, check_norm, is_number
 from stability.search.found import MEANING, Found
 from stability.search.objectives import Objective
 from stability.search.starts import Given, Saturated, Start
@@ -81,15 +81,7 @@ def worst_case_curve(
     Raises:
         ValueError: if the sizes do not increase, or as in ``worst_case``.
     """
-    t = torch.as_tensor(sizes, dtype=torch.float64)
-    if (
-        t.ndim != 1
-        or not len(t)
-        or not bool(torch.isfinite(t).all())
-        or float(t[0]) <= 0
-        or bool((t.diff() <= 0).any())
-    ):
-        raise ValueError(f"sizes must be positive and increasing, got {tuple(sizes)}; use (0.25, 0.5, 1.0)")
+    t = check_sizes(sizes)
     images = check_images_of_search(images)
     a, b = (
         check_norm("displacement_norm", displacement_norm, images),
@@ -113,6 +105,19 @@ def worst_case_curve(
             )
         )
     return Curve(t, tuple(found))
+
+
+def check_sizes(sizes: Sequence[float]) -> Tensor:
+    """The sizes, float64, if they are positive and increase.
+
+    Raises:
+        ValueError: otherwise.
+    """
+    several = list(sizes) if isinstance(sizes, Iterable) and not isinstance(sizes, str) else []
+    t = torch.tensor(several if all(map(is_number, several)) else [], dtype=torch.float64)
+    if not len(t) or not bool(torch.isfinite(t).all()) or float(t[0]) <= 0 or bool((t.diff() <= 0).any()):
+        raise ValueError(f"sizes must be positive and increasing, got {sizes!r}; use (0.25, 0.5, 1.0)")
+    return t
 
 
 def warm(field: Deformation, ratio: float | Tensor) -> tuple[Start, ...]:

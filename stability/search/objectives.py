@@ -5,9 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stability.representations.pair_gradient import safe_root
+from stability.search.checks import is_number
 from stability.search.compared import Compared
 
 Head = Callable[[Tensor], Tensor]
@@ -72,7 +73,7 @@ class DistanceOverPairs(Objective):
     unit = "median distance of two images"
 
     def __post_init__(self) -> None:
-        if not 0 < self.unit_distance < float("inf"):
+        if not (is_number(self.unit_distance) and 0 < self.unit_distance < float("inf")):
             raise ValueError(f"unit_distance must be positive and finite, got {self.unit_distance!r}; use a median")
 
     def score(self, compared: Compared, images: Tensor) -> Score:
@@ -125,6 +126,13 @@ class Margin(Objective):
         """
         outputs = _outputs(self.head, compared, images)
         label = torch.as_tensor(self.label, device=outputs.device).reshape(-1)
+        count = len(compared.norm)
+        if label.is_floating_point() or label.dtype == torch.bool or len(label) not in (1, count):
+            raise ValueError(
+                f"label must be an integer, or one for each of {count} images, got {self.label!r}; use the "
+                "labels of dataset(...)"
+            )
+        label = label.long()
         label = label.expand(len(owner)) if len(label) == 1 else label[owner]
         classes = outputs.shape[1]
         if classes < 2 or bool(((label < 0) | (label >= classes)).any()):
@@ -168,7 +176,10 @@ class AtFixedNorm(Objective):
 
 
 def _outputs(head: Head, compared: Compared, images: Tensor) -> Tensor:
-    outputs = head(compared.features(images))
+    features = compared.features(images)
+    if isinstance(head, nn.Module):  # networks compute in their own precision
+        features = features.to(next((p.dtype for p in head.parameters() if p.is_floating_point()), features.dtype))
+    outputs = head(features)
     if outputs.ndim != 2 or len(outputs) != len(images):
         raise ValueError(
             f"head must give outputs ({len(images)}, classes), got {tuple(outputs.shape)}; end it with a linear layer"

@@ -1,6 +1,6 @@
 r"""``Problem``: the objective as a function of field parameters, with gradients, a few images at a time."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -32,6 +32,7 @@ class Problem:
         space: the n sets of fields.
         owner: ``(n,)`` which image a row deforms.
         counts: of evaluations so far.
+        together: deformed images that are differentiated at a time, of which memory is held.
     """
 
     score: Score
@@ -40,6 +41,7 @@ class Problem:
     space: Space
     owner: Tensor
     counts: Counts = field(default_factory=Counts)
+    together: int = CHUNK
 
     def __post_init__(self) -> None:
         size = tuple(self.images.shape[2:])
@@ -47,7 +49,7 @@ class Problem:
 
     def __getitem__(self, rows: Tensor) -> "Problem":
         """The same for some of the rows; evaluations count together."""
-        return Problem(self.score, self.images, self.warp, self.space[rows], self.owner[rows], self.counts)
+        return replace(self, space=self.space[rows], owner=self.owner[rows])
 
     @torch.no_grad()
     def values(self, parameters: Tensor) -> Tensor:
@@ -64,7 +66,7 @@ class Problem:
         """
         self.counts.gradients += len(parameters)
         values, gradients = [], []
-        for rows in torch.arange(len(parameters), device=parameters.device).split(CHUNK):
+        for rows in torch.arange(len(parameters), device=parameters.device).split(self.together):
             with torch.enable_grad():
                 part = parameters[rows].detach().requires_grad_()
                 value = self._value(part, rows)

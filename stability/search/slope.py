@@ -12,7 +12,7 @@ from stability.deformations.checks import check_generator
 from stability.deformations.linear_step import linear_step
 from stability.deformations.piecewise_linear import PiecewiseLinearField
 from stability.representations.base import Representation
-from stability.search.checks import check_images_of_search, check_norm
+from stability.search.checks import check_differentiable, check_images_of_search, check_norm
 from stability.search.compared import compared
 from stability.search.frank_wolfe import COLD
 from stability.search.metric import Metric, metrics_at_zero
@@ -133,6 +133,7 @@ def linearised(
         check_norm(name, value, images)
         for name, value in (("displacement_norm", displacement_norm), ("jacobian_norm", jacobian_norm))
     )
+    check_differentiable(warp)
     fixed, rows = compared(representation, images), []
     for i in range(len(images)):
         several, single = metrics_at_zero(fixed, images, i, warp, (STARTS, 1), generator)

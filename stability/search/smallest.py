@@ -13,7 +13,7 @@ from stability.deformations.stack import stack
 from stability.representations.base import Representation
 from stability.search.checks import check_images_of_search, check_norm
 from stability.search.compared import Compared, compared
-from stability.search.curve import SIZES, warm, worst_case_curve
+from stability.search.curve import SIZES, check_sizes, warm, worst_case_curve
 from stability.search.objectives import Head, Margin, Objective, Score
 from stability.search.starts import Start
 from stability.search.worst import CUBIC, DISTANCE, KEPT, STARTS, STEPS, worst_case
@@ -80,7 +80,7 @@ class Flip(Target):
             owner = torch.arange(len(images), device=images.device)
             margins = Margin(self.head, self.label).margins(compared, images, owner)
         if not bool((margins > 0).all()):
-            at = int((margins <= 0).nonzero()[0])
+            at = int((~(margins > 0)).nonzero()[0])
             raise ValueError(
                 f"label must be what is predicted for the image itself, got a margin of {float(margins[at]):.6g} for "
                 f"image {at}; leave wrongly classified images out"
@@ -167,6 +167,9 @@ def smallest_deformation(
     )
     if not isinstance(target, Target):
         raise ValueError(f"target must be one like Level(0.5) or Flip(head, label), got {target!r}; use Level(0.5)")
+    t = check_sizes(sizes)
+    if float(t[-1]) > 1:
+        raise ValueError(f"sizes must be at most 1, got {tuple(sizes)}; ask for larger norms instead")
     fixed = compared(representation, images)
     level, score = target.level(fixed, images), target.objective.score(fixed, images)
     curve = worst_case_curve(
@@ -187,12 +190,12 @@ def smallest_deformation(
     if not (partial or bool(within.all())):
         at = int((values[-1] < level).nonzero()[0])
         raise ValueError(
-            f"the target must be within reach of displacement_norm {float(a[at]):.6g} and jacobian_norm "
-            f"{float(b[at]):.6g}, got {float(values[-1, at]):.6g} of {float(level[at]):.6g} for image {at}; ask for "
-            "larger norms or a lower level"
+            f"the target must be within reach of displacement_norm {float(t[-1] * a[at]):.6g} and jacobian_norm "
+            f"{float(t[-1] * b[at]):.6g}, got {float(values[-1, at]):.6g} of {float(level[at]):.6g} for image {at}; ask "
+            "for larger norms or a lower level"
         )
     first = torch.where(within, (values >= level).to(torch.int8).argmax(0), len(values) - 1)  # (B,)
-    t = curve.sizes.to(a.device)
+    t = t.to(a.device)
     high, low = t[first], torch.where(first > 0, t[(first - 1).clamp_min(0)], 0.0)
     rows = torch.arange(len(images), device=a.device)
     field = _rows([one.field for one in curve.found], first)

@@ -1,12 +1,13 @@
 r"""Where ascents start. Every start is tried with both signs, which are equal to first order and differ in truth."""
 
 import abc
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from stability.deformations.base import Deformation
+from stability.search.checks import check_count
 from stability.search.frank_wolfe import COLD
 from stability.search.problem import Problem
 
@@ -35,6 +36,9 @@ class Saturated(Start):
 
     count: int = 4
 
+    def __post_init__(self) -> None:
+        check_count("count", self.count, 4)
+
     def draw(self, problem: Problem, generator: torch.Generator) -> Tensor:
         """One cold linear step."""
         return problem.space.step(problem.space.directions(generator), None, COLD).parameters
@@ -52,11 +56,13 @@ class Linearised(Start):
     count: int = 28
     steps: int = 2
 
+    def __post_init__(self) -> None:
+        check_count("count", self.count, 28)
+        check_count("steps", self.steps, 2)
+
     def draw(self, problem: Problem, generator: torch.Generator) -> Tensor:
         """The end of the iteration, enlarged."""
-        small = Problem(
-            problem.score, problem.images, problem.warp, problem.space.scaled(SMALL), problem.owner, problem.counts
-        )
+        small = replace(problem, space=problem.space.scaled(SMALL))
         step = small.space.step(small.space.directions(generator), None, COLD)
         for _ in range(self.steps):
             step = small.space.step(small.gradients(step.parameters)[1], step.state, COLD // 3)
@@ -73,6 +79,11 @@ class Given(Start):
 
     field: Deformation
     count: int = 1
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.field, Deformation):
+            raise ValueError(f"a given start must be a deformation, got {self.field!r}; use found.field")
+        check_count("count", self.count, 1)
 
     def draw(self, problem: Problem, generator: torch.Generator) -> Tensor:
         """The field in the parameters of the search.

@@ -9,7 +9,7 @@ from stability.deformations.base import Deformation
 from stability.deformations.checks import check_generator
 from stability.representations.base import Representation
 from stability.search.candidates import Candidates, best_of
-from stability.search.checks import check_images_of_search, check_norm
+from stability.search.checks import check_count, check_differentiable, check_given, check_images_of_search, check_norm
 from stability.search.compared import Compared, compared
 from stability.search.constraints import Constraint
 from stability.search.families import Fields, PiecewiseLinear
@@ -93,18 +93,17 @@ def worst_case(
         check_norm(name, value, images)
         for name, value in (("displacement_norm", displacement_norm), ("jacobian_norm", jacobian_norm))
     )
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"steps must be an integer of at least 1, got {steps!r}; use 20")
-    if isinstance(kept, bool) or not isinstance(kept, int) or kept < 1:
-        raise ValueError(f"kept must be an integer of at least 1, got {kept!r}; use 8")
-    if not starts:
-        raise ValueError("starts must name at least one way to start, got none; use (Saturated(4), Linearised(28))")
+    check_count("steps", steps, STEPS)
+    check_count("kept", kept, KEPT)
+    check_given("starts", starts, Start, "Linearised(28)")
     for value, kind, name, use in (
         (objective, Objective, "objective", "Distance()"), (warp, Warp, "warp", "SplineWarp()"),
         (fields, (Fields, Candidates), "fields", "PiecewiseLinear()"),
     ):  # fmt: skip
         if not isinstance(value, kind):
             raise ValueError(f"{name} must be one like {use}, got {value!r}; use {use}")
+    if isinstance(fields, Fields):
+        check_differentiable(warp)
     fixed = compared(representation, images)
     score, counts, parts = objective.score(fixed, images), Counts(), []
     if isinstance(fields, Candidates):
@@ -115,12 +114,16 @@ def worst_case(
     indices, size = torch.arange(len(images), device=images.device), tuple(images.shape[2:])
     for start in starts:
         owner = indices.repeat_interleave(start.count)
-        problem = Problem(score, images, warp, fields.space(size, a[owner], b[owner], constraints), owner, counts)
+        problem = Problem(
+            score, images, warp, fields.space(size, a[owner], b[owner], constraints), owner, counts, fixed.together
+        )
         parts.append(signed(problem, start.draw(problem, generator)).unflatten(0, (len(images), start.count)))
     parameters = torch.cat(parts, 1)  # (B, S, *shape)
     count = parameters.shape[1]
     owner = indices.repeat_interleave(count)
-    problem = Problem(score, images, warp, fields.space(size, a[owner], b[owner], constraints), owner, counts)
+    problem = Problem(
+        score, images, warp, fields.space(size, a[owner], b[owner], constraints), owner, counts, fixed.together
+    )
     ascent = Ascent(parameters.flatten(0, 1), problem.values(parameters.flatten(0, 1))[None])
     if count > kept and steps > SCREENING:
         problem, ascent = _best_of_each(problem, ascent, len(images), SCREENED * kept)

@@ -1,0 +1,102 @@
+"""What a search refuses, and what it must not take for invariance."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import stability as st
+from stability import search
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"constraints": [search.DivergenceFree()]}, "DivergenceFree needs fields with a continuous gradient"),
+        ({"warp": st.BilinearWarp()}, "warp must have a derivative"),
+        ({"warp": "spline"}, "warp must"),
+        ({"starts": ["saturated"]}, "starts must be one or more"),
+        ({"starts": search.Saturated(1)}, "starts must be one or more"),
+        ({"displacement_norm": "1"}, "displacement_norm must be a number"),
+        ({"jacobian_norm": None}, "jacobian_norm must be a number"),
+        ({"objective": search.Margin(nn.Identity(), 1.5)}, "label must be an integer"),
+        ({"objective": search.Margin(nn.Identity(), torch.zeros(5, dtype=torch.int64))}, "label must be an integer"),
+    ],
+)
+def test_what_has_no_meaning_is_refused_in_one_line(change, message, generator):
+    x = torch.rand(2, 1, 8, 8, generator=generator, dtype=torch.float64)
+    given = {"displacement_norm": 1.0, "jacobian_norm": 0.25, "generator": generator, "steps": 1} | change
+    module = nn.Sequential(nn.Flatten(), nn.Linear(64, 3)).double()
+    with pytest.raises(ValueError, match=message):
+        st.worst_case(module, x, **given)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: search.Saturated(0), "count must"),
+        (lambda: search.Linearised(2, 0), "steps must"),
+        (lambda: search.Given("a"), "a given start must"),
+        (lambda: search.DistanceOverPairs(None), "unit_distance must"),
+        (lambda: search.FixedBorder(None), "width must"),
+    ],
+)
+def test_parts_of_a_search_are_checked_when_they_are_made(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+class _WithConstant(nn.Module):
+    """Features and one that is always the same number."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.value = value
+
+    def forward(self, x):
+        rows = x.flatten(1)
+        return torch.cat([rows, torch.full_like(rows[:, :1], self.value)], 1)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_features_that_are_no_numbers_are_no_invariance(value, generator):
+    x = torch.rand(1, 1, 8, 8, generator=generator, dtype=torch.float64)
+    given = {"displacement_norm": 0.5, "jacobian_norm": 0.25, "generator": generator}
+    for run in (
+        lambda phi: st.worst_case(phi, x, **given, steps=1),
+        lambda phi: st.worst_case(phi, x, **given, fields=search.Translations()),
+        lambda phi: st.linearised(phi, x, **given),
+    ):
+        with pytest.raises(ValueError, match="representation must be finite, got NaN or infinite values for image 0"):
+            run(_WithConstant(value))
+    assert float(st.worst_case(_WithConstant(1.0), x, **given, steps=1).largest_found) > 0
+
+
+def test_heads_of_single_precision_and_modules_without_parameters(generator):
+    x = st.grid.band_limit(torch.rand(1, 1, 8, 8, generator=generator, dtype=torch.float64))
+    given = {"displacement_norm": 0.5, "jacobian_norm": 0.25, "generator": generator}
+    change = search.Change(nn.Sequential(nn.Flatten(), nn.Linear(64, 3)))
+    assert float(st.worst_case(nn.Identity(), x, **given, objective=change, steps=1).largest_found) > 0
+    shifts = st.worst_case(_Spectrum(), x, **given, fields=search.Translations(), warp=st.BandLimitedWarp())
+    assert float(shifts.largest_found) < 1e-12  # in float64, since nothing says otherwise
+
+
+class _Spectrum(nn.Module):
+    """|Fourier coefficients| below Nyquist, which translations leave."""
+
+    def forward(self, x):
+        return torch.fft.fft2(x)[..., 1:4, 1:4].abs()
+
+
+def test_exact_kernels_are_differentiated_one_field_at_a_time(generator, monkeypatch):
+    seen = []
+    plain = torch.autograd.grad
+    monkeypatch.setattr(
+        torch.autograd, "grad", lambda value, part, **k: seen.append(len(part)) or plain(value, part, **k)
+    )
+    x = torch.rand(1, 1, 6, 6, generator=generator, dtype=torch.float64)
+    phi = st.GramCKN(st.Architecture.dyadic(depth=1, subsampling=1))
+    given = {"displacement_norm": 0.5, "jacobian_norm": 0.25, "generator": generator}
+    st.worst_case(phi, x, **given, starts=(search.Linearised(3),), steps=1)
+    assert set(seen) == {1}
