@@ -191,8 +191,8 @@ def smallest_deformation(
         at = int((values[-1] < level).nonzero()[0])
         raise ValueError(
             f"the target must be within reach of displacement_norm {float(t[-1] * a[at]):.6g} and jacobian_norm "
-            f"{float(t[-1] * b[at]):.6g}, got {float(values[-1, at]):.6g} of {float(level[at]):.6g} for image {at}; ask "
-            "for larger norms or a lower level"
+            f"{float(t[-1] * b[at]):.6g}, got {float(values[-1, at]):.6g} of {float(level[at]):.6g} for image {at}; "
+            "ask for larger norms or a lower level"
         )
     first = torch.where(within, (values >= level).to(torch.int8).argmax(0), len(values) - 1)  # (B,)
     t = t.to(a.device)
