@@ -116,7 +116,7 @@ def test_a_pair_is_computed_once_and_a_tile_sees_a_block_of_images_at_most(gener
 def test_many_images_with_features_are_encoded_in_larger_tiles(generator, monkeypatch):
     x = pictures(generator, 80, (4, 4), 1)
     net = st.ModuleRepresentation(nn.Flatten())
-    expected = x.flatten(1).float().double() @ x.flatten(1).float().double().T
+    expected = x.flatten(1) @ x.flatten(1).T
     monkeypatch.setattr(tiles, "FEATURE_BYTES", 70 * 16 * 8)
     assert tiles._automatic_block(net, x) == 70
     torch.testing.assert_close(st.kernel_matrix(net, x), expected)
