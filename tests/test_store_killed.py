@@ -64,9 +64,12 @@ def spec_file(tmp_path) -> Path:
     [(signal.SIGKILL, [5]), pytest.param(signal.SIGINT, [2, 9], marks=pytest.mark.slow)],
 )
 def test_a_killed_run_loses_the_chunk_it_was_at_and_no_more(sent, moments, whole, spec_file, tmp_path):
-    folder = tmp_path / "store"
-    there = kill_and_go_on(moments, sent, spec_file, folder)
     total = len(Cut(SMALL).chunks)
+    for attempt in range(5):  # on a busy machine a run may end before it is seen and killed
+        folder = tmp_path / f"store{attempt}"
+        there = kill_and_go_on(moments, sent, spec_file, folder)
+        if there[-1] < total:
+            break
     assert moments[0] <= there[0] <= there[-1] < total
     before = {name: (folder / name).stat().st_mtime_ns for name in files(folder) if not Path(name).name.startswith(".")}
     done = run(SMALL, folder)
