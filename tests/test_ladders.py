@@ -372,3 +372,6 @@ def test_the_trivial_bound_of_a_tangent_kernel_is_met_by_any_two_images_and_a_li
     assert broken
     largest = phi.norm(x) / x.flatten(1).norm(dim=1)
     assert (largest <= theorem.growth * math.prod(gains)).all()
+    flat = torch.ones(1, 1, 8, 8, dtype=torch.float64)  # all patches are parallel: the bound is met
+    whole = st.GramNTK(arch.replace("layers.*.subsampling", 1))
+    assert float(whole.norm(flat)) / 8 == pytest.approx(whole.theorem.growth, rel=1e-9)
