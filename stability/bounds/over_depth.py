@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from stability.architecture import Architecture
-from stability.bounds.closed_form import closed_form
+from stability.bounds.closed_form import form_of
 from stability.bounds.field import FieldNorms
 from stability.bounds.form import ClosedForm
 
@@ -37,21 +37,7 @@ def over_depth(
     >>> [form.combination for form in forms]
     ['quadrature', 'quadrature', 'quadrature', 'depth-free']
     """
-    return tuple(
-        closed_form(
-            architecture,
-            displacement_norm=norms.displacement,
-            jacobian_norm=norms.jacobian,
-            hessian_norm=norms.hessian if math.isfinite(norms.hessian) else None,
-            mean_displacement=norms.mean,
-            residual_displacement=norms.residual if math.isfinite(norms.residual) else None,
-            divergence_norm=norms.divergence,
-            volume_preserving=norms.volume_preserving,
-            d=norms.d,
-            vanishing_border=vanishing_border,
-        )
-        for architecture in architectures
-    )
+    return tuple(form_of(architecture, norms, vanishing_border=vanishing_border) for architecture in architectures)
 
 
 def to_text(architectures: Sequence[Architecture], forms: Sequence[ClosedForm]) -> str:
