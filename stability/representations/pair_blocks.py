@@ -149,12 +149,15 @@ def patch_norms(layer: LayerPlan, gram: Tensor, least: float) -> Tensor:
     (h, w), (down, right) = layer.size, layer.shifts
     n = math.prod(layer.extended_size)
     diagonal = gram.reshape(n, n).diagonal().view(layer.extended_size)
-    squares = diagonal.new_zeros(h, w)
-    for a in down:
-        for b in right:
-            squares += diagonal[a : a + h, b : b + w]
+    along_y = diagonal.unfold(0, h, 1)[:: _spacing(down)].sum(0)  # (W, h)
+    squares = along_y.unfold(0, w, 1)[:: _spacing(right)].sum(0)  # (h, w)
     norm = squares.div_(layer.patch_positions).clamp_min_(0.0).sqrt_().flatten()
     return torch.where(norm > least, norm, 0.0)
+
+
+def _spacing(along: tuple[int, ...]) -> int:
+    """Between the positions of a patch along an axis."""
+    return along[1] - along[0] if len(along) > 1 else 1
 
 
 def extended(layer: LayerPlan, gram: Tensor, target: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stability.architecture import Architecture
-from stability.representations import pair_blocks, pair_sums
+from stability.representations import pair_blocks, pair_plan, pair_sums
 
 FLOPS = 1.2e10
 """Additions and multiplications per second in float64, in matrix products as thin as those of pooling."""
@@ -69,12 +69,13 @@ def _pooling(buffers: dict[str, float], grid: tuple[int, int], pooled: tuple[int
     """Operations of A S A^T; its buffers are entered."""
     (h, w), (rows, columns) = grid, pooled
     n, count = h * w, rows * columns
-    one = columns * n  # an image row, horizontally pooled
     first = count * n <= pair_sums.ROW_ENTRIES
     if first:
-        _hold(buffers, "rows", count * n)
+        height, width = (side + -side % pair_plan.ROWS_OF_A_PRODUCT for side in pooled)
+        one = width * n  # an image row, horizontally pooled
+        _hold(buffers, "rows", height * columns * n)
         _hold(buffers, "waiting", min(h, max(1, pair_sums.GROUP_ENTRIES // one)) * one)
-        _hold(buffers, "along_x", h * columns * count)
+        _hold(buffers, "along_x", h * width * count)
     else:
         _hold(buffers, "pooled", 2 * count * count)  # and its transpose
         _hold(buffers, "waiting", max(1, pair_sums.GROUP_ENTRIES // (columns * count)) * columns * count)

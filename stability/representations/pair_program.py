@@ -120,6 +120,8 @@ class PairProgram:
 
 def _symmetric_(gram: Tensor) -> Tensor:
     """G + G^T in place, tile by tile."""
+    if len(gram) <= TILE:
+        return torch.add(gram, gram.T)
     for i in range(0, len(gram), TILE):
         for j in range(i, len(gram), TILE):
             upper, lower = gram[i : i + TILE, j : j + TILE], gram[j : j + TILE, i : i + TILE]

@@ -45,10 +45,11 @@ class RowsFirst:
     """The rows pooled as they come, then the columns: fast, and holds N' x N entries."""
 
     def __init__(self, layer: LayerPlan, norms: tuple[Tensor, Tensor], memory: PairMemory, which: int) -> None:
-        (h, w), (rows, columns) = layer.size, layer.pooling
+        (h, w), (rows, columns) = layer.size, layer.filled
         self._layer, self._memory, self._which = layer, memory, which
-        self._by_row, self._by_column = (columns * norm.view(h, 1, w) for norm in norms)  # (h, w', w): A diag |z|
-        self._sum = memory(f"rows{which}", (len(rows), len(columns) * h * w))
+        self._by_row = columns * norms[0].view(h, 1, w)  # (h, w', w): A diag |z|
+        self._by_column = self._by_row if norms[0] is norms[1] else columns * norms[1].view(h, 1, w)
+        self._sum = memory(f"rows{which}", (len(rows), len(layer.pooling[1]) * h * w))
         self._group = min(h, max(1, GROUP_ENTRIES // (len(columns) * h * w)))
         self._waiting = memory(f"waiting{which}", (self._group, len(columns), h * w))
         self._from = self._count = 0
@@ -65,8 +66,8 @@ class RowsFirst:
             start, self._count = start + len(one), self._count + len(one)
 
     def _flush(self) -> None:
-        rows = self._layer.pooling[0][:, self._from : self._from + self._count]
-        waiting = self._waiting[: self._count].flatten(1)
+        rows = self._layer.filled[0][:, self._from : self._from + self._count]
+        waiting = self._waiting[: self._count, : len(self._layer.pooling[1])].flatten(1)
         if self._from == 0:
             torch.mm(rows, waiting, out=self._sum)
         else:
@@ -76,12 +77,14 @@ class RowsFirst:
     def result(self) -> Tensor:
         """G(v', u')."""
         self._flush()
-        (h, w), (rows, columns) = self._layer.size, self._layer.pooling
-        count = len(rows) * len(columns)
+        (h, w), (rows, columns) = self._layer.size, self._layer.filled
+        height, width = (len(matrix) for matrix in self._layer.pooling)
+        count = height * width
         along_x = self._memory("along_x", (h, len(columns), count))
-        torch.bmm(self._by_column, self._sum.view(count, h, w).permute(1, 2, 0), out=along_x)
-        result = self._memory(f"rows{self._which}", (len(rows), len(columns) * count))  # read to its end just before
-        return torch.mm(rows, along_x.view(h, -1), out=result).view(count, count)
+        pooled = self._sum[:height].view(count, h, w)
+        torch.bmm(self._by_column, pooled.permute(1, 2, 0), out=along_x)
+        result = self._memory(f"rows{self._which}", (len(rows), width * count))  # read to its end just before
+        return torch.mm(rows, along_x[:, :width].flatten(1), out=result)[:height].view(count, count)
 
 
 class BothSides:
