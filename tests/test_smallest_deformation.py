@@ -5,7 +5,10 @@ import torch
 from torch import nn
 
 import stability as st
+from stability.search.constraints import DivergenceFree, FixedBorder, TranslationFree
 from stability.search.curve import worst_case_curve
+from stability.search.families import Fourier, PiecewiseLinear, Spline
+from stability.search.grids import Translations
 from stability.search.objectives import Angle, Margin
 from stability.search.smallest import Flip, Level, smallest_deformation
 from stability.search.starts import Saturated
@@ -132,3 +135,38 @@ def test_targets_that_cannot_be_met_are_told(target, message, generator):
 def test_sizes_must_increase(generator):
     with pytest.raises(ValueError, match="sizes must"):
         worst_case_curve(Identity(), photographs(), generator=generator, sizes=(1.0, 0.5), **FEW)
+
+
+@pytest.mark.parametrize(
+    ("fields", "constraint"),
+    [(PiecewiseLinear(), TranslationFree()), (Fourier(2.0), DivergenceFree()), (Spline(8), FixedBorder())],
+    ids=lambda value: type(value).__name__,
+)
+def test_fields_of_a_family_keep_their_constraint_from_size_to_size(fields, constraint, generator):
+    x = photographs()
+    chosen = {**FEW, "fields": fields, "constraints": (constraint,)}
+    phi = network(generator, x)
+    curve = worst_case_curve(phi, x, generator=generator, sizes=(0.2, 0.5, 1.0), **chosen)
+    assert bool((curve.largest_found.diff(dim=0) >= 0).all())
+    level = 0.5 * curve.largest_found[-1]
+    found = smallest_deformation(phi, x, Level(level), generator=generator, sizes=(0.2, 1.0), **chosen)
+    assert bool((found.reached >= level * (1 - 1e-9)).all())
+    free = worst_case_curve(phi, x, generator=generator, sizes=(1.0,), **FEW)
+    for one in (*(part.field for part in curve.found), found.field):
+        assert broken(constraint, one) < 1e-9
+    assert broken(constraint, free.found[0].field) > 1e-3  # without the constraint it does not hold
+
+
+def broken(constraint, field):
+    if isinstance(constraint, TranslationFree):
+        return float(field.mean.abs().max())
+    points = st.grid.coordinates(SIZE, oversample=2)
+    if isinstance(constraint, DivergenceFree):
+        return float(field.jacobian(points).diagonal(dim1=-2, dim2=-1).sum(-1).abs().max())
+    return float(field.displacement(points)[:, 0].abs().max())  # the border's first row
+
+
+def test_grids_of_fields_are_no_curve(generator):
+    x = photographs()
+    with pytest.raises(ValueError, match="fields must be PiecewiseLinear"):
+        worst_case_curve(network(generator, x), x, generator=generator, fields=Translations(), **FEW)

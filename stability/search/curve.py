@@ -10,10 +10,12 @@ from torch import Tensor, nn
 from stability.deformations.base import Deformation
 from stability.representations.base import Representation
 from stability.search.checks import check_images_of_search, check_norm, is_number
+from stability.search.constraints import Constraint
+from stability.search.families import Fields
 from stability.search.found import MEANING, Found
 from stability.search.objectives import Objective
 from stability.search.starts import Given, Saturated, Start
-from stability.search.worst import CUBIC, DISTANCE, KEPT, STARTS, STEPS, worst_case
+from stability.search.worst import CUBIC, DISTANCE, KEPT, PIECEWISE_LINEAR, STARTS, STEPS, worst_case
 from stability.warps.base import Warp
 
 SIZES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0)
@@ -55,6 +57,8 @@ def worst_case_curve(
     generator: torch.Generator,
     sizes: Sequence[float] = SIZES,
     objective: Objective = DISTANCE,
+    fields: Fields = PIECEWISE_LINEAR,
+    constraints: Sequence[Constraint] = (),
     warp: Warp = CUBIC,
     starts: Sequence[Start] = STARTS,
     kept: int = KEPT,
@@ -73,6 +77,8 @@ def worst_case_curve(
         generator: of the starts.
         sizes: t > 0, increasing.
         objective: what is made large.
+        fields: among which is searched; grids of candidates are no curve, since a finer set holds other ones.
+        constraints: linear, so that a field found at one size fulfils them at the next.
         warp: L_tau.
         starts: at the smallest size.
         kept: of the starts, at the smallest size.
@@ -82,6 +88,7 @@ def worst_case_curve(
         ValueError: if the sizes do not increase, or as in ``worst_case``.
     """
     t = check_sizes(sizes)
+    check_family(fields)
     images = check_images_of_search(images)
     a, b = (
         check_norm("displacement_norm", displacement_norm, images),
@@ -98,6 +105,8 @@ def worst_case_curve(
                 jacobian_norm=size * b,
                 generator=generator,
                 objective=objective,
+                fields=fields,
+                constraints=constraints,
                 warp=warp,
                 starts=own,
                 kept=kept,
@@ -105,6 +114,19 @@ def worst_case_curve(
             )
         )
     return Curve(t, tuple(found))
+
+
+def check_family(fields: Fields) -> None:
+    """That fields of one size may be scaled to another one within their set.
+
+    Raises:
+        ValueError: for anything else than a ``Fields``.
+    """
+    if not isinstance(fields, Fields):
+        raise ValueError(
+            f"fields must be PiecewiseLinear(), Spline(...) or Fourier(...) for a curve over sizes, got {fields!r}; "
+            "call worst_case for each size"
+        )
 
 
 def check_sizes(sizes: Sequence[float]) -> Tensor:

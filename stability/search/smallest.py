@@ -13,10 +13,12 @@ from stability.deformations.stack import stack
 from stability.representations.base import Representation
 from stability.search.checks import check_images_of_search, check_norm
 from stability.search.compared import Compared, compared
+from stability.search.constraints import Constraint
 from stability.search.curve import SIZES, check_sizes, warm, worst_case_curve
+from stability.search.families import Fields
 from stability.search.objectives import Head, Margin, Objective, Score
 from stability.search.starts import Start
-from stability.search.worst import CUBIC, DISTANCE, KEPT, STARTS, STEPS, worst_case
+from stability.search.worst import CUBIC, DISTANCE, KEPT, PIECEWISE_LINEAR, STARTS, STEPS, worst_case
 from stability.warps.base import Warp
 
 RAY = 64
@@ -131,6 +133,8 @@ def smallest_deformation(
     jacobian_norm: float | Tensor,
     generator: torch.Generator,
     sizes: Sequence[float] = SIZES,
+    fields: Fields = PIECEWISE_LINEAR,
+    constraints: Sequence[Constraint] = (),
     warp: Warp = CUBIC,
     starts: Sequence[Start] = STARTS,
     kept: int = KEPT,
@@ -151,6 +155,8 @@ def smallest_deformation(
         jacobian_norm: b at size 1.
         generator: of the starts.
         sizes: of the curve, increasing, the last one at most 1.
+        fields: among which is searched, as in ``worst_case_curve``.
+        constraints: on the fields.
         warp: L_tau.
         starts: at the smallest size.
         kept: of the starts, at the smallest size.
@@ -180,6 +186,8 @@ def smallest_deformation(
         generator=generator,
         sizes=sizes,
         objective=target.objective,
+        fields=fields,
+        constraints=constraints,
         warp=warp,
         starts=starts,
         kept=kept,
@@ -211,6 +219,8 @@ def smallest_deformation(
             jacobian_norm=middle * b,
             generator=generator,
             objective=target.objective,
+            fields=fields,
+            constraints=constraints,
             warp=warp,
             starts=warm(field, middle / high)[1:],
             kept=kept,
