@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 try:
-    from sklearn.base import BaseEstimator, TransformerMixin
+    from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+    from sklearn.exceptions import NotFittedError
 except ImportError as error:
     raise ImportError(
         "CKNTransformer needs scikit-learn, which is not installed; pip install 'deformation-stability[sklearn]'"
@@ -23,7 +24,7 @@ K_MEANS = KMeans()
 ARCHITECTURE = Architecture.dyadic(depth=2)
 
 
-class CKNTransformer(TransformerMixin, BaseEstimator):
+class CKNTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     r"""X -> sqrt(cell area) Phi(x), a row for each image: ``CKN.fit`` and its features, for a ``Pipeline``.
 
     Inner products of rows are the network's kernel. Classes play no part. The network itself is the attribute ``ckn_``
@@ -89,25 +90,32 @@ class CKNTransformer(TransformerMixin, BaseEstimator):
         )
         self.n_features_in_ = int(math.prod(images.shape[1:]))
         self._shape = tuple(images.shape[1:])
+        self._n_features_out = self._features(images[:1]).shape[1]  # for get_feature_names_out
         return self
 
     def transform(self, X: NDArray[Any]) -> NDArray[Any]:
         """Features ``(n, K)`` in the transformer's dtype.
 
         Raises:
-            ValueError: before ``fit``, or for images of another shape.
+            NotFittedError: before ``fit``.
+            ValueError: for images of another shape.
         """
         if not hasattr(self, "ckn_"):
-            raise ValueError("CKNTransformer must be fitted before it transforms, got an unfitted one; call fit first")
+            raise NotFittedError(
+                "CKNTransformer must be fitted before it transforms, got an unfitted one; call fit first"
+            )
         images = self._images(X)
         if tuple(images.shape[1:]) != self._shape:
             raise ValueError(
                 f"X must hold images of shape {self._shape} as in fit, got {tuple(images.shape[1:])}; fit again"
             )
+        features: NDArray[Any] = self._features(images).numpy()
+        return features
+
+    def _features(self, images: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
             features = self.ckn_(images)
-        area = math.sqrt(self.ckn_.cell_area(self._shape[1:], features))
-        return (area * features.flatten(1)).numpy()
+        return math.sqrt(self.ckn_.cell_area(self._shape[1:], features)) * features.flatten(1)
 
     def _images(self, X: NDArray[Any]) -> torch.Tensor:
         array = np.asarray(X)

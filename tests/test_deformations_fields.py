@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -109,6 +111,17 @@ def test_norms_are_homogeneous(factor, size, which):
     for name in ("displacement", "jacobian", "hessian", "divergence"):
         expected = abs(factor) * getattr(whole, name).lower
         torch.testing.assert_close(getattr(part, name).lower, expected, rtol=ROUND_OFF, atol=ROUND_OFF)
+
+
+@pytest.mark.parametrize("factor", [math.nan, math.inf, torch.tensor([1.0, math.nan])], ids=str)
+def test_factors_are_finite(factor):
+    field = families((24, 24))[0]
+    with pytest.raises(ValueError, match="factor must be finite"):
+        factor * field
+    with pytest.raises(ValueError, match="factor must be finite"):
+        field * factor
+    with pytest.raises(ValueError, match="factor must be finite"):
+        field / (0.0 * torch.as_tensor(factor))
 
 
 @pytest.mark.parametrize("which", range(3))

@@ -8,6 +8,7 @@ import stability as st
 
 pytest.importorskip("sklearn")
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -68,8 +69,17 @@ def test_wrong_arguments_are_told(change, x, message):
         st.CKNTransformer(**({"architecture": ARCH, "filters": (2, 2)} | change)).fit(x)
 
 
+def test_features_have_names(data):
+    transformer = st.CKNTransformer(ARCH, (2, 2)).fit(data[0][:4])
+    names = transformer.get_feature_names_out()
+    assert len(names) == transformer.transform(data[0][:2]).shape[1]
+    assert names[0] == "ckntransformer0"
+    frame = transformer.set_output(transform="pandas").transform(data[0][:2])
+    assert list(frame.columns) == list(names)
+
+
 def test_other_images_and_unfitted_transformers_are_told(data):
-    with pytest.raises(ValueError, match="fitted before"):
+    with pytest.raises(NotFittedError, match="fitted before"):
         st.CKNTransformer(ARCH, (2, 2)).transform(data[0])
     with pytest.raises(ValueError, match="as in fit"):
         st.CKNTransformer(ARCH, (2, 2)).fit(data[0][:4]).transform(np.zeros((1, 1, 16, 16)))

@@ -344,6 +344,8 @@ def test_a_linear_layer_a_classifier_and_the_affine_map_decide_alike(generator):
         ({"head": nn.Linear(3, 2)}, "the head must take the"),
         ({"head": nn.Linear(3, 1)}, "at least two classes"),
         ({"head": nn.ReLU()}, "head must be affine, got ReLU"),
+        ({"labels": torch.tensor([0, 2])}, r"labels must be 0 \.\.\. 1, the classes of the head, got 0 \.\.\. 2"),
+        ({"labels": torch.tensor([0, -1])}, r"labels must be 0 \.\.\. 1"),
         ({"labels": torch.tensor([0, 1, 2])}, "labels must be one int64 number for each of 2 images"),
         ({"labels": torch.tensor([0.0, 1.0])}, "labels must be"),
         ({"displacement_norm": torch.tensor([1.0, 2.0])}, "displacement_norm must be one number"),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 import torch
 from torch import Tensor
 
-from stability.deformations.checks import check_points
+from stability.deformations.checks import check_points, check_scalar
 from stability.deformations.domains import Torus, Window
 from stability.deformations.norms import Index, Norms
 from stability.grid import coordinates
@@ -219,13 +219,12 @@ class Deformation(abc.ABC):
         return self[torch.unravel_index(torch.arange(shape.numel(), device=self.device), shape)]
 
     def __mul__(self, factor: Scalar) -> Self:
-        return self.scaled(factor)
+        return self.scaled(check_scalar(factor))
 
-    def __rmul__(self, factor: Scalar) -> Self:
-        return self.scaled(factor)
+    __rmul__ = __mul__
 
     def __truediv__(self, divisor: Scalar) -> Self:
-        return self.scaled(1 / divisor)
+        return self * (1 / divisor)
 
     def __neg__(self) -> Self:
         return self.scaled(-1.0)

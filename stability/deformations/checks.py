@@ -29,6 +29,17 @@ def check_factor(factor: int) -> int:
     return factor
 
 
+def check_scalar(factor: float | Tensor) -> float | Tensor:
+    """The factor of ``factor * tau``, if it is a finite number, or several.
+
+    Raises:
+        ValueError: otherwise.
+    """
+    if not bool(torch.as_tensor(factor).isfinite().all()):
+        raise ValueError(f"factor must be finite, got {factor!r}; a field has displacements in pixels")
+    return factor
+
+
 def check_generator(generator: object) -> torch.Generator:
     """The generator, if it is one.
 

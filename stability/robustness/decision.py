@@ -114,11 +114,13 @@ class Decision(NamedTuple):
         predicted: labels, ``(B,)``, int64.
         distance: between representations, ``(B,)``: no y with ||Phi(y) - Phi(x)|| below it is labelled otherwise.
         head: from features to outputs; None for a predictor, which knows inner products only.
+        classes: how many there are.
     """
 
     predicted: Tensor
     distance: Tensor
     head: Callable[[Tensor], Tensor] | None
+    classes: int
 
 
 def decide(representation: Representation, head: Head, images: Tensor) -> Decision:
@@ -140,7 +142,8 @@ def decide(representation: Representation, head: Head, images: Tensor) -> Decisi
         values = head(images)
         if values.shape[1] < 2:
             raise ValueError(f"head must have at least two classes, got {values.shape[1]}; one function for each class")
-        return Decision(head.labels(values), head.certified_distance(values, representation.norm(images)), None)
+        distance = head.certified_distance(values, representation.norm(images))
+        return Decision(head.labels(values), distance, None, values.shape[1])
     affine = AffineHead.of(head)
     if not isinstance(representation, ExplicitRepresentation | ModuleRepresentation):
         raise ValueError(
@@ -160,4 +163,4 @@ def decide(representation: Representation, head: Head, images: Tensor) -> Decisi
         most = affine.weight.norm(dim=1).amax() * affine.weight.shape[1] ** 0.5
         error = 4.0 * torch.finfo(torch.float64).eps * (most * norms + affine.bias.abs().amax())
         distance = affine.distances(found, error[:, None]) * math.sqrt(area)
-    return Decision(found.argmax(1), distance, affine)
+    return Decision(found.argmax(1), distance, affine, found.shape[1])

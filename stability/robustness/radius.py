@@ -104,6 +104,11 @@ def robustness_radius(
     decision = decide(representation, head, images)
     if generator is not None and decision.head is None:
         raise ValueError("generator must be None for a Predictor, got one; the search needs a head on features")
+    if labels is not None and not bool(((labels >= 0) & (labels < decision.classes)).all()):
+        raise ValueError(
+            f"labels must be 0 ... {decision.classes - 1}, the classes of the head, got {int(labels.min())} ... "
+            f"{int(labels.max())}; use dataset(...).labels"
+        )
     true = decision.predicted if labels is None else labels.to(decision.predicted.device)
     right = decision.predicted == true
     distance = torch.where(right, decision.distance, 0.0) / images.flatten(1).norm(dim=1)

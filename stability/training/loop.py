@@ -84,6 +84,8 @@ def train(
     if patience is not None and validation is None:
         raise ValueError(f"validation must be images and labels to stop early, got none with patience {patience}")
     check_labels(images, labels)
+    if int(labels.min()) == int(labels.max()):
+        raise ValueError(f"labels must hold two classes at least, got {int(labels.min())} alone; add other images")
     judged = [part for part in (validation, test) if part is not None]
     classifier = network
     if isinstance(network, ExplicitRepresentation):
