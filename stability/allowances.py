@@ -12,6 +12,7 @@ from stability.architecture import Architecture
 from stability.boundaries import Periodic
 from stability.bounds.theorem import Theorem
 from stability.deformations.base import Deformation
+from stability.grid import is_expanded
 from stability.operators.front_end import front_end_output
 from stability.operators.pooling import pool, pooling_matrices
 from stability.representations.base import Representation
@@ -90,7 +91,7 @@ def refined_distance(
     Returns:
         The distance ``(B,)``, the finer images and the finer warped images.
     """
-    fine = refine(images, REFINEMENT, deformation.d)
+    fine = refine(images[:1] if is_expanded(images) else images, REFINEMENT, deformation.d)
     warped = BandLimitedWarp()(fine, deformation.refined(REFINEMENT))
     fine = fine.expand_as(warped)
     return representation.refined(REFINEMENT).reference(fine).distance(warped), fine, warped

@@ -73,6 +73,11 @@ def check_images(images: Tensor, d: int | None = None) -> Tensor:
     return images
 
 
+def is_expanded(images: Tensor) -> bool:
+    """Whether the batch ``(B, ...)``, B > 1, is one image over and over in the same memory."""
+    return len(images) > 1 and images.stride(0) == 0
+
+
 def frequencies(n: int, *, dtype: torch.dtype = torch.float64, device: torch.device | str | None = None) -> Tensor:
     """Angular frequencies 2 pi k / n in radians per pixel, in FFT order. Returns ``(n,)``."""
     return 2 * math.pi * torch.fft.fftfreq(n, dtype=dtype, device=device)

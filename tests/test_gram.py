@@ -7,6 +7,7 @@ from oracles import KERNELS, brute_force
 import stability as st
 from stability import kernels
 from stability.representations import pair_blocks, pair_plan, pair_sums
+from stability.representations.pair_program import PairProgram
 from stability.representations.pairs import PrecisionNote
 from stability.warps.band_limited import refine
 
@@ -78,6 +79,25 @@ def test_reference_pairs_every_image_with_its_own_others(generator):
     for j in range(3):
         assert torch.allclose(many[:, j], reference.distance(y[:, j]), rtol=1e-12)
         assert torch.allclose(many[:, j], gram.distance(x, y[:, j]), rtol=1e-12)
+
+
+def test_an_expanded_image_is_evaluated_once(generator, monkeypatch):
+    gram = st.GramCKN(network(kernels.Exponential(), 2, 1))
+    x, y = pair(generator, (8, 8))
+    y = torch.cat([y, 0.5 * y, x])
+    counted, kernel_of = [], PairProgram.kernels
+
+    def counting(program, pairs):
+        counted.append(len(pairs))
+        return kernel_of(program, pairs)
+
+    monkeypatch.setattr(PairProgram, "kernels", counting)
+    once, copies = gram.reference(x.expand(3, -1, -1, -1)), gram.reference(x.repeat(3, 1, 1, 1))
+    assert counted == [1, 3]
+    for name in ("norm", "floor", "squared_norm"):
+        assert torch.equal(getattr(once, name), getattr(copies, name))
+    assert torch.equal(once.distance(y), copies.distance(y))
+    assert gram.reference(x.expand(1, -1, -1, -1)).floor.shape == (1,)
 
 
 @pytest.mark.parametrize("representation", [st.GramCKN, st.LinearGram])

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from stability.architecture import Architecture
-from stability.grid import check_images, spatial_size
+from stability.grid import check_images, is_expanded, spatial_size
 from stability.operators.kernel_map import check_kernel
 from stability.representations.base import KernelRepresentation, Reference, as_float64, paired
 from stability.representations.pair_gradient import safe_root, squared_distance
@@ -34,11 +34,15 @@ class PrecisionNote(UserWarning):
 
 
 class PairReference(Reference):
-    """Phi(x) held fixed: patches, patch norms of every layer and ||Phi(x)||^2 of each image."""
+    """Phi(x) held fixed: patches, patch norms of every layer and ||Phi(x)||^2 of each image.
+
+    An image that is expanded along the batch is evaluated once.
+    """
 
     def __init__(self, program: PairProgram, images: Tensor) -> None:
         self._program, self._images = program, images
-        self._states = program.complete(program.plan.prepare(images))
+        self._different = program.complete(program.plan.prepare(images[:1] if is_expanded(images) else images))
+        self._states = list(self._different) * (len(images) if is_expanded(images) else 1)
         self.squared_norm = images.new_tensor([state.squared_norm for state in self._states])
         self.norm = self.squared_norm.clamp_min(0.0).sqrt()
 
@@ -49,8 +53,9 @@ class PairReference(Reference):
         K(x, x) is evaluated once as that of one image and once as that of two. ``STEP_FLOOR`` ||Phi(x)|| at least where
         small angles count like their square root.
         """
-        twins = (replace(state, norms=list(state.norms)) for state in self._states)
-        cross = self._program.kernels(list(zip(self._states, twins, strict=True)))
+        twins = (replace(state, norms=list(state.norms)) for state in self._different)
+        cross = self._program.kernels(list(zip(self._different, twins, strict=True)))
+        cross *= len(self._states) if is_expanded(self._images) else 1
         apart = (2.0 * (self.squared_norm - self.squared_norm.new_tensor(cross))).abs().sqrt()
         steps = self._program.tangent or any(math.isinf(layer.kernel.lipschitz) for layer in self._program.layers)
         least = STEP_FLOOR if steps else LEAST_FLOOR
