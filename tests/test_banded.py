@@ -125,6 +125,18 @@ def test_distances_are_within_the_stated_error(size, arch, tolerance, generator)
         assert abs(banded.norm(y) - exact.norm(y)).item() <= banded.approximation_error(y).item()
 
 
+@pytest.mark.parametrize("antialiasing", [None, 1.0])
+@pytest.mark.parametrize("layers", [(st.Layer(1, 1.0),), (st.Layer(1, 1.0), st.Layer(3, 1.5))], ids=len)
+def test_patches_of_one_pixel_and_several_channels_are_read(layers, antialiasing, generator):
+    arch = st.Architecture(layers, antialiasing)
+    x, y = torch.rand(2, 1, 3, 48, 6, generator=generator, dtype=torch.float64)
+    banded, exact = st.BandedCKN(arch, 1e-2), st.GramCKN(arch)
+    assert banded.choice((48, 6)).truncation is not None
+    off = banded.approximation_error(x) + banded.approximation_error(y)
+    assert bool(((banded.distance(x, y) - exact.distance(x, y)).abs() <= off).all())
+    assert torch.allclose(banded.norm(x), exact.norm(x), rtol=1e-2)
+
+
 def test_the_error_of_one_layer_is_attained_by_its_worst_wave():
     """Without kernel maps or patches Phi' - Phi is A' - A, and its norm is reached at the frequency of the maximum."""
     arch, size = st.Architecture((st.Layer(1, 1.0, 1, kernels.Linear()),), antialiasing=None), (64,)

@@ -74,11 +74,17 @@ class ArcCosine(Kernel):
 
     def derivative_(self, cosine: "Tensor") -> "Tensor":
         """Degree 1: the kernel of degree 0. Degree 0: 1 / (pi sqrt(1 - u^2)), infinite at 1 and -1."""
-        return graphs.in_chunks(cosine, self._orders()[1:], step_ if self.degree == 1 else step_slope_)
+        return graphs.in_chunks(cosine, self._orders(1), step_ if self.degree == 1 else step_slope_)
 
     def second_derivative_(self, cosine: "Tensor") -> "Tensor":
         """Degree 1: 1 / (pi sqrt(1 - u^2)). Degree 0: u / (pi (1 - u^2)^(3/2))."""
-        return graphs.in_chunks(cosine, self._orders()[2:], step_slope_ if self.degree == 1 else step_curvature_)
+        return graphs.in_chunks(cosine, self._orders(2), step_slope_ if self.degree == 1 else step_curvature_)
+
+    def _slope_(self, cosine: "Tensor") -> "Tensor":
+        return self.derivative_(cosine) if self.degree == 1 else flat_at_one_(cosine, self.derivative_)
+
+    def _curvature_(self, cosine: "Tensor") -> "Tensor":
+        return flat_at_one_(cosine, self.second_derivative_)
 
 
 @dataclass(frozen=True)
@@ -134,7 +140,7 @@ class LeakyReLU(Kernel):
             step_(chunk)
             chunk.mul_(weight).add_(linear)
 
-        return graphs.in_chunks(cosine, self._orders()[1:], action)
+        return graphs.in_chunks(cosine, self._orders(1), action)
 
     def second_derivative_(self, cosine: "Tensor") -> "Tensor":
         """(1 - c)^2 / (1 + c^2) / (pi sqrt(1 - u^2))."""
@@ -144,7 +150,10 @@ class LeakyReLU(Kernel):
             step_slope_(chunk)
             chunk.mul_(weight) if weight else chunk.zero_()
 
-        return graphs.in_chunks(cosine, self._orders()[2:], action)
+        return graphs.in_chunks(cosine, self._orders(2), action)
+
+    def _curvature_(self, cosine: "Tensor") -> "Tensor":
+        return flat_at_one_(cosine, self.second_derivative_)
 
 
 @dataclass(frozen=True)
@@ -173,11 +182,17 @@ class Sign(Kernel):
 
     def derivative_(self, cosine: "Tensor") -> "Tensor":
         """2 / (pi sqrt(1 - u^2)), infinite at 1 and -1."""
-        return graphs.in_chunks(cosine, self._orders()[1:], lambda chunk: step_slope_(chunk).mul_(2.0))
+        return graphs.in_chunks(cosine, self._orders(1), lambda chunk: step_slope_(chunk).mul_(2.0))
 
     def second_derivative_(self, cosine: "Tensor") -> "Tensor":
         """2 u / (pi (1 - u^2)^(3/2))."""
-        return graphs.in_chunks(cosine, self._orders()[2:], lambda chunk: step_curvature_(chunk).mul_(2.0))
+        return graphs.in_chunks(cosine, self._orders(2), lambda chunk: step_curvature_(chunk).mul_(2.0))
+
+    def _slope_(self, cosine: "Tensor") -> "Tensor":
+        return flat_at_one_(cosine, self.derivative_)
+
+    def _curvature_(self, cosine: "Tensor") -> "Tensor":
+        return flat_at_one_(cosine, self.second_derivative_)
 
 
 def relu_(chunk: "Tensor", work: "Tensor") -> None:
@@ -210,10 +225,20 @@ def _coefficients(dtype: "torch.dtype", device: "torch.device") -> tuple["Tensor
 
 def step_(chunk: "Tensor") -> None:
     """kappa_0 = 1/2 + asin(u) / pi, in place; cosines within 8 units in the last place of 1 or -1 count as such."""
-    edge = AT_ONE if chunk.element_size() == 8 else 1.0 - 8 * 1.2e-7
+    edge = _edge(chunk)
     if chunk.device.type != "cpu" or not max(abs(float(end)) for end in chunk.aminmax()) <= edge:  # rare
         chunk.masked_fill_(chunk > edge, 1.0).masked_fill_(chunk < -edge, -1.0)
     chunk.asin_().mul_(1.0 / math.pi).add_(0.5)
+
+
+def flat_at_one_(cosine: "Tensor", function: graphs.InPlace) -> "Tensor":
+    """The function in place, 0 where ``step_`` takes cosines for 1 or -1 and so is constant."""
+    constant = cosine.abs() > _edge(cosine)
+    return function(cosine).masked_fill_(constant, 0.0)
+
+
+def _edge(cosine: "Tensor") -> float:
+    return AT_ONE if cosine.element_size() == 8 else 1.0 - 8 * 1.2e-7
 
 
 def step_slope_(chunk: "Tensor") -> "Tensor":

@@ -70,11 +70,20 @@ class Kernel(abc.ABC):
         The neural tangent kernel of a layer is Theta = |z| |z'| kappa(cos) + kappa'(cos) T, with T the tangent kernel
         of the layers below, summed over the patch.
         """
-        return graphs.apply(self._orders()[1:], cosine)
+        return graphs.apply(self._orders(1), cosine)
 
-    def _orders(self) -> tuple["graphs.InPlace", ...]:
-        """kappa, kappa', kappa'', each in place."""
-        return self.evaluate_, self.derivative_, self.second_derivative_
+    def _orders(self, order: int = 0) -> tuple["graphs.InPlace", ...]:
+        """kappa, kappa' or kappa'', each in place, followed by the derivatives that backward passes multiply by."""
+        functions = self.evaluate_, self.derivative_, self.second_derivative_
+        return functions[order], *(self._slope_, self._curvature_)[order:]
+
+    def _slope_(self, cosine: "Tensor") -> "Tensor":
+        """The derivative of what ``evaluate_`` computes: 0, not infinite, where it takes cosines near 1 for 1."""
+        return self.derivative_(cosine)
+
+    def _curvature_(self, cosine: "Tensor") -> "Tensor":
+        """The derivative of what ``derivative_`` computes, likewise."""
+        return self.second_derivative_(cosine)
 
     def _automatic(self, function: Callable[["Tensor"], "Tensor"], cosine: "Tensor") -> "Tensor":
         """The derivative of an in-place function by automatic differentiation."""

@@ -61,7 +61,7 @@ class Erf(Kernel):
             u.clamp_(-1.0, 1.0).mul_(self.beta).square_().neg_().add_(1.0).rsqrt_()
             u.mul_(self.beta / math.asin(self.beta))
 
-        return graphs.in_chunks(cosine, self._orders()[1:], action)
+        return graphs.in_chunks(cosine, self._orders(1), action)
 
     def second_derivative_(self, cosine: "Tensor") -> "Tensor":
         """beta^3 u / (asin(beta) (1 - beta^2 u^2)^(3/2))."""
@@ -70,7 +70,7 @@ class Erf(Kernel):
             factor = (u * self.beta).square_().neg_().add_(1.0).pow_(-1.5)
             u.mul_(factor).mul_(self.beta**3 / math.asin(self.beta))
 
-        return graphs.in_chunks(cosine, self._orders()[2:], action)
+        return graphs.in_chunks(cosine, self._orders(2), action)
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class GELU(Kernel):
             angle = (u * 0.5).asin_().add_(math.pi / 2.0)
             u.mul_(root.add_(root.pow(3))).add_(angle).mul_(1.0 / (2.0 * math.pi * GELU_SQUARE))
 
-        return graphs.in_chunks(cosine, self._orders()[1:], action)
+        return graphs.in_chunks(cosine, self._orders(1), action)
 
     def second_derivative_(self, cosine: "Tensor") -> "Tensor":
         """(r + 5 r^3 + 3 u^2 r^5) / (2 pi q(1)), r = (4 - u^2)^(-1/2)."""
@@ -122,7 +122,7 @@ class GELU(Kernel):
             root = (4.0 - square).rsqrt()
             u.copy_((root + 5.0 * root.pow(3) + 3.0 * square * root.pow(5)) / (2.0 * math.pi * GELU_SQUARE))
 
-        return graphs.in_chunks(cosine, self._orders()[2:], action)
+        return graphs.in_chunks(cosine, self._orders(2), action)
 
 
 GELU_SQUARE = 1.0 / 3.0 + 1.0 / (2.0 * math.sqrt(3.0) * math.pi)
@@ -190,4 +190,4 @@ class Cosine(Kernel):
                 u.add_(mirrored, alpha=(-1.0) ** order).mul_(1.0 / (1.0 + math.exp(-2.0 * alpha)))
             u.mul_(alpha**order)
 
-        return graphs.in_chunks(cosine, self._orders()[order:], action)
+        return graphs.in_chunks(cosine, self._orders(order), action)

@@ -48,11 +48,11 @@ class Exponential(Kernel):
 
     def derivative_(self, cosine: "Tensor") -> "Tensor":
         """alpha kappa(u)."""
-        return graphs.in_chunks(cosine, self._orders()[1:], lambda u: self.evaluate_(u).mul_(self.alpha))
+        return graphs.in_chunks(cosine, self._orders(1), lambda u: self.evaluate_(u).mul_(self.alpha))
 
     def second_derivative_(self, cosine: "Tensor") -> "Tensor":
         """alpha^2 kappa(u)."""
-        return graphs.in_chunks(cosine, self._orders()[2:], lambda u: self.evaluate_(u).mul_(self.alpha**2))
+        return graphs.in_chunks(cosine, self._orders(2), lambda u: self.evaluate_(u).mul_(self.alpha**2))
 
 
 @dataclass(frozen=True)
@@ -73,11 +73,11 @@ class InversePolynomial(Kernel):
 
     def derivative_(self, cosine: "Tensor") -> "Tensor":
         """1 / (2 - u)^2."""
-        return graphs.in_chunks(cosine, self._orders()[1:], lambda u: self.evaluate_(u).square_())
+        return graphs.in_chunks(cosine, self._orders(1), lambda u: self.evaluate_(u).square_())
 
     def second_derivative_(self, cosine: "Tensor") -> "Tensor":
         """2 / (2 - u)^3."""
-        return graphs.in_chunks(cosine, self._orders()[2:], lambda u: self.evaluate_(u).pow_(3).mul_(2.0))
+        return graphs.in_chunks(cosine, self._orders(2), lambda u: self.evaluate_(u).pow_(3).mul_(2.0))
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class Polynomial(Kernel):
         def action(u: "Tensor") -> None:
             u.add_(self.offset).div_(1.0 + self.offset).pow_(max(0, self.degree - order)).mul_(factor)
 
-        return graphs.in_chunks(cosine, self._orders()[order:], action)
+        return graphs.in_chunks(cosine, self._orders(order), action)
 
 
 @dataclass(frozen=True)
@@ -146,8 +146,8 @@ class Linear(Kernel):
 
     def derivative_(self, cosine: "Tensor") -> "Tensor":
         """1."""
-        return graphs.in_chunks(cosine, self._orders()[1:], lambda u: u.fill_(1.0))
+        return graphs.in_chunks(cosine, self._orders(1), lambda u: u.fill_(1.0))
 
     def second_derivative_(self, cosine: "Tensor") -> "Tensor":
         """0."""
-        return graphs.in_chunks(cosine, self._orders()[2:], lambda u: u.zero_())
+        return graphs.in_chunks(cosine, self._orders(2), lambda u: u.zero_())

@@ -184,7 +184,7 @@ class FromActivation(Kernel):
                 total.add_(_power(u, degree), alpha=weight)
             u.copy_(total)
 
-        return graphs.in_chunks(cosine, self._orders()[order:], action)
+        return graphs.in_chunks(cosine, self._orders(order), action)
 
 
 def _tail(first: int, rest: float, slope: float) -> list[tuple[int, float]]:

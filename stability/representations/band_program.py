@@ -95,9 +95,9 @@ class BandedProgram(PairProgram):
         first = reach if is_self else 0
         width = 2 * reach + 1 - first
         read = torch.arange(first - reach, h + reach, device=rows.device) % h
-        around = columns.view(h, -1)[read].view(len(read) * w, -1)  # ((h + J - 1) w, p)
+        around = columns.reshape(h, -1)[read].view(len(read) * w, -1)  # ((h + J - 1) w, p)
         windows = around.unfold(0, width * w, w)  # (h, p, J w), a view
-        rows = rows.view(h, w, -1)
+        rows = rows.reshape(h, w, -1)
         step = rows_together(width, w, h)
         for start in range(0, h, step):
             stop = min(start + step, h)

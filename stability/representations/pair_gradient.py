@@ -43,7 +43,7 @@ def inner_products(plan: PairPlan, state: ImageState, image: Tensor, tangent: bo
     """K(y, y) and K(x, y), numbers that can be differentiated in y; arguments as in ``squared_distance``."""
     patches = plan.patches(image[None])[0]
     norms = _root(patches.square().sum(-1))
-    other = Differentiable(patches / norms.clamp_min(SMALLEST_NORM)[:, None], [norms])
+    other = Differentiable(patches / torch.where(norms > SMALLEST_NORM, norms, 1.0)[:, None], [norms])
     itself = _kernel(plan, other, other, tangent)  # fills in the norms of the upper layers
     return itself, _kernel(plan, Differentiable(state.patches, state.norms), other, tangent)
 
@@ -86,8 +86,8 @@ def _kernel(plan: PairPlan, left: Differentiable, right: Differentiable, tangent
             left.norms.append(_root(grams[0].diagonal().clamp_min(0.0)))
 
         def whole(of_p: Tensor, of_q: Tensor, *inner: Tensor, upper: LayerPlan = upper) -> tuple[Tensor, ...]:
-            sizes = of_q.clamp_min(SMALLEST_NORM)[:, None] * of_p.clamp_min(SMALLEST_NORM)
             alive = (of_q > SMALLEST_NORM)[:, None] & (of_p > SMALLEST_NORM)
+            sizes = torch.where(alive, of_q[:, None] * of_p, 1.0)  # no division by 0, which spoils gradients
             cosine = torch.where(alive, inner[0] / sizes, 0.0)
             tangents = torch.where(alive, inner[-1] / sizes, 0.0)
             found = _layer(upper, cosine, tangents, of_q, of_p, tangent, 0 if is_self else None)
