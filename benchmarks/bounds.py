@@ -17,6 +17,7 @@ import torch
 import stability as st
 from stability.bounds.theorem import Theorem
 from stability.deformations.base import Deformation
+from stability.deformations.stack import stack
 from stability.files import replacing
 from stability.ladders.closed import closed_forms
 from stability.ladders.field_constants import certified, enclosed
@@ -25,6 +26,8 @@ from stability.ladders.x_specific import telescope
 from stability.operators.pooling import sampling_gains
 from stability.representations.base import Representation
 
+FIELDS = 8
+"""Fields of one image whose ladder is taken at once."""
 LARGEST_MAPS = 40
 """Pixels a side up to which an exact kernel's maps are decomposed."""
 
@@ -42,6 +45,11 @@ def seconds(call: Callable[[], object], repeats: int) -> float:
 def anew(field: st.FourierField) -> st.FourierField:
     """The same field, of which no norm is known yet."""
     return st.FourierField(field.modes, field.cosine, field.sine, size=field.size)
+
+
+def several(field: Deformation) -> Deformation:
+    """Fields of about the same norms, of which none is known yet."""
+    return stack([field.scaled(1.0 - 0.05 * k) for k in range(FIELDS)])
 
 
 def of_maps(
@@ -62,6 +70,7 @@ def of_maps(
         ),
         ("ladder, without refinement", seconds(lambda: st.ladder(phi, x, field, refinement=False, maps=True), 2)),
         ("ladder, as asked by default", seconds(lambda: st.ladder(phi, x, field), 2)),
+        (f"{FIELDS} ladders of the image, each", seconds(lambda: st.ladder(phi, x, several(field)), 1) / FIELDS),
     ]
 
 

@@ -7,7 +7,8 @@ every draw the ratios rung / observed are kept, and the share of the allowances 
 
 Certificates of a field take most of the time; they are evaluated in every tenth draw. The grids are coarse, so that
 sampling and the torus are felt: pooling over 8 pixels of 12 leaves next to nothing of a field, and what it leaves is
-not far above what the grid adds. With ``--finer`` the same laws are drawn on grids twice as fine.
+not far above what the grid adds. With ``--finer`` the same laws are drawn on grids twice as fine; with ``--resolved``
+only those draws are, of which the allowances are above 2 per cent, and again on grids four times as fine.
 """
 
 import argparse
@@ -38,11 +39,15 @@ KERNELS = (
 )
 Sizes = dict[int, tuple[tuple[int, ...], ...]]
 SIZES: Sizes = {1: ((24,), (32,), (48,)), 2: ((12, 12), (12, 16), (16, 16))}
-FINER: Sizes = {d: tuple(tuple(2 * n for n in size) for size in sizes) for d, sizes in SIZES.items()}
+FINER, FINEST = (
+    {d: tuple(tuple(factor * n for n in size) for size in sizes) for d, sizes in SIZES.items()} for factor in (2, 4)
+)
 CERTIFIED_EVERY = 10
 """Draws of which one has certificates."""
 CHEAP, SMALL = 1e-9, 1e-5
 """Observed distances below these shares of ||x||: round-off, left out of ratios; within a few digits of round-off."""
+ALLOWED = 0.02
+"""What the allowances may be of the observed distance."""
 
 
 def _cutoff(family: Any) -> Callable[[tuple[int, ...], torch.Generator], Deformation]:
@@ -138,7 +143,7 @@ def draw(seed: int, sizes: Sizes = SIZES) -> tuple[str, st.Representation, torch
 def outcome(seed: int, *, certificates: bool = True, sizes: Sizes = SIZES) -> Outcome:
     """One draw and its ladder, with or without the certificates of its field."""
     family, representation, image, field = draw(seed, sizes)
-    ladder = st.ladder(representation, image, field, certificates=certificates)
+    ladder = st.ladder(representation, image, field, refinement=True, certificates=certificates)
     observed = float(ladder.observed)
     known = observed > max(CHEAP, float(ladder.floor))
     ratios = {rung.name: float(rung.value) / observed for rung in ladder.rungs} if known else {}
@@ -150,6 +155,16 @@ def outcome(seed: int, *, certificates: bool = True, sizes: Sizes = SIZES) -> Ou
         share(ladder) if known else 0.0,
         observed,
     )
+
+
+def resolved(seed: int) -> list[Outcome]:
+    """A draw on finer and finer grids, up to the first on which the allowances are small."""
+    found: list[Outcome] = []
+    for sizes in (SIZES, FINER, FINEST):
+        found.append(outcome(seed, certificates=seed % CERTIFIED_EVERY == 0 and not found, sizes=sizes))
+        if found[-1].allowed <= ALLOWED:
+            break
+    return found
 
 
 def share(ladder: Ladder) -> float:
@@ -173,7 +188,7 @@ def report(outcomes: Sequence[Outcome], seconds: float) -> str:
             finite = [value for value in values if math.isfinite(value)]
             cells.append(f"{finite[0]:8.4f} {finite[len(finite) // 2]:8.2f}" if finite else "       -        -")
         lines.append(f"  {name:<36}      {cells[0]}           {cells[1]}")
-    shares, above = sorted(o.allowed for o in outcomes), [o for o in outcomes if o.allowed > 0.02]
+    shares, above = sorted(o.allowed for o in outcomes), [o for o in outcomes if o.allowed > ALLOWED]
     lines.append(
         f"allowances / observed (sigma_0 >= 1): median {shares[len(shares) // 2]:.1e}, largest {shares[-1]:.1e}, above "
         f"2 per cent in {len(above)} draws, of which {sum(o.observed < SMALL for o in above)} with less than "
@@ -182,11 +197,34 @@ def report(outcomes: Sequence[Outcome], seconds: float) -> str:
     return "\n".join(lines)
 
 
-def several(seeds: Sequence[int], sizes: Sizes = SIZES) -> tuple[list[Outcome], float]:
-    """The outcomes of some seeds and the processor time they took."""
+def report_resolved(outcomes: Sequence[Sequence[Outcome]]) -> str:
+    """What became of the draws with large allowances."""
+    lines = []
+    for level, name in enumerate(("the grid drawn", "twice as fine", "four times as fine")):
+        here = [found[level] for found in outcomes if len(found) > level]
+        above = sum(o.allowed > ALLOWED for o in here)
+        violated = sum("VIOLATED" in o.verdict for o in here)
+        largest = max((o.allowed for o in here), default=0.0)
+        lines.append(
+            f"{name:<20} {len(here):5d} draws, {violated} violations, allowances above 2 per cent in {above}, "
+            f"the largest {largest:.1e}"
+        )
+    return "\n".join(lines)
+
+
+def several(seeds: Sequence[int], sizes: Sizes | None = SIZES) -> tuple[list[list[Outcome]], float]:
+    """The outcomes of some seeds and the processor time they took.
+
+    Args:
+        seeds: of the draws.
+        sizes: None: the grid drawn and, where the allowances are large, finer ones.
+    """
     torch.set_num_threads(1)
     begin = time.process_time()
-    found = [outcome(seed, certificates=seed % CERTIFIED_EVERY == 0, sizes=sizes) for seed in seeds]
+    if sizes is None:
+        found = [resolved(seed) for seed in seeds]
+    else:
+        found = [[outcome(seed, certificates=seed % CERTIFIED_EVERY == 0, sizes=sizes)] for seed in seeds]
     return found, time.process_time() - begin
 
 
@@ -196,18 +234,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--draws", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=1, help="processes, one thread each")
-    parser.add_argument("--finer", action="store_true", help="grids twice as fine")
+    grids = parser.add_mutually_exclusive_group()
+    grids.add_argument("--finer", action="store_true", help="grids twice as fine")
+    grids.add_argument("--resolved", action="store_true", help="finer grids for draws with large allowances")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args(arguments)
     seeds = range(given.seed, given.seed + given.draws)
     parts = [list(seeds[i : i + 20]) for i in range(0, len(seeds), 20)]
-    outcomes, seconds = [], 0.0
+    sizes = None if given.resolved else FINER if given.finer else SIZES
+    outcomes: list[list[Outcome]] = []
+    seconds = 0.0
     with ProcessPoolExecutor(given.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for found, took in pool.map(partial(several, sizes=FINER if given.finer else SIZES), parts):
+        for found, took in pool.map(partial(several, sizes=sizes), parts):
             outcomes += found
             seconds += took
             print(f"{len(outcomes)} of {given.draws}", flush=True)
-    table = report(outcomes, seconds)
+    table = report([found[0] for found in outcomes], seconds)
+    if given.resolved:
+        table += "\n" + report_resolved(outcomes)
     with replacing(given.out) as part:
         part.write_text(table + "\n", encoding="utf-8")
     print(table)
