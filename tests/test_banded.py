@@ -126,9 +126,10 @@ def test_distances_are_within_the_stated_error(size, arch, tolerance, generator)
 
 
 @pytest.mark.parametrize("antialiasing", [None, 1.0])
-@pytest.mark.parametrize("layers", [(st.Layer(1, 1.0),), (st.Layer(1, 1.0), st.Layer(3, 1.5))], ids=len)
-def test_patches_of_one_pixel_and_several_channels_are_read(layers, antialiasing, generator):
-    arch = st.Architecture(layers, antialiasing)
+@pytest.mark.parametrize("kernel", [kernels.Exponential(), kernels.ArcCosine(1)], ids=repr)
+@pytest.mark.parametrize("depth", [1, 2])
+def test_patches_of_one_pixel_and_several_channels_are_read(depth, kernel, antialiasing, generator):
+    arch = st.Architecture((st.Layer(1, 1.0, 1, kernel), st.Layer(3, 1.5, 1, kernel))[:depth], antialiasing)
     x, y = torch.rand(2, 1, 3, 48, 6, generator=generator, dtype=torch.float64)
     banded, exact = st.BandedCKN(arch, 1e-2), st.GramCKN(arch)
     assert banded.choice((48, 6)).truncation is not None

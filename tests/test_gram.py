@@ -1,5 +1,7 @@
 """Exact CKN kernels against dense matrices, laws of kernels, and broken objects that must be caught."""
 
+import math
+
 import pytest
 import torch
 from oracles import KERNELS, brute_force
@@ -7,8 +9,9 @@ from oracles import KERNELS, brute_force
 import stability as st
 from stability import kernels
 from stability.representations import pair_blocks, pair_plan, pair_sums
+from stability.representations.base import LEAST_FLOOR
 from stability.representations.pair_program import PairProgram
-from stability.representations.pairs import PrecisionNote
+from stability.representations.pairs import PrecisionNote, least_floor
 from stability.warps.band_limited import refine
 
 ROUND_OFF = 1e-12
@@ -206,6 +209,53 @@ def test_bad_images_are_refused(images, message):
     gram = st.GramCKN(network(kernels.Exponential(), 2, 2))
     with pytest.raises(ValueError, match=message):
         gram.norm(images)
+
+
+@pytest.mark.parametrize("kind", [st.GramCKN, st.GramNTK])
+@pytest.mark.parametrize("scale", [1e-200, 1e160])
+def test_numbers_whose_squares_overflow_or_vanish_are_refused(kind, scale, generator):
+    gram = kind(network(kernels.ArcCosine(1), 2, 1))
+    x, y = pair(generator, (8, 8))
+    for call in (
+        lambda: gram.norm(scale * x), lambda: gram.distance(x, scale * y), lambda: gram.reference(scale * x),
+        lambda: gram.kernel_matrix(scale * x), lambda: gram.kernel(x, scale * y),
+        lambda: gram.distance(x, (scale * y).requires_grad_()),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match="the largest number of an image must be 0 or between"):
+            call()
+    with pytest.raises(ValueError, match=r"in torch.float32, got .*e\+19; rescale"):
+        gram.kernel_matrix(1e19 * x, dtype=torch.float32)
+    assert torch.allclose(gram.norm(1e99 * x), 1e99 * gram.norm(x), rtol=1e-12)
+    assert torch.allclose(gram.norm(1e-99 * x), 1e-99 * gram.norm(x), rtol=1e-12)
+
+
+def test_no_images_have_no_distances(generator):
+    gram = st.GramCKN(network(kernels.Exponential(), 2, 1))
+    none = torch.zeros(0, 1, 8, 8, dtype=torch.float64)
+    assert gram.distance(none, none).shape == gram.norm(none).shape == (0,)
+    assert gram.reference(none).distance(torch.zeros(0, 3, 1, 8, 8, dtype=torch.float64)).shape == (0, 3)
+
+
+def test_what_layers_of_a_step_hide_is_below_the_floor():
+    """Angles of 1e-9 are lost in 64 bits; the truth is from arithmetic of 80 bits over all pairs of positions."""
+    depth, truth = 3, 9.4e-3
+    z = st.images.load("fashion", count=2, size=(14, 14))
+    noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    layers = [st.Layer(3, 1.0 + k, 2 if k == 1 else 1, kernels.ArcCosine(0)) for k in range(depth)]
+    reference = st.GramCKN(st.Architecture(tuple(layers), 1.0)).reference(z[:1])
+    found = reference.distance(z[:1] + 1e-9 * noise[:1])
+    assert abs(found.item() - truth) > 0.5 * truth  # wrong, and said to be
+    assert found.item() < truth < reference.floor.item()
+    assert reference.floor.item() < 0.2 * reference.norm.item()
+
+
+def test_floors_of_steps_are_roots_of_roots():
+    exponential, step = kernels.Exponential(), kernels.ArcCosine(0)
+    floors = [least_floor(one, False) for one in ([exponential], [step], [step, exponential], [exponential, step])]
+    assert floors[0] == LEAST_FLOOR
+    assert floors[1] == floors[2] == floors[3]
+    assert least_floor([step, step], False) == pytest.approx(math.sqrt(4 / math.pi * floors[1]))
+    assert least_floor([exponential], True) == floors[1]
 
 
 def test_unpaired_batches_are_refused(generator):

@@ -17,7 +17,7 @@ from stability import kernels
 from stability.files import HOST
 from stability.representations import matrix as tiles
 from stability.representations.base import KernelRepresentation
-from stability.representations.matrix_store import representation_digest
+from stability.representations.matrix_store import MatrixStore, representation_digest
 
 ARCH = st.Architecture((st.Layer(2, 1.0, 2, kernels.Exponential()), st.Layer(2, 1.5, 1, kernels.ArcCosine(1))), 0.7)
 
@@ -291,7 +291,7 @@ def test_using_a_representation_does_not_change_what_it_is(generator):
     assert representation_digest(phi) == before
 
 
-@pytest.mark.parametrize("damage", ["torn", "changed", "moved"])
+@pytest.mark.parametrize("damage", ["torn", "changed", "moved", "short"])
 def test_a_damaged_tile_is_told_and_not_used(damage, tmp_path, generator):
     x = pictures(generator, 4)
     st.kernel_matrix(Gaussian(), x, block=2, store=tmp_path / "a")
@@ -301,10 +301,15 @@ def test_a_damaged_tile_is_told_and_not_used(damage, tmp_path, generator):
         path.write_bytes(data[:-8])
     elif damage == "changed":
         path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    elif damage == "short":
+        store = MatrixStore(tmp_path / "a")
+        store.open(json.loads((tmp_path / "a" / "matrix.json").read_text()))
+        path.unlink()
+        store.write((0, 1), torch.zeros(1, 2, dtype=torch.float64))
     else:
         st.kernel_matrix(Gaussian(), x + 1, block=2, store=tmp_path / "b")
         path.write_bytes((tmp_path / "b" / "tiles" / path.name).read_bytes())
-    with pytest.raises(ValueError, match=r"tile 00000-00001.* remove it"):
+    with pytest.raises(ValueError, match=r"tile (00000-00001|\(0, 1\)).* remove it"):
         st.kernel_matrix(Gaussian(), x, block=2, store=tmp_path / "a")
 
 

@@ -97,6 +97,7 @@ def test_limits_out_of_reach_are_told_with_every_network(generator):
         ({"seconds": -1.0}, "seconds must be"),
         ({"filters": [(4,)]}, "filters must"),
         ({"filters": [(4, 0)]}, "filters must"),
+        ({"filters": (4, 8)}, "filters must be one sequence of integers a network"),
     ],
     ids=str,
 )

@@ -148,6 +148,36 @@ def test_the_bound_is_attained_and_half_the_norm_is_caught(generator):
     assert not (change <= 0.5 * bound).all()
 
 
+@pytest.mark.parametrize("normalised", [False, True])
+def test_a_distance_below_the_floor_does_not_certify_that_nothing_changes(normalised, generator):
+    x, phi = torch.rand(6, 1, 8, 8, generator=generator, dtype=torch.float64), st.GramCKN(ARCH)
+    f = st.Predictor.fit(phi, x, torch.tensor([0, 1] * 3), st.KernelRidge(0.1), normalised=normalised)
+    y = x[:1] + 1e-8 * torch.randn(1, 1, 8, 8, generator=generator, dtype=torch.float64)
+    reference = phi.reference(x[:1])
+    distance, change = reference.distance(y), (f(x[:1]) - f(y)).abs()
+    assert float(distance) < float(reference.floor)
+    for floor in (None, reference.floor):
+        bound = f.prediction_change_bound(distance, norm=phi.norm(x[:1]), floor=floor)
+        assert bool((change <= bound.value).all())
+    assert bool((f.prediction_change_bound(0.0, norm=phi.norm(x[:1])).value > 0).all())
+    if not normalised:  # the norm is that of the images of the fit
+        assert bool((change <= f.prediction_change_bound(distance).value).all())
+
+
+def test_matrices_of_other_images_and_images_of_another_size_are_told(generator):
+    x, labels = data(generator)
+    for matrix, message in (
+        (torch.eye(len(x), dtype=torch.float64), "must be that of the representation"),
+        (torch.ones(len(x), 2), "matrix must be"),
+        (torch.randn(len(x), len(x), generator=generator), "must be symmetric"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            st.Predictor.fit(LINEAR, x, labels, st.KernelRidge(0.1), matrix=matrix)
+    f = st.Predictor.fit(LINEAR, x, labels, st.KernelRidge(0.1))
+    with pytest.raises(ValueError, match=r"images must have shape \(B, 1, .*like those of the fit, got \(1, 1, 3, 4\)"):
+        f(torch.zeros(1, 1, 3, 4, dtype=torch.float64))
+
+
 def test_the_bound_is_no_better_than_its_distance(generator):
     f = st.Predictor(LINEAR, pictures(generator, 2), torch.ones(2))
     assert f.prediction_change_bound(1.0, status=Status.ESTIMATE).status is Status.ESTIMATE

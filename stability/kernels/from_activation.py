@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from stability.kernels import graphs, hermite
 from stability.kernels.base import Kernel, is_number
+from stability.kernels.tails import Tail, law, tail
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,7 +37,8 @@ class SeriesError:
     slope: float
     """The same of kappa'; infinite if f jumps."""
     quadrature: float
-    """An estimate: by how much E[f^2] and the c_j^2 differ from those of a quadrature with twice as many nodes."""
+    """An estimate: by how much E[f^2] and the c_j^2 differ from those of a quadrature with twice as many nodes, and the
+    mass that lies beyond it."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +46,12 @@ class FromActivation(Kernel):
     """kappa(u) = E[f(a) f(b)] / E[f(a)^2] for any activation f, by its Hermite series of degree J.
 
     The even degrees above J hold tau = E[g^2] - sum_(even j <= J) c_j^2, g the even part of f, and, if f is Lipschitz,
-    tau_1 = E[g'^2] - sum j c_j^2; two even powers of u with the same tau and tau_1 take their place. The odd ones
+    tau_1 = E[g'^2] - sum j c_j^2; even powers of u with the same tau and tau_1 take their place, and the odd ones
     likewise. So kappa and kappa' are those of f at 1 and -1.
 
     Smooth f: c_j^2 decays at least like exp(-c sqrt(j)), and the error is round-off. At a kink c_j^2 falls like
-    j^(-5/2), at a jump like j^(-3/2), and the error is what ``error`` says; prefer a closed form there (``ArcCosine``,
+    j^(-5/2), at a jump like j^(-3/2); the powers follow that law, so that small distances are right within a few per
+    cent (an estimate; ``error`` says what is proved, which is less). Prefer a closed form there (``ArcCosine``,
     ``LeakyReLU``, ``Sign``).
 
     Args:
@@ -57,7 +60,8 @@ class FromActivation(Kernel):
         degree: J >= 1; fewer terms are kept where the rest is below round-off.
 
     Raises:
-        ValueError: for what is no function, or when the kernel is first used: f of another shape, infinite or zero.
+        ValueError: for what is no function, or when the kernel is first used: f of another shape or type, random,
+            infinite or zero, with E[f^2] that may be infinite, or with too many kinks.
 
     Reference: Daniely, Frostig & Singer 2016 (dual activations).
 
@@ -93,24 +97,20 @@ class FromActivation(Kernel):
     @property
     def tail(self) -> tuple[tuple[int, float], ...]:
         """(degree, weight) of the powers of u that stand for the degrees above J."""
-        return self._series[1]
+        return tuple(term for part in self._series[1] for term in part.terms)
 
     @functools.cached_property
     def error(self) -> SeriesError:
-        """What the computed kappa may miss: the truncation (a proof) and the quadrature (an estimate).
-
-        Let v = |u| and m = tau_1 / tau. The degrees of one parity above J add up to something between tau v^m (Jensen:
-        v^j is convex in j) and tau v^(J + 1), and so do the powers that replace them.
-        """
-        tails = [tail for parity in (0, 1) if (tail := [term for term in self.tail if term[0] % 2 == parity])]
-        change = 0.0
+        """What the computed kappa may miss: the truncation (a proof) and the quadrature (an estimate)."""
+        tails = self._series[1]
+        change = math.fsum(part.beyond for part in self._parts)
         for part, function in zip(self._parts, self._functions, strict=True):
             fine = part.halved(function)
             squares, again = (mesh.coefficients(self.degree).square() for mesh in (part, fine))
             change += abs(fine.square - part.square) + float((squares - again).abs().sum())
         return SeriesError(
-            math.fsum(_spread(tail) for tail in tails),
-            math.fsum(math.inf if len(tail) == 1 else math.fsum(j * weight for j, weight in tail) for tail in tails),
+            math.fsum(part.spread for part in tails),
+            math.fsum(part.slope for part in tails),
             2.0 * change / self._square,
         )
 
@@ -130,7 +130,8 @@ class FromActivation(Kernel):
     def _functions(self) -> tuple[Callable[["Tensor"], "Tensor"], ...]:
         """The even and the odd part of f."""
         f = self.activation
-        return (lambda t: (f(t) + f(-t)) / 2.0), (lambda t: (f(t) - f(-t)) / 2.0)
+        # f may work in place: it gets tensors of its own
+        return (lambda t: (f(t.clone()) + f(-t)) / 2.0), (lambda t: (f(t.clone()) - f(-t)) / 2.0)
 
     @functools.cached_property
     def _parts(self) -> tuple[hermite.Mesh, ...]:
@@ -145,9 +146,9 @@ class FromActivation(Kernel):
         return math.fsum(part.square for part in self._parts)
 
     @functools.cached_property
-    def _series(self) -> tuple[tuple[float, ...], tuple[tuple[int, float], ...]]:
+    def _series(self) -> tuple[tuple[float, ...], tuple[Tail, ...]]:
         """Weights of the degrees up to J, and the powers that stand for the others; the sum is 1."""
-        square, values, tail = self._square, [0.0] * (self.degree + 1), list[tuple[int, float]]()
+        square, values, tails = self._square, [0.0] * (self.degree + 1), list[Tail]()
         for parity, part in enumerate(self._parts):
             own = (part.coefficients(self.degree).square() / square).tolist()[parity::2]
             values[parity::2] = own
@@ -156,20 +157,22 @@ class FromActivation(Kernel):
                 j * value for j, value in enumerate(values) if j % 2 == parity
             )
             if rest > ROUND_OFF:
-                tail += _tail(self.degree + 1 + (self.degree + 1 + parity) % 2, rest, slope)
+                first = self.degree + 1 + (self.degree + 1 + parity) % 2
+                head = math.fsum(value for j, value in enumerate(values) if 2 * j >= first and j % 2 == parity)
+                parts = (steps / square for steps in (part.jump_square, part.kink_square))
+                tails.append(tail(first, rest, slope, law(first, rest, slope, head, *parts)))
         dropped = 0.0
-        while not tail and len(values) > 1 and dropped + values[-1] < NEGLIGIBLE:
+        while not tails and len(values) > 1 and dropped + values[-1] < NEGLIGIBLE:
             dropped += values.pop()
-        total = math.fsum(values) + math.fsum(weight for _, weight in tail)
-        return tuple(value / total for value in values), tuple((j, weight / total) for j, weight in tail)
+        total = math.fsum(values) + math.fsum(part.rest for part in tails)
+        return tuple(value / total for value in values), tuple(part.divided(total) for part in tails)
 
     def _evaluate_(self, cosine: "Tensor", order: int) -> "Tensor":
         """The derivative of an order of the polynomial, in place."""
         import torch
 
-        weights, tail = self._series
+        weights, tails = self._series
         terms = [math.perm(j, order) * value for j, value in enumerate(weights)][order:] or [0.0]
-        powers = [(j - order, math.perm(j, order) * value) for j, value in tail if j >= order]
         terms += [0.0] * (-len(terms) % BLOCK)
         blocks = cosine.new_tensor(terms).view(-1, BLOCK)
 
@@ -180,38 +183,8 @@ class FromActivation(Kernel):
             total = torch.mv(rows.T, blocks[-1])
             for block in blocks[:-1].flip(0):
                 total.mul_(fourth).addmv_(rows.T, block)
-            for degree, weight in powers:
-                total.add_(_power(u, degree), alpha=weight)
+            for part in tails:
+                part.add_(total, u, order)
             u.copy_(total)
 
         return graphs.in_chunks(cosine, self._orders(order), action)
-
-
-def _tail(first: int, rest: float, slope: float) -> list[tuple[int, float]]:
-    """Powers of one parity: the weights add up to ``rest``, the degrees times the weights to ``slope``."""
-    if not first * rest < slope < math.inf:
-        return [(first, rest)]  # f jumps
-    second = (1 << max(1, math.ceil(math.log2(2.0 * slope / rest)))) + first % 2
-    weight = (slope - first * rest) / (second - first)
-    return [(first, rest - weight), (second, weight)]
-
-
-def _spread(tail: list[tuple[int, float]]) -> float:
-    """tau max_v (v^first - v^m) over [0, 1], m the mean degree; tau if there is none."""
-    tau = math.fsum(weight for _, weight in tail)
-    if len(tail) == 1:
-        return tau
-    ratio = math.fsum(j * weight for j, weight in tail) / (tau * tail[0][0])
-    top = ratio ** (-1.0 / (ratio - 1.0))  # v^first at the maximum
-    return tau * (top - top**ratio)
-
-
-def _power(u: "Tensor", degree: int) -> "Tensor":
-    """u^degree by repeated squaring."""
-    result, square = None, u.clone()
-    while degree:
-        if degree % 2:
-            result = square.clone() if result is None else result.mul_(square)
-        square.square_()
-        degree //= 2
-    return u.new_ones(()).expand_as(u) if result is None else result

@@ -21,6 +21,14 @@ NARROWEST = 1e-12
 """A piece as narrow as this holds a kink or a jump; what it can add to an expectation is below round-off."""
 RESOLVED = 1e-14
 """Last Legendre coefficients of f on a piece, times sqrt(phi), in units of sqrt(E[f^2]): below, the piece is kept."""
+NOISE = 3e-14
+"""The same in units of the largest |f| on the piece: round-off of the coefficients."""
+MOST_PIECES = 1 << 14
+"""More are not tried: a hundred kinks take some 8,000."""
+INFINITE = 1e-3
+"""Share of E[f^2] that the pieces around singularities hold together from which on it may be infinite."""
+GROWS = 1e-9
+"""Share of E[f^2] beyond the pieces from which on the expectation may be infinite."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +59,18 @@ class Mesh:
         return float((self.values * self.roots).square().sum())
 
     @property
+    def beyond(self) -> float:
+        """E[f^2; |a| > 16], an estimate: the masses of the last two half units go on as a geometric series."""
+        masses, middle = (self.values * self.roots).square().sum(1), (self.lower + self.upper).abs() / 2.0
+        last, before = (float(masses[(middle > far - WIDTH) & (middle <= far)].sum()) for far in (REACH, REACH - WIDTH))
+        if not last:
+            return 0.0
+        return last * last / (before - last) if last < before else math.inf
+
+    @property
     def slope_square(self) -> float:
         """E[f'^2]; infinity where f jumps or f' is not square integrable as far as the pieces tell."""
-        if self._jumps() > 1e-7 * self.scale:
+        if self.jump_square:
             return math.inf
         parts = (self._slopes() * self.roots).square().sum(1)
         narrow = parts[(self.upper - self.lower) < 1e4 * NARROWEST]
@@ -85,13 +102,27 @@ class Mesh:
         """f' of the interpolating polynomials at the nodes, ``(P, NODES)``."""
         return (self.values @ _rule().derivative.T) / ((self.upper - self.lower)[:, None] / 2.0)
 
-    def _jumps(self) -> float:
-        """The largest jump of f across the ends of pieces, narrowest pieces left out, times sqrt(phi)."""
-        ends = self.values @ _rule().ends.T  # (P, 2)
-        wide = (self.upper - self.lower) > 2.0 * NARROWEST
+    @property
+    def jump_square(self) -> float:
+        """sum over jumps s of f at t of s^2 phi(t); 0 if there is none."""
+        return _large(self._steps(self.values, 2.0 * NARROWEST), 1e-14 * self.scale**2)
+
+    @property
+    def kink_square(self) -> float:
+        """The same of f'."""
+        return _large(self._steps(self._slopes(), 1e5 * NARROWEST), 1e-10 * self.scale**2)
+
+    def _steps(self, values: "Tensor", narrow: float) -> "Tensor":
+        """Squares of the differences across the ends of pieces, times phi; pieces as narrow are left out."""
+        ends = values @ _rule().ends.T  # (P, 2)
+        wide = (self.upper - self.lower) > narrow
         ends, edges = ends[wide], self.lower[wide]
-        jump = (ends[1:, 0] - ends[:-1, 1]).abs() * (-0.25 * edges[1:].square()).exp()
-        return float(jump.max())
+        return (ends[1:, 0] - ends[:-1, 1]).square() * (-0.5 * edges[1:].square()).exp() / math.sqrt(2.0 * math.pi)
+
+
+def _large(parts: "Tensor", least: float) -> float:
+    """The sum of what is larger."""
+    return float(parts[parts > least].sum())
 
 
 def mesh(function: Callable[["Tensor"], "Tensor"], kinks: Sequence[float], scale: float | None = None) -> Mesh:
@@ -112,23 +143,66 @@ def mesh(function: Callable[["Tensor"], "Tensor"], kinks: Sequence[float], scale
     edges = torch.cat([grid, inner]).unique()
     wide = (edges[1:] - edges[:-1]) > 2.0 * NARROWEST
     todo = _mesh(function, edges[:-1][wide], edges[1:][wide], 0.0)
+    whole = scale is None
+    if whole:
+        _check_repeatable(function, todo)
     scale = math.sqrt(todo.square) if scale is None else scale
     if not 0.0 < scale < math.inf:
-        raise ValueError(f"E[f(a)^2] of the activation must be positive and finite, got {scale**2:g}; use another one")
-    done: list[Mesh] = []
+        raise ValueError(
+            f"E[f(a)^2] of the activation must be positive and finite, got {scale**2:g} from pieces of {WIDTH}; use "
+            "another one, or kinks=(...) if all of it is in a narrower place"
+        )
+    done, count = list[Mesh](), 0
     while len(todo.lower):
         nearest = torch.minimum(todo.lower.abs(), todo.upper.abs()) * (todo.lower * todo.upper > 0)
         tails = (todo.values @ _rule().last.T).abs().amax(1) * (-0.25 * nearest.square()).exp()
-        noise = 4e-15 * todo.values.abs().amax(1)
+        noise = NOISE * todo.values.abs().amax(1)
         split = (tails > RESOLVED * scale) & (tails > noise) & (todo.upper - todo.lower > NARROWEST)
         done.append(_select(todo, ~split))
+        count += len(done[-1].lower)
+        if count + 2 * int(split.sum()) > MOST_PIECES:
+            where = float(todo.lower[split].median())
+            raise ValueError(
+                f"the activation must be smooth between few kinks, got more than {MOST_PIECES} pieces of the line that "
+                f"no polynomial of degree {NODES - 1} fits, around {where:.4g}; smooth it, or compute it in float64"
+            )
         middle = (todo.lower + todo.upper)[split] / 2.0
         halves = torch.cat([todo.lower[split], middle]), torch.cat([middle, todo.upper[split]])
         todo = _mesh(function, *halves, scale)
     order = torch.cat([part.lower for part in done]).argsort()
     lower, upper = (torch.cat([getattr(part, name) for part in done])[order] for name in ("lower", "upper"))
     nodes, values = (torch.cat([getattr(part, name) for part in done])[order] for name in ("nodes", "values"))
-    return Mesh(lower, upper, nodes, values, scale)
+    found = Mesh(lower, upper, nodes, values, scale)
+    if whole:
+        _check_finite(found)
+    return found
+
+
+def _check_repeatable(function: Callable[["Tensor"], "Tensor"], pieces: Mesh) -> None:
+    """Raise ``ValueError`` if a second call gives other values."""
+    again = _mesh(function, pieces.lower, pieces.upper, 0.0).values
+    if not bool((again == pieces.values).all()):
+        raise ValueError(
+            "the activation must give the same values whenever it is called, got others the second time; "
+            "use no random numbers (a module's eval())"
+        )
+
+
+def _check_finite(pieces: Mesh) -> None:
+    """Raise ``ValueError`` if E[f^2] may be infinite, as far as the pieces tell."""
+    masses, width = (pieces.values * pieces.roots).square().sum(1), pieces.upper - pieces.lower
+    narrow = masses * (width < 1e4 * NARROWEST)
+    if float(narrow.sum()) > INFINITE * float(masses.sum()):
+        where = float(pieces.lower[int(narrow.argmax())])
+        raise ValueError(
+            f"E[f(a)^2] of the activation must be finite, got a singularity near {where:.4g}; clip it there"
+        )
+    if pieces.beyond > GROWS * float(masses.sum()):
+        largest = float(pieces.values.abs().max())
+        raise ValueError(
+            f"E[f(a)^2] of the activation must be finite, got values up to {largest:.3g} within {REACH:g}; use one "
+            "that grows more slowly than exp(t^2 / 5)"
+        )
 
 
 def _mesh(function: Callable[["Tensor"], "Tensor"], lower: "Tensor", upper: "Tensor", scale: float) -> Mesh:
@@ -140,12 +214,20 @@ def _mesh(function: Callable[["Tensor"], "Tensor"], lower: "Tensor", upper: "Ten
         return Mesh(lower, upper, nodes, nodes, scale)
     with torch.no_grad():
         values = function(nodes.clone())
-    if not isinstance(values, torch.Tensor) or values.shape != nodes.shape:
+    if not isinstance(values, torch.Tensor):
+        raise ValueError(
+            f"the activation must return a tensor, got {type(values).__name__}; use a function such as torch.tanh"
+        )
+    if values.shape != nodes.shape:
         raise ValueError(
             f"the activation must be elementwise, {tuple(nodes.shape)} -> {tuple(nodes.shape)}, got "
-            f"{tuple(getattr(values, 'shape', ()))}; use a function such as torch.tanh"
+            f"{tuple(values.shape)}; use a function such as torch.tanh"
         )
-    values = values.to(torch.float64)
+    if values.dtype != torch.float64:
+        raise ValueError(
+            f"the activation must return float64 like its argument, got {values.dtype}; compute in float64, or end "
+            "with .to(t.dtype)"
+        )
     if not bool(torch.isfinite(values).all()):
         where = float(nodes[~torch.isfinite(values)][0])
         raise ValueError(f"the activation must be finite on [-16, 16], got a value that is not at {where:.4g}; clip it")

@@ -5,6 +5,7 @@ sum over output positions and channels.
 """
 
 import abc
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,6 +16,10 @@ from stability.bounds.theorem import Theorem
 
 if TYPE_CHECKING:
     from stability.representations.stages import Stages
+
+
+LEAST_FLOOR = 10.0 * math.sqrt(torch.finfo(torch.float64).eps)
+"""The least floor over ||Phi(x)||: K(x, x) + K(y, y) - 2 K(x, y) cancels, and its round-off is up to 50 eps K."""
 
 
 class Reference(abc.ABC):
@@ -124,6 +129,11 @@ class Representation(nn.Module, abc.ABC):
 
 class KernelRepresentation(Representation):
     """A representation known through its kernel K(x, y) = <Phi(x), Phi(y)>."""
+
+    @property
+    def relative_floor(self) -> float:
+        """The least ``Reference.floor`` over ||Phi||: what round-off may hide of a distance."""
+        return LEAST_FLOOR
 
     @abc.abstractmethod
     def kernel_matrix(self, images: Tensor, others: Tensor | None = None) -> Tensor:

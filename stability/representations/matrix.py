@@ -111,6 +111,10 @@ def kernel_matrix(
         for tile in there:
             assert opened is not None
             values = opened.read(tile.place)
+            if values.numel() != tile.pairs:
+                raise ValueError(
+                    f"tile {tile.place} must hold {tile.pairs} numbers, got {values.numel()}; remove it from the store"
+                )
             if tile is there[0]:
                 _check_agreement(representation, images, columns, tile, values)
             _fill(matrix, tile, values, symmetric=others is None)

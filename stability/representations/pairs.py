@@ -13,8 +13,9 @@ from torch import Tensor
 
 from stability.architecture import Architecture
 from stability.grid import check_images, is_expanded, spatial_size
+from stability.kernels import Kernel
 from stability.operators.kernel_map import check_kernel
-from stability.representations.base import KernelRepresentation, Reference, as_float64, paired
+from stability.representations.base import LEAST_FLOOR, KernelRepresentation, Reference, as_float64, paired
 from stability.representations.pair_gradient import safe_root, squared_distance
 from stability.representations.pair_plan import ImageState, PairPlan
 from stability.representations.pair_program import PairProgram, pairs_together
@@ -22,11 +23,12 @@ from stability.representations.stages import PairStages
 
 FLOOR = 4.0
 """The floor in units of the distance that round-off puts between an image and itself."""
-LEAST_FLOOR = 10.0 * math.sqrt(torch.finfo(torch.float64).eps)
-"""The least floor over ||Phi(x)||: K(x, x) + K(y, y) - 2 K(x, y) cancels, and its round-off is up to 50 eps K."""
-STEP_FLOOR = math.sqrt(2.0 / math.pi * math.sqrt(16.0 * torch.finfo(torch.float64).eps))
-"""The floor over ||Phi(x)|| where kappa' or kappa is the kernel of a step, 1 - angle / pi: cosines within 8 units in
-the last place of 1 count as 1, which hides angles up to (16 eps)^(1/2)."""
+HIDDEN_ANGLE = 4.0 * math.sqrt(torch.finfo(torch.float64).eps)
+"""Cosines within 8 units in the last place of 1 count as 1 where the slope of kappa or kappa' is infinite there."""
+LARGEST, SMALLEST = 1e100, 1e-100
+"""Of the largest number of an image: beyond, squares and products overflow or vanish."""
+LARGEST_SINGLE, SMALLEST_SINGLE = 1e15, 1e-12
+"""The same for kernels in single precision."""
 
 
 class PrecisionNote(UserWarning):
@@ -40,7 +42,7 @@ class PairReference(Reference):
     """
 
     def __init__(self, program: PairProgram, images: Tensor) -> None:
-        self._program, self._images = program, images
+        self._program, self._images = program, check_scale(images)
         self._different = program.complete(program.plan.prepare(images[:1] if is_expanded(images) else images))
         self._states = list(self._different) * (len(images) if is_expanded(images) else 1)
         self.squared_norm = images.new_tensor([state.squared_norm for state in self._states])
@@ -50,23 +52,22 @@ class PairReference(Reference):
     def floor(self) -> Tensor:  # when asked for: it costs as much as a kernel
         """4 times the distance that round-off puts between x and x, at least 10 sqrt(eps) ||Phi(x)||, ``(B,)``.
 
-        K(x, x) is evaluated once as that of one image and once as that of two. ``STEP_FLOOR`` ||Phi(x)|| at least where
-        small angles count like their square root.
+        K(x, x) is evaluated once as that of one image and once as that of two. Where small angles count like their
+        square root, at least what ``HIDDEN_ANGLE`` becomes behind all layers: of two layers of a step the fourth root.
         """
         twins = (replace(state, norms=list(state.norms)) for state in self._different)
         cross = self._program.kernels(list(zip(self._different, twins, strict=True)))
         cross *= len(self._states) if is_expanded(self._images) else 1
         apart = (2.0 * (self.squared_norm - self.squared_norm.new_tensor(cross))).abs().sqrt()
-        steps = self._program.tangent or any(math.isinf(layer.kernel.lipschitz) for layer in self._program.layers)
-        least = STEP_FLOOR if steps else LEAST_FLOOR
-        return torch.maximum(FLOOR * apart, least * self.norm)
+        kernels = [layer.kernel for layer in self._program.layers]
+        return torch.maximum(FLOOR * apart, least_floor(kernels, self._program.tangent) * self.norm)
 
     def distance(self, others: Tensor) -> Tensor:
         """sqrt(K(x, x) + K(y, y) - 2 K(x, y)), ``(B,)`` or ``(B, ...)``.
 
         Differentiable in the others, which costs a few times as much; the derivative is 0 where the distance is 0.
         """
-        check_images(others, self._program.plan.d)
+        check_scale(check_images(others, self._program.plan.d))
         extra = paired(self._images, others, self._program.plan.d)
         flat = others.flatten(1, len(extra)) if extra else others[:, None]
         if torch.is_grad_enabled() and others.requires_grad:
@@ -75,10 +76,10 @@ class PairReference(Reference):
                 torch.stack([squared_distance(plan, state, y, tangent) for y in row])
                 for state, row in zip(self._states, flat, strict=True)
             ]
-            return safe_root(torch.stack(squares)).view(len(self._states), *extra)
+            return safe_root(_stacked(squares, flat)).view(len(self._states), *extra)
         flat = as_float64(flat)
         values = [self._distances(state, row) for state, row in zip(self._states, flat, strict=True)]
-        return torch.stack(values).view(len(self._states), *extra)
+        return _stacked(values, flat).view(len(self._states), *extra)
 
     def _distances(self, state: ImageState, others: Tensor) -> Tensor:
         """From one image to ``(M, C, *size)``, ``(M,)``."""
@@ -92,6 +93,52 @@ class PairReference(Reference):
                 for itself, cross in zip(kernels[::2], kernels[1::2], strict=True)
             ]
         return others.new_tensor(squares).clamp_min_(0.0).sqrt_()
+
+
+def _stacked(rows: list[Tensor], images: Tensor) -> Tensor:
+    """The rows, ``(B, M)``, also if there are none."""
+    return torch.stack(rows) if rows else images.new_zeros(0, images.shape[1])
+
+
+def check_scale(images: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
+    """The images, if squares of their numbers are far from overflow and underflow.
+
+    Raises:
+        ValueError: otherwise.
+    """
+    least, most = (SMALLEST, LARGEST) if dtype == torch.float64 else (SMALLEST_SINGLE, LARGEST_SINGLE)
+    largest = images.detach().flatten(1).abs().amax(1) if images.numel() else images.new_zeros(0)
+    wrong = (largest > 0) & ~((largest >= least) & (largest <= most))
+    if bool(wrong.any()):
+        raise ValueError(
+            f"the largest number of an image must be 0 or between {least:g} and {most:g} in {dtype}, got "
+            f"{float(largest[wrong][0]):.3g}; rescale the images"
+        )
+    return images
+
+
+def least_floor(kernels: Sequence[Kernel], tangent: bool) -> float:
+    """The least floor over ||Phi||.
+
+    Args:
+        kernels: of the layers.
+        tangent: of the neural tangent kernel, whose kappa' is taken to be that of a step.
+
+    >>> from stability.kernels import ArcCosine, Exponential
+    >>> [f"{least_floor(kernels, False):.1e}" for kernels in ([Exponential()], [ArcCosine(0)], [ArcCosine(0)] * 2)]
+    ['1.5e-07', '2.8e-04', '1.9e-02']
+    """
+    hidden = 0.0
+    for kernel in kernels:
+        hidden = max(hidden, HIDDEN_ANGLE)
+        hidden = kernel.lipschitz * hidden if math.isfinite(kernel.lipschitz) else _of_a_step(hidden)
+    steps = tangent or any(math.isinf(kernel.lipschitz) for kernel in kernels)
+    return max(LEAST_FLOOR, _of_a_step(hidden) if tangent else hidden) if steps else LEAST_FLOOR
+
+
+def _of_a_step(angle: float) -> float:
+    """The largest distance of unit features of a sign (a step's is smaller) at an angle: (2 (1 - kappa))^(1/2)."""
+    return math.sqrt(4.0 / math.pi * angle)
 
 
 class PairRepresentation(KernelRepresentation, abc.ABC):
@@ -114,6 +161,11 @@ class PairRepresentation(KernelRepresentation, abc.ABC):
         self.architecture, self.refinement = architecture, int(refinement)
         self._network = architecture  # what is evaluated, whatever the theory may see of it
         self._programs: dict[tuple[tuple[int, ...], torch.device, torch.dtype], PairProgram] = {}
+
+    @property
+    def relative_floor(self) -> float:
+        """The least floor over ||Phi||."""
+        return least_floor([layer.kernel for layer in self._network.layers], self._tangent)
 
     def refined(self, factor: int) -> Self:
         """The same network on grids ``factor`` times as fine."""
@@ -177,7 +229,7 @@ class PairRepresentation(KernelRepresentation, abc.ABC):
 
     @staticmethod
     def _states(program: PairProgram, images: Tensor) -> Sequence[ImageState]:
-        return program.complete(program.plan.prepare(as_float64(images)))
+        return program.complete(program.plan.prepare(as_float64(check_scale(images, program.plan.dtype))))
 
     def program(self, images: Tensor, dtype: torch.dtype = torch.float64) -> PairProgram:
         """What evaluates the kernel for images of this size and on this device, kept for later calls.

@@ -112,6 +112,9 @@ def recommend_ckn(
     >>> type(found.representation).__name__, found.chosen.error
     ('GramCKN', 0.0)
     """
+    for chain in filters or ():
+        if not isinstance(chain, Sequence):
+            raise ValueError(f"filters must be one sequence of integers a network, got {filters}; use [(16, 32)]")
     chains = [tuple(chain) for chain in filters] if filters is not None else _chains(architecture.depth)
     _check(accuracy, memory, seconds, chains, architecture.depth)
     size = spatial_size(check_images(images))

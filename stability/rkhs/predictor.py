@@ -21,6 +21,10 @@ KERNEL_ERROR = 100.0
 """In units of eps ||Phi(x)|| ||Phi(y)||: round-off of an entry of a kernel matrix, at most."""
 
 
+MATRIX_ERROR = 1e-3
+"""Relative: by how much a given matrix may miss K(x_1, x_1), and be asymmetric (single precision is far better)."""
+
+
 @dataclass(frozen=True)
 class PredictionBound:
     """|f_c(x) - f_c(y)| <= value.
@@ -83,8 +87,8 @@ class Predictor:
             if given.shape != (count,):
                 raise ValueError(f"{name} must have shape ({count},), got {tuple(given.shape)}; one per function")
         gram = kernel_matrix(representation, images) if matrix is None else matrix
-        if gram.shape != (len(images), len(images)):
-            raise ValueError(f"matrix must be ({len(a)}, {len(a)}), got {tuple(gram.shape)}; leave it out")
+        if matrix is not None:
+            _check_matrix(representation, images, matrix)
         self.representation, self.images, self.classes, self.normalised = representation, images, classes, normalised
         self.coefficients, self.intercepts = a, b
         self._error = KERNEL_ERROR * torch.finfo(gram.dtype).eps + len(a) * torch.finfo(torch.float64).eps
@@ -117,6 +121,8 @@ class Predictor:
             ValueError: for shapes that do not fit.
             ImportError: if scikit-learn is not installed.
         """
+        if matrix is not None:
+            _check_matrix(representation, images, matrix)
         gram = kernel_matrix(representation, images) if matrix is None else matrix
         classes, indices = check_labels(gram, labels)
         used = gram.to(torch.float64)
@@ -137,6 +143,11 @@ class Predictor:
             images: ``(B, C, *size)``.
             cross: ``st.kernel_matrix(representation, images, predictor.images)`` if it is there; None: computed.
         """
+        if images.shape[1:] != self.images.shape[1:]:
+            raise ValueError(
+                f"images must have shape (B, {', '.join(map(str, self.images.shape[1:]))}) like those of the fit, got "
+                f"{tuple(images.shape)}; bring them to that size"
+            )
         cross = kernel_matrix(self.representation, images, self.images) if cross is None else cross
         if cross.shape != (len(images), len(self.images)):
             raise ValueError(
@@ -168,16 +179,24 @@ class Predictor:
         return self._norm_of(self.coefficients)
 
     def prediction_change_bound(
-        self, distance: Tensor, *, norm: Tensor | None = None, status: Status = Status.PROOF
+        self,
+        distance: Tensor,
+        *,
+        norm: Tensor | None = None,
+        floor: Tensor | None = None,
+        status: Status = Status.PROOF,
     ) -> PredictionBound:
         """|f_c(x) - f_c(y)| <= ||f_c||_H ||Phi(x) - Phi(y)|| for every y.
 
         With the normalised kernel ||Phi(x) - Phi(y)|| <= d is first turned into the largest distance between the
-        directions, 2 sin(arcsin(d / ||Phi(x)||) / 2).
+        directions, 2 sin(arcsin(d / ||Phi(x)||) / 2). A distance that was measured may be 0 by round-off: the floor is
+        added in quadrature.
 
         Args:
             distance: ||Phi(x) - Phi(y)|| or a bound on it, ``(...)``, >= 0.
-            norm: ||Phi(x)||, broadcasting with the distance; for the normalised kernel only.
+            norm: ||Phi(x)||, broadcasting with the distance; needed for the normalised kernel.
+            floor: what round-off may hide of the distance, ``reference(x).floor``, likewise; None: the least there is,
+                ``representation.relative_floor`` times the norm (without one, the largest of the predictor's images).
             status: of the distance: "proof" if it is certified or measured.
 
         Returns:
@@ -191,6 +210,9 @@ class Predictor:
         distance = torch.as_tensor(distance, dtype=torch.float64)
         if not (distance >= 0).all():
             raise ValueError("distance must be >= 0, got a negative one or NaN; use representation.distance(x, y)")
+        size = self._norms_of_images.amax() if norm is None else torch.as_tensor(norm, dtype=torch.float64)
+        hidden = self.representation.relative_floor * size if floor is None else torch.as_tensor(floor).double()
+        distance = torch.hypot(distance, hidden)
         if self.normalised:
             distance = largest_chord(distance, self._needed(norm))
         return PredictionBound(distance[..., None] * self.norms, Status.weakest(Status.PROOF, status))
@@ -238,3 +260,19 @@ class Predictor:
         if norm is None:
             raise ValueError("norm must be ||Phi(x)|| for a normalised kernel, got None; use representation.norm(x)")
         return torch.as_tensor(norm, dtype=torch.float64)
+
+
+def _check_matrix(representation: KernelRepresentation, images: Tensor, matrix: Tensor) -> None:
+    """Raise ``ValueError`` unless the matrix has the images' shape, is symmetric and knows K(x_1, x_1)."""
+    count = len(check_images(images))
+    if matrix.shape != (count, count):
+        raise ValueError(f"matrix must be ({count}, {count}), got {tuple(matrix.shape)}; leave it out")
+    largest = float(matrix.diagonal().abs().amax())
+    if not float((matrix - matrix.T).abs().amax()) <= MATRIX_ERROR * largest:
+        raise ValueError("matrix must be symmetric and finite, got one that is not; use st.kernel_matrix")
+    expected, given = float(kernel_matrix(representation, images[:1])[0, 0]), float(matrix[0, 0])
+    if not abs(given - expected) <= MATRIX_ERROR * abs(expected):
+        raise ValueError(
+            f"matrix must be that of the representation and these images, got {given:.6g} for K(x_1, x_1) = "
+            f"{expected:.6g}; use st.kernel_matrix(representation, images)"
+        )
