@@ -69,11 +69,40 @@ def test_bound_prints_tables(capsys):
     arch = st.Architecture((st.Layer(3, 2.0, 1, kernel), st.Layer(3, 4.0, 1, kernel)))
     form = tangent_kernel_form(arch, bounds.field_norms(displacement_norm=2, jacobian_norm=0.2))
     assert capsys.readouterr().out.strip() == form.to_text()
+    assert "shares" not in form.to_text()  # its terms add up as they are
+
+
+def test_bound_passes_on_the_border_and_knows_that_a_signals_divergence_is_its_gradient(capsys):
+    from stability import bounds
+    from stability.bounds.ntk import tangent_kernel_form
+
+    line = "bound --patch-sizes 3 --pooling-scales 2 --kernels arc-cosine-1 --displacement 1 --jacobian .1"
+    assert cli.main([*line.split(), "--tangent-kernel", "--boundary", "zero", "--vanishing-border", "5"]) == 0
+    arch = st.Architecture((st.Layer(3, 2.0, 1, st.kernels.ArcCosine(1)),), boundary=st.Zero())
+    norms = bounds.field_norms(displacement_norm=1.0, jacobian_norm=0.1)
+    assert capsys.readouterr().out.strip() == tangent_kernel_form(arch, norms, 5.0).to_text()
+    line = "bound --dimension 1 --jacobian 1.2 --divergence .3 --patch-sizes 3 --pooling-scales 2 --displacement 1"
+    assert cli.main(line.split()) == 0
+    same = st.closed_form(
+        st.Architecture((st.Layer(3, 2.0),), 1.0), displacement_norm=1.0, jacobian_norm=1.2, divergence_norm=0.3, d=1
+    )
+    assert f"<=  {same.value:.6g}" in capsys.readouterr().out
+
+
+def test_norms_alone_are_recommended_only_where_nothing_valid_is_smaller():
+    step = st.Architecture((st.Layer(3, 2.0, 1, st.kernels.ArcCosine(0)),))
+    small, large = (st.closed_form(step, displacement_norm=a, jacobian_norm=b) for a, b in ((1.0, 0.1), (9.0, 0.5)))
+    assert small.hoelder < small.trivial_norms
+    assert "use it" not in small.to_text()
+    assert large.trivial_norms < large.hoelder
+    assert "use it" in large.to_text()
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
+        ("bound --fixed-invariance 1 8 --displacement 1 --jacobian .1 --mean 1", "mean and residual must be left out"),
+        ("bound --fixed-invariance 1 8 --displacement 1 --jacobian .1 --residual .1", "mean and residual must be"),
         ("bound --displacement 1 --jacobian .1", "--patch-sizes, --pooling-scales must be given"),
         ("bound --fixed-invariance 8 1 --displacement 1 --jacobian .1", "sigma_0 must be positive"),
         (

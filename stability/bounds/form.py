@@ -63,13 +63,15 @@ class ClosedForm:
         """A table to read: value, terms, combinations, constants."""
         lines = [f"||Phi(L_tau x) - Phi(x)|| / ||x||  <=  {self.value:.6g}", f"  {self.status}; {self.scope}"]
         lines += [f"  {self.form}"] if self.terms else []
-        less = ", which is less: use it" if self.trivial_norms < self.value else ""
+        smallest = min(self.value, self.value if self.hoelder is None else self.hoelder)
+        less = ", which is less: use it" if self.trivial_norms < smallest else ""
         lines += [f"  {'the norms alone allow':<28} {self.trivial_norms:.6g}{less}"]
         if self.hoelder is not None:
             lines.append(f"  {'by square-root moduli':<28} {self.hoelder:.6g}")
         lines += [f"  note: {note}" for note in self.notes]
         if self.terms:
-            shares = ": shares, square / root" if not self.combination.startswith("sum") else ""
+            rooted = self.combination.startswith(("quadrature", "depth-free"))
+            shares = ": shares, square / root" if rooted else ""
             lines.append(f"terms ({self.combination}{shares})")
             lines += [f"  {term.name:<28} {term.value:.6g}" for term in self.terms]
         if self.alternatives:

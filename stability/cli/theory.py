@@ -68,9 +68,12 @@ def run(options: Namespace) -> int:
         print(constants_table(d=options.dimension).to_text())
         return 0
     _require(options, ["displacement", "jacobian"])
-    if options.jacobian >= 1:
+    known = [options.jacobian]
+    if options.dimension == 1 and options.divergence is not None:
+        known.append(options.divergence)  # of a signal's field it is the gradient
+    if min(known) >= 1:
         raise ValueError(
-            f"jacobian must be in [0, 1) for id - tau to be a diffeomorphism, got {options.jacobian:g}; "
+            f"jacobian must be in [0, 1) for id - tau to be a diffeomorphism, got {min(known):g}; "
             "the theorem says nothing beyond"
         )
     from stability.bounds.field import field_norms
@@ -88,6 +91,10 @@ def run(options: Namespace) -> int:
     if options.fixed_invariance:
         from stability.bounds import invariance
 
+        if options.mean or options.residual is not None:
+            raise ValueError(
+                "mean and residual must be left out with --fixed-invariance, got one; it does not use them"
+            )
         first, final = options.fixed_invariance
         print(
             invariance.to_text(invariance.over_layers(options.most_layers, sigma_0=first, sigma_n=final, field=norms))
@@ -98,7 +105,7 @@ def run(options: Namespace) -> int:
     if options.tangent_kernel:
         from stability.bounds.ntk import tangent_kernel_form
 
-        print(tangent_kernel_form(network, norms).to_text())
+        print(tangent_kernel_form(network, norms, options.vanishing_border).to_text())
         return 0
     from stability.bounds import over_depth
 

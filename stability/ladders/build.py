@@ -29,7 +29,15 @@ from stability.bounds.rung import Rung, Status
 from stability.certificates import FieldCertificates
 from stability.deformations.base import Deformation
 from stability.grid import band_limit, check_images
-from stability.ladders.closed import THIS, aliasing_part, closed_form_rung, closed_forms, hoelder_rung, trivial_norms
+from stability.ladders.closed import (
+    THIS,
+    aliasing_part,
+    closed_form_rung,
+    closed_forms,
+    covered_status,
+    hoelder_rung,
+    trivial_norms,
+)
 from stability.ladders.field_constants import certified, enclosed
 from stability.ladders.field_rungs import FieldRungs, sampling_status
 from stability.ladders.layerwise import Row, layerwise, maps_fit
@@ -83,17 +91,7 @@ def ladder(
     Reference: docs/theory.md; Bietti & Mairal 2019, theorem 7.
     """
     warp = warp if warp is not None else BandLimitedWarp()
-    if not isinstance(representation, Representation):
-        raise ValueError(
-            f"representation must be a Representation, got {type(representation).__name__}; use GramCKN(architecture)"
-        )
-    if not warp.deforms:
-        raise ValueError(f"warp must deform the images for bounds on deformations, got {warp!r}; use BandLimitedWarp()")
-    if not isinstance(warp.boundary, Periodic):
-        raise ValueError(
-            f"warp must be periodic for bounds on the torus, got {warp.boundary!r}; "
-            "a field that vanishes at the border needs no other one"
-        )
+    _check_kinds(representation, warp, refinement, maps, certificates, operator_norms)
     architecture = representation.architecture
     if architecture is None:
         raise ValueError("representation must have an architecture for bounds, got None; measure its distance instead")
@@ -108,6 +106,8 @@ def ladder(
     check_images(images, deformation.d)
     if images.ndim != deformation.d + 2:
         raise ValueError(f"images must have shape (B, C, *size), got {tuple(images.shape)}; add the batch axis")
+    if not len(images):
+        raise ValueError(f"images must be one at least, got {tuple(images.shape)}; leave the call out")
     check_band_limited(images, deformation.d)
     images, deformation = _paired(band_limit(images.double(), deformation.d), deformation)
     rows, exact = len(images), is_projection(warp)
@@ -133,11 +133,10 @@ def ladder(
         remaining = fine_error if exact else error + fine_error
     difference = low_pass_difference(architecture, images, warped)
     trivial = pushed(theorem, gains, difference, (norm_x * norm_warped).sqrt())
-    status = Status.weakest(*(form.status for form in forms))
     best = sampling_status(architecture)
     if not (exact or change.isfinite().all()) or not divides(architecture, deformation.size):
         best = Status.ESTIMATE
-    status = Status.weakest(status, best)
+    status = covered_status(forms, best)
 
     def allowance(errors: Tensor) -> Tensor:
         return pushed(theorem, gains, errors, norm_warped + errors) / norm_x
@@ -148,6 +147,7 @@ def ladder(
     lower = [Rung("trivial", trivial / norm_x, Status.PROOF, THIS, allowances=round_off)]
     if theorem.tangent:  # its step needs poolings that keep signs, as those of functions do and sampled ones nearly do
         sampled = Status.ESTIMATE if architecture.spacings[-1] > 1 else best
+        sampled = sampled if bool(trivial.isfinite().any()) else Status.NOT_COVERED
         lower = [Rung("trivial", trivial / norm_x, sampled, THIS, allowances=sampling)]
     commutation, spectra, energies = torch.full_like(observed, math.nan), None, []
     own = theorem.lipschitz
@@ -186,6 +186,34 @@ def ladder(
         norm_x=norm_x,
         norm_phi=reference.norm,
     )
+
+
+def _check_kinds(
+    representation: Representation,
+    warp: Warp,
+    refinement: bool | None,
+    maps: bool | None,
+    certificates: FieldCertificates | bool,
+    operator_norms: OperatorNorms | None,
+) -> None:
+    """Raise ``ValueError`` for arguments of another kind, and for warps about which the theorem says nothing."""
+    for name, value, kinds, what, use in (
+        ("representation", representation, Representation, "a Representation", "GramCKN(architecture)"),
+        ("warp", warp, Warp, "a Warp", "BandLimitedWarp()"),
+        ("refinement", refinement, bool | None, "True, False or None", "None"),
+        ("maps", maps, bool | None, "True, False or None", "None"),
+        ("certificates", certificates, bool | FieldCertificates, "FieldCertificates, True or False", "True"),
+        ("operator_norms", operator_norms, OperatorNorms | None, "OperatorNorms or None", "OperatorNorms(deformation)"),
+    ):
+        if not isinstance(value, kinds):
+            raise ValueError(f"{name} must be {what}, got {value!r}; use {use}")
+    if not warp.deforms:
+        raise ValueError(f"warp must deform the images for bounds on deformations, got {warp!r}; use BandLimitedWarp()")
+    if not isinstance(warp.boundary, Periodic):
+        raise ValueError(
+            f"warp must be periodic for bounds on the torus, got {warp.boundary!r}; "
+            "a field that vanishes at the border needs no other one"
+        )
 
 
 def _check_same(deformation: Deformation, **given: FieldCertificates | OperatorNorms | None) -> None:

@@ -16,6 +16,17 @@ from stability.deformations.domains import Window
 THIS = Scope(every_image=False, every_field=False)
 
 
+def covered_status(forms: Sequence[ClosedForm], best: Status) -> Status:
+    """The weakest among the rows that are covered: what is infinite in a row takes nothing from the others.
+
+    Args:
+        forms: of the rows.
+        best: what the grid allows.
+    """
+    covered = [form.status for form in forms if math.isfinite(form.value)]
+    return Status.weakest(best, *covered) if covered else Status.NOT_COVERED
+
+
 def closed_form_rung(
     forms: Sequence[ClosedForm], norm_x: Tensor, status: Status, allowances: Mapping[str, Tensor]
 ) -> Rung:
@@ -73,6 +84,19 @@ def closed_forms(theorem: Theorem, deformation: Deformation, rows: int) -> list[
     return forms if len(forms) == rows else forms * rows
 
 
+def trivial_norms_of_every_field(
+    forms: Sequence[ClosedForm], gain: float, like: Tensor, allowances: Mapping[str, Tensor]
+) -> Rung:
+    """gain (1 + (1-b)^(-d/2)): both representations are at most as long as their images (gain: what strides add).
+
+    Kernel maps preserve norms, so that prod rho does not enter; of other layers it does (``trivial_norms`` has it
+    already). Infinite from b = 1 on.
+    """
+    value = gain * like.new_tensor([form.trivial_norms for form in forms])
+    status = Status.PROOF if bool(value.isfinite().any()) else Status.NOT_COVERED
+    return Rung("trivial_norms", value, status, EVERY, allowances=allowances)
+
+
 def trivial_norms(
     forms: Sequence[ClosedForm],
     gain: float,
@@ -81,16 +105,21 @@ def trivial_norms(
     exact: bool,
     allowances: Mapping[str, Tensor],
 ) -> Rung:
-    """gain (1 + (1-b)^(-d/2)): both representations are at most as long as their images (gain: what strides add).
+    """The same with the measured ||W x|| / ||x|| where a field has b >= 1, or the warp is no projection of L_tau x.
 
-    Kernel maps preserve norms, so that prod rho does not enter (growth 1); of other layers it does (``trivial_norms``
-    has it already). Beyond b = 1, and for a warp that is no projection of L_tau x, the measured ||W x|| / ||x|| stands
-    for (1-b)^(-d/2), for this image and this field.
+    It then speaks of this image and this field, and prod rho enters as ``growth`` (1 for kernel maps).
     """
-    by_norms = ratio.new_tensor([form.trivial_norms for form in forms])
-    if exact and bool(by_norms.isfinite().all()):
-        return Rung("trivial_norms", gain * by_norms, Status.PROOF, EVERY, allowances=allowances)
+    by_norms = trivial_norms_of_every_field(forms, gain, ratio, allowances)
+    if exact and bool(by_norms.value.isfinite().all()):
+        return by_norms
     return Rung("trivial_norms", gain * growth * (1.0 + ratio), Status.PROOF, THIS, allowances=allowances)
+
+
+def of_strided_maps(form: ClosedForm) -> float:
+    """2 ||L|| / (1 + ||L||): what a stride adds where the maps are the strided network's own, over what it adds to the
+    theorem for the network without strides (docs/theory.md, section 7)."""
+    norm = (1.0 - form.constants["b"]) ** (-form.constants["d"] / 2)
+    return float(2.0 * norm / (1.0 + norm))
 
 
 def aliasing_part(form: ClosedForm) -> float:

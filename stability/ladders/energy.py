@@ -18,6 +18,7 @@ from stability.bounds.form import ClosedForm
 from stability.bounds.forms import patch_energy
 from stability.bounds.mixed import choices
 from stability.bounds.rung import Parts, told
+from stability.ladders.closed import of_strided_maps
 from stability.ladders.energies import Spectrum
 from stability.ladders.spectral import spectral
 
@@ -61,7 +62,7 @@ def energy_terms(
         if term.name == "mean removal":  # ||mean(L x_c)|| <= this times ||x_c||
             terms[term.name] = float(term.value) * spectra[0].centred
         elif term.name.startswith("aliasing"):
-            terms[term.name] = float(term.value) * norm_x
+            terms[term.name] = of_strided_maps(form) * float(term.value) * norm_x
     return Parts(terms, words)
 
 

@@ -13,7 +13,7 @@ from stability.bounds.rung import Rung, Status, Term
 from stability.bounds.theorem import Theorem
 from stability.grid import band_limit, check_images
 from stability.ladders.at_input import input_change
-from stability.ladders.closed import closed_form_rung, trivial_norms
+from stability.ladders.closed import closed_form_rung, covered_status, trivial_norms_of_every_field
 from stability.ladders.energies import Spectra, spectra, spectrum
 from stability.ladders.energy import energy_terms
 from stability.ladders.field_rungs import sampling_status
@@ -97,7 +97,7 @@ class EveryField:
         pairs = list(zip(displacement_norm.tolist(), jacobian_norm.tolist(), strict=True))
         fields = [field_norms(displacement_norm=a, jacobian_norm=b, d=self._d) for a, b in pairs]
         forms = [self._theorem.form(norms) for norms in fields]
-        status = Status.weakest(self._sampling, *(form.status for form in forms))
+        status = covered_status(forms, self._sampling)
         unknown = torch.full_like(self.norm_x, math.nan)
         torus = {"floor": self.floor, "defect": unknown, "refinement": unknown}
         found = list(self.as_sampled(displacement_norm, jacobian_norm))
@@ -109,8 +109,7 @@ class EveryField:
             energy = self._rung("energy", [one.terms for one in parts], status, torus | {"commutation defect": unknown})
             found.append(replace(energy, forms=tuple(one.form for one in parts)))
         found.append(closed_form_rung(forms, self.norm_x, status, torus))
-        ones = torch.ones_like(self.norm_x)
-        return (*found, trivial_norms(forms, math.prod(self._gains), self._theorem.growth, ones, True, torus))
+        return (*found, trivial_norms_of_every_field(forms, math.prod(self._gains), self.norm_x, torus))
 
     def as_sampled(self, displacement_norm: Tensor, jacobian_norm: Tensor) -> tuple[Rung, ...]:
         """The rungs that hold for the network as it is sampled."""

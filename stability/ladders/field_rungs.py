@@ -10,7 +10,7 @@ from stability.architecture import Architecture
 from stability.boundaries import Zero
 from stability.bounds.form import ClosedForm
 from stability.bounds.rung import Parts, Rung, Scope, Status, Term
-from stability.ladders.closed import THIS
+from stability.ladders.closed import THIS, of_strided_maps
 from stability.ladders.energies import Spectra
 from stability.ladders.field_constants import FieldConstants
 
@@ -50,6 +50,8 @@ class FieldRungs:
         rows = []
         for own, form in zip(self._each(constants), self.forms, strict=True):
             extra = further(self.architecture, form, filtered=own.filtered)
+            if own.filtered and isinstance(self.architecture.boundary, Zero):
+                extra = None  # enclosed norms are those of the torus, where 1 A 1 is another operator
             found = own.of_every_image(self.lipschitz, self.keeps_norms)
             rows.append(NOT_COVERED if extra is None else found._replace(terms=found.terms | extra))
         return self._rung(name, rows, EVERY_IMAGE, constants)
@@ -71,7 +73,8 @@ class FieldRungs:
                 continue
             terms, told = own.of_image(self.lipschitz, powers)
             for key, value in extra.items():
-                terms[key] = value * (powers.maps[0].centred if key == "mean removal" else norm)
+                amount = powers.maps[0].centred if key == "mean removal" else of_strided_maps(form) * norm
+                terms[key] = value * amount
             rows.append(Parts({key: value / norm if norm else math.nan for key, value in terms.items()}, told))
         return self._rung(name, rows, THIS, constants)
 
