@@ -344,8 +344,8 @@ def test_a_linear_layer_a_classifier_and_the_affine_map_decide_alike(generator):
         ({"head": nn.Linear(3, 2)}, "the head must take the"),
         ({"head": nn.Linear(3, 1)}, "at least two classes"),
         ({"head": nn.ReLU()}, "head must be affine, got ReLU"),
-        ({"labels": torch.tensor([0, 2])}, r"labels must be 0 \.\.\. 1, the classes of the head, got 0 \.\.\. 2"),
-        ({"labels": torch.tensor([0, -1])}, r"labels must be 0 \.\.\. 1"),
+        ({"labels": torch.tensor([0, 2])}, r"labels must be among the classes of the head, \[0, 1\], got \[0, 2\]"),
+        ({"labels": torch.tensor([0, -1])}, "labels must be among"),
         ({"labels": torch.tensor([0, 1, 2])}, "labels must be one int64 number for each of 2 images"),
         ({"labels": torch.tensor([0.0, 1.0])}, "labels must be"),
         ({"displacement_norm": torch.tensor([1.0, 2.0])}, "displacement_norm must be one number"),
@@ -368,3 +368,14 @@ def test_heads_that_are_not_finite_or_have_wrong_biases_are_told():
         st.AffineHead(torch.tensor([[math.nan], [0.0]]))
     with pytest.raises(ValueError, match=r"bias must be \(2,\)"):
         st.AffineHead(torch.ones(2, 3), torch.ones(3))
+
+
+def test_a_predictor_has_labels_of_its_own(generator):
+    x = st.grid.band_limit(st.images.load("fashion", count=4, size=(8, 8)))
+    gram, labels = st.GramCKN(st.Architecture.dyadic(depth=1)), torch.tensor([3, 8, 3, 8])
+    head = st.Predictor.fit(gram, x, labels, st.KernelRidge(1e-3))
+    found = st.robustness_radius(gram, head, x, labels, displacement_norm=3.0, jacobian_norm=0.9)
+    assert found.predicted.tolist() == [3, 8, 3, 8]
+    assert bool(found.right.all())
+    with pytest.raises(ValueError, match=r"labels must be among the classes of the head, \[3, 8\], got \[0, 1\]"):
+        st.robustness_radius(gram, head, x, labels // 8, displacement_norm=3.0, jacobian_norm=0.9)

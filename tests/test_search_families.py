@@ -98,6 +98,26 @@ def test_constraints_hold_everywhere(fields, constraint, generator):
                 assert bool((field.displacement(torch.stack(pair, -1)).abs() < 1e-9).all())
 
 
+@pytest.mark.parametrize(
+    ("size", "fields", "width"),
+    [
+        ((24,), PiecewiseLinear(19), 1.99), ((24,), PiecewiseLinear(19), 1.9), ((24,), Spline(8), 3.7),
+        ((24,), Spline(19), 1.99), ((24, 24), PiecewiseLinear(19), 1.99), ((10, 12), PiecewiseLinear((7, 9)), 1.94),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_border_of_any_width_is_fixed_up_to_its_end(size, fields, width, generator):
+    a = torch.full((2,), 2.0, dtype=torch.float64)
+    space = fields.space(size, a, 0.45 * a, (FixedBorder(width),))
+    field = space.field(space.step(space.directions(generator), None, 30).parameters)
+    sides = torch.tensor(size[::-1], dtype=torch.float64)
+    u = sides * torch.rand(4000, len(size), generator=generator, dtype=torch.float64) - 0.5
+    near = torch.minimum(u + 0.5, sides - 0.5 - u).amin(1) <= width
+    assert int(near.sum()) > 100
+    assert bool((field.displacement(u[near]).abs() < 1e-12).all())
+    assert bool((field.displacement(u).norm(dim=-1).amax(-1) > 0.1).all())
+
+
 def test_two_constraints_hold_at_once(generator):
     a = torch.ones(1, dtype=torch.float64)
     space = Fourier(2).space(SIZE, a, 0.3 * a, (TranslationFree(), DivergenceFree()))
@@ -111,7 +131,7 @@ def test_two_constraints_hold_at_once(generator):
         (PiecewiseLinear(), TranslationFree(), "at most 1500 dimensions"),
         (Fourier(2), "free", "constraints must"),
         (Fourier(40), TranslationFree(), "cutoff"),
-        (Spline(4), FixedBorder(14.0), "nothing is left"),
+        (Spline(4), FixedBorder(14.0), "FixedBorder, .* nothing is left; use a finer lattice"),
         (Spline(64), TranslationFree(), "at most 1500 dimensions"),
     ],
     ids=["border", "lattice", "word", "cutoff", "width", "spline"],

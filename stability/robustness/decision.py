@@ -114,13 +114,13 @@ class Decision(NamedTuple):
         predicted: labels, ``(B,)``, int64.
         distance: between representations, ``(B,)``: no y with ||Phi(y) - Phi(x)|| below it is labelled otherwise.
         head: from features to outputs; None for a predictor, which knows inner products only.
-        classes: how many there are.
+        classes: all labels that it may give, ``(C,)``.
     """
 
     predicted: Tensor
     distance: Tensor
     head: Callable[[Tensor], Tensor] | None
-    classes: int
+    classes: Tensor
 
 
 def decide(representation: Representation, head: Head, images: Tensor) -> Decision:
@@ -143,7 +143,7 @@ def decide(representation: Representation, head: Head, images: Tensor) -> Decisi
         if values.shape[1] < 2:
             raise ValueError(f"head must have at least two classes, got {values.shape[1]}; one function for each class")
         distance = head.certified_distance(values, representation.norm(images))
-        return Decision(head.labels(values), distance, None, values.shape[1])
+        return Decision(head.labels(values), distance, None, head.classes)
     affine = AffineHead.of(head)
     if not isinstance(representation, ExplicitRepresentation | ModuleRepresentation):
         raise ValueError(
@@ -163,4 +163,4 @@ def decide(representation: Representation, head: Head, images: Tensor) -> Decisi
         most = affine.weight.norm(dim=1).amax() * affine.weight.shape[1] ** 0.5
         error = 4.0 * torch.finfo(torch.float64).eps * (most * norms + affine.bias.abs().amax())
         distance = affine.distances(found, error[:, None]) * math.sqrt(area)
-    return Decision(found.argmax(1), distance, affine, found.shape[1])
+    return Decision(found.argmax(1), distance, affine, torch.arange(found.shape[1], device=found.device))

@@ -104,10 +104,10 @@ def robustness_radius(
     decision = decide(representation, head, images)
     if generator is not None and decision.head is None:
         raise ValueError("generator must be None for a Predictor, got one; the search needs a head on features")
-    if labels is not None and not bool(((labels >= 0) & (labels < decision.classes)).all()):
+    if labels is not None and not bool(torch.isin(labels, decision.classes.to(labels)).all()):
         raise ValueError(
-            f"labels must be 0 ... {decision.classes - 1}, the classes of the head, got {int(labels.min())} ... "
-            f"{int(labels.max())}; use dataset(...).labels"
+            f"labels must be among the classes of the head, {decision.classes.tolist()}, got "
+            f"{labels.unique().tolist()}; use dataset(...).labels"
         )
     true = decision.predicted if labels is None else labels.to(decision.predicted.device)
     right = decision.predicted == true

@@ -37,8 +37,11 @@ class Basis(abc.ABC):
     def field(self, coefficients: Tensor) -> Deformation:
         """The fields with coefficients c, ``(n, M, d)`` in pixels."""
 
-    local = True
-    """Whether the functions vanish outside a few cells, and none of those that do not is a sum of the others."""
+    @property
+    def supports(self) -> tuple[Tensor, Tensor] | None:
+        """(centres, half widths) in pixels of boxes outside which the functions vanish, ``(M, d)`` and ``(d,)``; None
+        where they vanish nowhere."""
+        return None
 
     def values(self, points: Tensor) -> Tensor:
         """phi_m(u), ``(P, M)``."""
@@ -62,8 +65,6 @@ class Basis(abc.ABC):
 class FourierBasis(Basis):
     """1, cos(omega_k u), sin(omega_k u) for 0 < |omega_k| <= 2 pi cutoff / min(size)."""
 
-    local = False
-
     def __init__(self, size: tuple[int, ...], cutoff: float, device: torch.device) -> None:
         self._modes = disc(size, cutoff).to(device)
         grid = [max(8, round(8 * cutoff * side / min(size))) for side in size]
@@ -82,6 +83,11 @@ class SplineBasis(Basis):
         self._lattice = lattice
         super().__init__(size, _equispaced(size, [3 * n for n in lattice], device), torch.Size(lattice).numel())
 
+    @property
+    def supports(self) -> tuple[Tensor, Tensor]:
+        """Two cells to every side of the node."""
+        return _around(self.size, self._lattice, 2.0, self.points.device)
+
     def field(self, coefficients: Tensor) -> SplineField:
         """The splines."""
         return SplineField(coefficients.unflatten(1, self._lattice), self.size)
@@ -93,6 +99,11 @@ class HatBasis(Basis):
     def __init__(self, size: tuple[int, ...], lattice: tuple[int, ...], device: torch.device) -> None:
         self._lattice = lattice
         super().__init__(size, _equispaced(size, list(lattice), device), torch.Size(lattice).numel())
+
+    @property
+    def supports(self) -> tuple[Tensor, Tensor]:
+        """One cell to every side of the node."""
+        return _around(self.size, self._lattice, 1.0, self.points.device)
 
     def field(self, coefficients: Tensor) -> PiecewiseLinearField:
         """The interpolants."""
@@ -106,3 +117,12 @@ class HatBasis(Basis):
 
 def _equispaced(size: tuple[int, ...], counts: list[int], device: torch.device) -> Tensor:
     return lattice_nodes(size, tuple(counts), device=device).flatten(0, -2)
+
+
+def _around(
+    size: tuple[int, ...], lattice: tuple[int, ...], cells: float, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """The nodes of a lattice, and so many of its cells."""
+    nodes = _equispaced(size, list(lattice), device)
+    spacings = [cells * side / n for side, n in zip(size[::-1], lattice[::-1], strict=True)]
+    return nodes, nodes.new_tensor(spacings)

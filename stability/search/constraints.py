@@ -6,12 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stability.grid import coordinates
 from stability.search.basis import Basis, HatBasis
 from stability.search.checks import is_number
 
-TOUCH = 1e-12
-"""Values of a function that count as 0."""
+TOUCH = 1e-9
+"""Pixels by which a support may reach into the border by round-off."""
 
 
 class Constraint(abc.ABC):
@@ -63,17 +62,18 @@ class FixedBorder(Constraint):
             raise ValueError(f"width must be at least 0.5 px, got {self.width!r}; use 1.0")
 
     def equations(self, basis: Basis) -> Tensor:
-        """The coefficients of all functions that do not vanish at a quarter of a pixel's spacing near the border."""
-        if not basis.local:
+        """The coefficients of all functions whose support reaches into the border."""
+        supports = basis.supports
+        if supports is None:
             raise ValueError(
                 f"FixedBorder needs functions with local support, got {type(basis).__name__}: an analytic field that "
                 "vanishes at the border is 0; use PiecewiseLinear(16) or Spline()"
             )
-        points = coordinates(basis.size, oversample=4, dtype=torch.float64, device=basis.points.device).flatten(0, -2)
-        sides = points.new_tensor(basis.size[::-1])
-        near = torch.minimum(points + 0.5, sides - 0.5 - points).amin(1) <= self.width
-        touching = (basis.values(points[near]).abs() > TOUCH).any(0)  # (M,)
-        return _each(torch.eye(basis.count).to(points)[touching], basis.d)
+        centres, reach = supports
+        sides = centres.new_tensor(basis.size[::-1])
+        centres = (centres + 0.5) % sides  # from the window's first border
+        inside = torch.minimum(centres - reach, sides - centres - reach) >= self.width - TOUCH
+        return _each(torch.eye(basis.count).to(centres)[~inside.all(1)], basis.d)
 
 
 def _each(rows: Tensor, d: int) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from stability.deformations.lattice import check_lattice
 from stability.deformations.modes import check_cutoff
 from stability.search.basis import Basis, FourierBasis, HatBasis, SplineBasis
-from stability.search.constraints import Constraint
+from stability.search.constraints import Constraint, DivergenceFree
 from stability.search.piecewise import PiecewiseLinearSpace
 from stability.search.space import Space
 from stability.search.subspace import LARGEST, RANK, SubspaceSpace
@@ -123,8 +123,8 @@ def _left(basis: Basis, a: Tensor, b: Tensor, constraints: Sequence[Constraint])
         null = vectors[:, values <= RANK * values[-1].clamp_min(1e-300)]
     if not null.shape[1]:
         names = " and ".join(type(one).__name__ for one in constraints)
+        use = "Fourier(2)" if any(isinstance(one, DivergenceFree) for one in constraints) else "a finer lattice"
         raise ValueError(
-            f"fields must be able to fulfil {names}, got {type(basis).__name__}, of which nothing is left; use Fourier "
-            "for DivergenceFree, or a finer lattice"
+            f"fields must be able to fulfil {names}, got {type(basis).__name__}, of which nothing is left; use {use}"
         )
     return SubspaceSpace(basis, null, a, b)
