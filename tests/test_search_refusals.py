@@ -20,7 +20,8 @@ from stability import search
         ({"starts": search.Saturated(1)}, "starts must be one or more"),
         ({"displacement_norm": "1"}, "displacement_norm must be a number"),
         ({"jacobian_norm": None}, "jacobian_norm must be a number"),
-        ({"objective": search.Margin(nn.Identity(), 1.5)}, "label must be an integer"),
+        ({"constraints": "free"}, "constraints must be like TranslationFree"),
+        ({"constraints": [search.TranslationFree(), 3]}, "constraints must be like TranslationFree"),
         ({"objective": search.Margin(nn.Identity(), torch.zeros(5, dtype=torch.int64))}, "label must be an integer"),
     ],
 )
@@ -40,6 +41,12 @@ def test_what_has_no_meaning_is_refused_in_one_line(change, message, generator):
         (lambda: search.Given("a"), "a given start must"),
         (lambda: search.DistanceOverPairs(None), "unit_distance must"),
         (lambda: search.FixedBorder(None), "width must"),
+        (lambda: search.Margin(nn.Identity(), 1.5), "label must be an integer"),
+        (lambda: search.Margin(nn.Identity(), None), "label must be an integer"),
+        (lambda: search.Margin("head", 1), "head must map features"),
+        (lambda: search.Change(None), "head must map features"),
+        (lambda: search.AtFixedNorm("distance"), "objective must be one like"),
+        (lambda: search.Level(1.0, "angle"), "objective must be one like"),
     ],
 )
 def test_parts_of_a_search_are_checked_when_they_are_made(make, message):
@@ -100,3 +107,67 @@ def test_exact_kernels_are_differentiated_one_field_at_a_time(generator, monkeyp
     given = {"displacement_norm": 0.5, "jacobian_norm": 0.25, "generator": generator}
     st.worst_case(phi, x, **given, starts=(search.Linearised(3),), steps=1)
     assert set(seen) == {1}
+
+
+def small_network(generator):
+    return nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.Tanh(), nn.Flatten()).double()
+
+
+@pytest.mark.parametrize("steps", [1, 3, 4, 5])
+def test_no_more_starts_go_on_than_are_kept_however_few_the_steps(steps, generator):
+    x = st.images.load("fashion", count=2, size=(8, 8))
+    given = {"displacement_norm": 1.0, "jacobian_norm": 0.5, "generator": generator, "starts": (search.Saturated(8),)}
+    found = st.worst_case(small_network(generator), x, kept=2, steps=steps, **given)
+    assert found.of_starts.shape == (2, 2)
+    assert bool((found.trace.diff(dim=0) >= 0).all())
+    assert found.gradient_evaluations <= 2 * (16 if steps == 5 else 2) * (steps + 1)
+
+
+@pytest.mark.parametrize("fields", [search.PiecewiseLinear(), search.Translations()], ids=repr)
+def test_nothing_found_is_worse_than_no_deformation(fields, generator):
+    """An objective that falls in every direction from x: its supremum over the set is 0, at the zero field."""
+    x = torch.rand(2, 1, 8, 8, generator=generator, dtype=torch.float64)
+    network = small_network(generator)
+
+    class Top(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("middle", network(x[:1]).detach())
+
+        def forward(self, z):
+            gap = (z - self.middle).square().sum(1)
+            return torch.stack([gap, torch.zeros_like(gap)], 1)
+
+    given = {"displacement_norm": 1.0, "jacobian_norm": 0.5, "generator": generator, "fields": fields}
+    found = st.worst_case(
+        network, x, objective=search.Margin(Top(), 0), starts=(search.Saturated(2),), kept=2, steps=3, **given
+    )
+    assert found.largest_found[0] == 0
+    assert found.displacement_norm[0] == 0
+    assert found.distance[0] < 1e-12
+    assert found.largest_found[1] > 0  # another image's margin can be lost
+    assert found.displacement_norm[1] > 0
+
+
+def test_sequences_may_come_as_tensors_generators_or_alone(generator):
+    x = torch.rand(1, 1, 8, 8, generator=generator, dtype=torch.float64)
+    given = {"displacement_norm": 1.0, "jacobian_norm": 0.5, "steps": 1, "kept": 1}
+    found = [
+        st.worst_case(
+            small_network(torch.manual_seed(0)), x, generator=torch.Generator().manual_seed(1), starts=starts,
+            constraints=constraints, **given,
+        ).largest_found.item()
+        for starts, constraints in (
+            ((search.Saturated(1),), (search.TranslationFree(),)),
+            ([search.Saturated(1)], search.TranslationFree()),
+            ((one for one in [search.Saturated(1)]), (one for one in [search.TranslationFree()])),
+        )
+    ]  # fmt: skip
+    assert found[0] == found[1] == found[2] > 0
+    curve = st.worst_case_curve(
+        small_network(generator), x, generator=generator, sizes=torch.tensor([0.5, 1.0]), starts=(search.Saturated(1),),
+        **given,
+    )  # fmt: skip
+    assert curve.sizes.tolist() == [0.5, 1.0]
+    with pytest.raises(ValueError, match="index must be from 0 to 0"):
+        curve.found[0].plot("a")

@@ -173,7 +173,7 @@ def _part(text: str) -> dict[str, Any]:
 
 def lines(rows: "pd.DataFrame") -> list[str]:
     """Every search in words: value, status, certified norms, spread, and the bounds beside it."""
-    from stability.sweeps.searches import found_in_words
+    from stability.sweeps.searches import fields_in_words, found_in_words
 
     found = []
     for row in rows.to_dict("records"):
@@ -182,7 +182,9 @@ def lines(rows: "pd.DataFrame") -> list[str]:
         norms = f"certified norms {row['displacement_norm_upper']:.4g} px and {row['jacobian_norm_upper']:.4g}"
         several = row["starts"] > 1 and not math.isnan(row["spread"])
         starts = f"; {row['starts']:.0f} starts differ by {row['spread']:.1%}" if several else ""
-        what = f"largest found {row['objective'].replace('_', ' ')} {value} ({row['status_largest_found']})"
+        among = fields_in_words(row["family_parameters"])
+        among = "" if among == "all fields" else f" among {among}"
+        what = f"largest found {row['objective'].replace('_', ' ')}{among} {value} ({row['status_largest_found']})"
         found.append(f"image {row['image']}, {size}: {what}; {norms}{starts}")
         bounds = [("supremum of the distance", row["bound_supremum"], row["status_supremum"])]
         bounds += [

@@ -148,11 +148,12 @@ def plain(text: str) -> str:
 
 def legend_below(figure: Figure, handles: list[Any], columns: int | None = None) -> None:
     """One legend for all panels, outside them; as many columns as the longest words leave room for."""
-    longest = max((len(str(entry.get_label())) for entry in handles), default=0)
+    lines = [str(entry.get_label()).splitlines() for entry in handles]
+    longest = max((len(line) for label in lines for line in label), default=0)
     points = FontProperties(size=mpl.rcParams["legend.fontsize"]).get_size_in_points()
     letters = 125 * float(figure.get_figwidth()) / points  # in one line
     fitting = max(1, min(4, int(letters / (longest + 9))))
-    beyond = math.ceil(len(handles) / (columns or fitting)) - USUAL_ROWS
+    beyond = math.ceil(sum(map(len, lines)) / (columns or fitting)) - USUAL_ROWS
     if beyond > 0:  # the panels keep their height
         figure.set_figheight(figure.get_figheight() + beyond * 1.45 * points / 72)
     figure.legend(handles=handles, loc="outside lower center", ncols=columns or fitting)

@@ -1,5 +1,6 @@
 """The largest distance found beside random fields and the bound of the supremum, over the size of the deformation."""
 
+import textwrap
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from stability.plots.drawing import (
     BOUND_MARK,
     DISPLACEMENT,
     JACOBIAN,
+    LONGEST,
     RELATIVE,
     TRIVIAL_MARK,
     Drawn,
@@ -27,6 +29,7 @@ from stability.plots.drawing import (
 )
 from stability.plots.reading import DISTANCE, Run, input_name, measured, part, spread
 from stability.plots.series import FIELD, SERIES, SETTING, TRANSLATION, parameter_words, series_of
+from stability.sweeps.searches import fields_in_words
 
 A, B = "asked_displacement_norm", "asked_jacobian_norm"
 SUPREMUM = "bound_supremum"
@@ -78,10 +81,11 @@ def largest_found(run: Run) -> Drawn:
                 looks.setdefault(curve.mark.label, curve.mark)
                 _draw(axes, curve, moving)
             searched = block[block["search"] & (block[fixed] == value)]
-            for column, mark in ((SUPREMUM, SUPREMUM_MARK), ("trivial", replace(TRIVIAL_MARK, label=_TRIVIAL))):
-                medians = spread(searched, moving, column)["median"]
+            bounds = [(searched, SUPREMUM, SUPREMUM_MARK), *_trivial_bounds(searched)]
+            for own, column, mark in bounds:
+                medians = spread(own, moving, column)["median"]
                 if len(medians):
-                    looks.setdefault(mark.label, mark)
+                    looks.setdefault(mark.label, mark if mark.label != _TRIVIAL else replace(mark, color=_GREY))
                     line(axes, medians.index, medians, mark, marker="." if len(medians) == 1 else "")
             held = rf"$\|\nabla\tau\|_\infty\leq{value:g}$" if fixed == B else rf"$\|\tau\|_\infty\leq{value:g}$ px"
             words = [plain(series), *([setting] if setting and found[SETTING].nunique() > 1 else [])]
@@ -92,11 +96,16 @@ def largest_found(run: Run) -> Drawn:
         own_axes[0].set_ylabel(RELATIVE)
     for axes in grid[-1]:
         axes.set_xlabel("asked " + (DISPLACEMENT if moving == A else JACOBIAN))
-    legend_below(figure, [handle(mark) for mark in looks.values()])
+    legend_below(figure, [handle(mark, label=_wrapped(mark.label)) for mark in looks.values()])
     return Drawn(figure, _caption(rows, kinds, across))
 
 
-_TRIVIAL = "trivial bound at the field found"
+_TRIVIAL, _GREY = "trivial bound at the field found", TRIVIAL_MARK.color
+
+
+def _wrapped(label: str) -> str:
+    """In lines that fit into a legend."""
+    return "\n".join(map(plain, textwrap.wrap(label, LONGEST)))
 
 
 def needed(run: Run) -> pd.DataFrame:
@@ -111,15 +120,35 @@ def needed(run: Run) -> pd.DataFrame:
     return with_settings(rows)
 
 
+def _sets(searched: pd.DataFrame) -> list[tuple[str, pd.DataFrame, str]]:
+    """Every search, what tells it from others, and its colour."""
+    told = parameter_words(searched)
+    among = {str(text): fields_in_words(str(text)) for text in searched["family_parameters"].unique()}
+    by_set = len(set(among.values())) == len(among)  # else starts or steps differ, too
+    found = []
+    for i, (parameters, rows) in enumerate(searched.groupby("family_parameters", sort=False)):
+        words = among[str(parameters)] if by_set else told.get(str(parameters), "")
+        extra = f", {words}" if words and len(among) > 1 else ""
+        found.append((extra, rows, FOUND_COLORS[i % len(FOUND_COLORS)]))
+    return found
+
+
+def _trivial_bounds(searched: pd.DataFrame) -> list[tuple[pd.DataFrame, str, Mark]]:
+    """The trivial bound at the fields of every search, which is a bound of that search alone."""
+    return [
+        (rows, "trivial", replace(TRIVIAL_MARK, label=_TRIVIAL, color=color if extra else _GREY))
+        for extra, rows, color in _sets(searched)
+    ]
+
+
 def _curves(block: pd.DataFrame, fixed: str, value: float) -> list[Curve]:
     """Every search, and of every random family within the same norms the largest field of each image."""
     told = parameter_words(block)
     own = block[block[fixed] == value]
-    curves = []
-    for i, (parameters, rows) in enumerate(own[own["search"]].groupby("family_parameters", sort=False)):
-        extra = told.get(str(parameters), "")
-        label = FOUND_MARK.label + (f", {extra}" if extra else "")
-        curves.append(Curve(rows, replace(FOUND_MARK, label=label, color=FOUND_COLORS[i % len(FOUND_COLORS)])))
+    curves = [
+        Curve(rows, replace(FOUND_MARK, label=FOUND_MARK.label + extra, color=color))
+        for extra, rows, color in _sets(own[own["search"]])
+    ]
     both = own[~own["search"] & own[A].notna() & own[B].notna()]
     shifts = block[(block["family"] == TRANSLATION) & block[A].isin(own.loc[own["search"], A].unique())]
     groups = list(both.groupby(["family", "family_parameters"], sort=False))
@@ -150,10 +179,12 @@ def _draw(axes: Axes, curve: Curve, moving: str) -> None:
 def _caption(rows: pd.DataFrame, kinds: list[Any], across: list[float]) -> str:
     found = rows[rows["search"]]
     images = found["image"].nunique()
+    among = listed(list(dict.fromkeys(fields_in_words(str(text)) for text in found["family_parameters"])))
     words = [
-        f"The largest distance that a search found among all fields with the two norms, over ||x||: medians over "
-        f"{images} image{'s' if images > 1 else ''} with the 10-90 % band. It is a lower bound of the supremum: "
-        "largest found <= supremum <= bound of the supremum, the closed form for the norms that were asked for."
+        f"The largest distance that a search found among {among} with the two norms, over ||x||: medians over "
+        f"{images} image{'s' if images > 1 else ''} with the 10-90 % band. It is a lower bound of the supremum over "
+        "all fields: largest found <= supremum <= bound of the supremum, the closed form for the norms that were "
+        "asked for."
     ]
     random = sorted({FIELD.get(name, name) for name in rows.loc[~rows["search"], "family"]})
     if random:
@@ -161,7 +192,8 @@ def _caption(rows: pd.DataFrame, kinds: list[Any], across: list[float]) -> str:
             f"Beside it {listed([f'{name}s' for name in random])} within the same norms: of every image the largest "
             "field, medians over images."
         )
-    ratio = (found[SUPREMUM] / found[DISTANCE]).replace(np.inf, np.nan).dropna()
+    whole = found[[fields_in_words(str(text)) == "all fields" for text in found["family_parameters"]]]
+    ratio = (whole[SUPREMUM] / whole[DISTANCE]).replace(np.inf, np.nan).dropna()
     if len(ratio):
         words.append(
             f"The bound stands {ratio.median():.2g} times above what was found (median; {ratio.min():.3g} to "

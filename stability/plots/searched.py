@@ -20,7 +20,7 @@ from stability.plots.sampled import FLAT, Array, Sampled, grid_lines, sample, sp
 from stability.plots.series import WORDS
 from stability.plots.sheet import Shown
 from stability.plots.strip import GRID_COLORS
-from stability.sweeps.searches import found_in_words, is_angle
+from stability.sweeps.searches import fields_in_words, found_in_words, is_angle
 
 if TYPE_CHECKING:
     from stability.search.found import Found
@@ -31,7 +31,8 @@ BEST, OTHER = "#0072B2", "#9a9a9a"
 SHAPE = {2: (2, 3, 0.62), 1: (2, 2, 0.55)}
 """Rows and columns of panels, and height over width, in the plane and on the line."""
 CAPTION = (
-    "Each block is one search: the field with the two norms of its title that moves the representation most, as far as "
+    "Each block is one search: the field with the two norms of its title (and of the family that is named there) that "
+    "moves the representation most, as far as "
     "found; what was found is a lower bound of the supremum, no more. Before: the image with a straight grid (blue: "
     "columns, orange: rows). After: L_tau x(u) = x(u - tau(u)) with the grid carried along. Arrows on |tau| end at u. "
     "The maps of |tau| (px) and of ||grad tau|| reach up to the norms that were asked for: where they are dark the "
@@ -73,7 +74,7 @@ def draw(found: "Found", index: int = 0) -> Figure:
     Raises:
         ValueError: if there is no such image.
     """
-    if not 0 <= index < len(found.norm_x):
+    if not isinstance(index, int) or not 0 <= index < len(found.norm_x):
         raise ValueError(
             f"index must be from 0 to {len(found.norm_x) - 1}, got {index!r}; one image is drawn at a time"
         )
@@ -135,6 +136,8 @@ def _cell(arrays: Mapping[str, Any], k: int) -> Cell:
     value = found_in_words(objective, float(own["largest_found"]), float(own["norm_x"]))
     if objective == "distance" and np.isfinite(own["bound_supremum"]):  # of other objectives it is none
         value += f"; bound of the supremum: {own['bound_supremum']:.3g} ||x||"
+    among = fields_in_words(str(own["family_parameters"]))
+    name = plain(WORDS.get(str(own["representation"]), str(own["representation"])))
     return Cell(
         before=own["before"],
         after=own["after"],
@@ -142,7 +145,7 @@ def _cell(arrays: Mapping[str, Any], k: int) -> Cell:
         norms=(float(own["asked_displacement_norm"]), float(own["asked_jacobian_norm"])),
         certified=(float(own["displacement_norm_upper"]), float(own["jacobian_norm_upper"])),
         trace=own["trace"][:, np.isfinite(own["trace"]).any(axis=0)],
-        words=f"{plain(WORDS.get(str(own['representation']), str(own['representation'])))}, image {int(own['image'])}",
+        words=f"{name}, image {int(own['image'])}" + ("" if among == "all fields" else f", {among}"),
         value=value,
         unit="radian" if is_angle(objective) else "distance",
     )

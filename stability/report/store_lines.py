@@ -28,12 +28,15 @@ from stability.plots.series import (
     theory,
 )
 from stability.report.numbers import apart_from_linear, medians, percent
+from stability.sweeps.searches import fields_in_words
 
 PIXELS, GRADIENT = 1.0, 0.1
 """The sizes that the lines speak of: the nearest ones in the rows."""
 NORMS = ["asked_displacement_norm", "asked_jacobian_norm"]
 MOST = 8
 """Names in one sentence."""
+AMONG = "among"
+"""Of searched rows: the fields among which was searched, in words."""
 
 
 def store_headline(run: Run) -> str:
@@ -161,28 +164,36 @@ def _deformation(rows: pd.DataFrame, field: str) -> str:
     return words + "."
 
 
-def _searches(rows: pd.DataFrame) -> list[tuple[str, float, float]]:
-    """Line and norms of the searched distances: the largest norms of every representation."""
+def _searches(rows: pd.DataFrame) -> list[tuple[str, str, float, float]]:
+    """Line, set of fields and norms of the searched distances: the largest norms of every representation and set."""
     if "largest_found" not in rows:
         return []
-    found = rows[rows["search"].fillna(False).astype(bool) & (rows["objective"] == "distance")]
-    last = found.sort_values(NORMS, kind="stable").drop_duplicates(SERIES, keep="last").set_index(SERIES)
-    norms = {str(name): (float(a), float(b)) for name, a, b in last[NORMS].itertuples(name=None)}
-    return [(name, *norms[name]) for name in series_of(found)] if norms else []
+    found = _with_sets(rows[rows["search"].fillna(False).astype(bool) & (rows["objective"] == "distance")])
+    last = found.sort_values(NORMS, kind="stable").drop_duplicates([SERIES, AMONG], keep="last")
+    order = {name: place for place, name in enumerate(series_of(found))} if len(found) else {}
+    cells = last[[SERIES, AMONG, *NORMS]].itertuples(index=False)
+    chosen = [(str(name), str(among), float(a), float(b)) for name, among, a, b in cells]
+    return sorted(chosen, key=lambda one: (order[one[0]], one[1] != "all fields", one[1]))
 
 
-def _searched(rows: pd.DataFrame, series: str, a: float, b: float) -> str:
+def _with_sets(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.assign(**{AMONG: [fields_in_words(text) for text in rows["family_parameters"]]})
+
+
+def _searched(rows: pd.DataFrame, series: str, among: str, a: float, b: float) -> str:
     """What was found within two norms, beside the largest random field and the bound of the supremum."""
     same = rows[(rows[SERIES] == series) & (rows[NORMS[0]] == a) & (rows[NORMS[1]] == b)]
     chosen = same["search"].fillna(False).astype(bool)
-    found, random = same[chosen & (same["objective"] == "distance")], same[~chosen]
+    found, random = _with_sets(same[chosen & (same["objective"] == "distance")]), same[~chosen]
+    found = found[found[AMONG] == among]
     words = (
-        f"Largest found among all fields with ||tau|| <= {a:g} px and ||grad tau|| <= {b:g}: the {series} moves by "
+        f"Largest found among {among} with ||tau|| <= {a:g} px and ||grad tau|| <= {b:g}: the {series} moves by "
         f"{percent(float(found[DISTANCE].median()))} of ||x|| (median), a lower bound of the supremum"
     )
     bound = float(found["bound_supremum"].median())
-    words += f", which the closed form bounds by {percent(bound)}" if np.isfinite(bound) else ""
-    if len(random):
+    whole = "" if among == "all fields" else " over all fields"
+    words += f"{whole}, which the closed form bounds by {percent(bound)}" if np.isfinite(bound) else ""
+    if len(random) and among == "all fields":
         largest = random.groupby("image")[DISTANCE].max().median()
         count = random.groupby("family")["field_seed"].nunique().sum()
         words += f"; the largest of {count} random fields within these norms by {percent(float(largest))}"

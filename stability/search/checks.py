@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from numbers import Real
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -33,11 +33,16 @@ def check_differentiable(warp: object) -> None:
         )
 
 
-def check_given(name: str, values: object, kind: type, use: str) -> None:
-    """Raise ``ValueError`` unless they are several of a kind, at least one."""
-    several = list(values) if isinstance(values, Iterable) and not isinstance(values, str) else []
+def check_given(name: str, values: object, kind: type, use: str) -> tuple[Any, ...]:
+    """The values, if they are several of a kind, at least one.
+
+    Raises:
+        ValueError: otherwise.
+    """
+    several = tuple(values) if isinstance(values, Iterable) and not isinstance(values, str) else ()
     if not several or not all(isinstance(one, kind) for one in several):
         raise ValueError(f"{name} must be one or more like {use}, got {values!r}; use ({use},)")
+    return several
 
 
 def check_images_of_search(images: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 r"""Linear constraints on fields: each is a set of equations for the coefficients of a basis."""
 
 import abc
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -74,6 +75,20 @@ class FixedBorder(Constraint):
         centres = (centres + 0.5) % sides  # from the window's first border
         inside = torch.minimum(centres - reach, sides - centres - reach) >= self.width - TOUCH
         return _each(torch.eye(basis.count).to(centres)[~inside.all(1)], basis.d)
+
+
+def check_constraints(constraints: object) -> tuple[Constraint, ...]:
+    """The constraints, none or several; one alone counts as several.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    several = (constraints,) if isinstance(constraints, Constraint) else constraints
+    found = tuple(several) if isinstance(several, Iterable) and not isinstance(several, str) else (several,)
+    for one in found:
+        if not isinstance(one, Constraint):
+            raise ValueError(f"constraints must be like TranslationFree(), got {one!r}; use (TranslationFree(),)")
+    return found
 
 
 def _each(rows: Tensor, d: int) -> Tensor:

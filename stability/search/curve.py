@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from stability.deformations.base import Deformation
 from stability.representations.base import Representation
 from stability.search.checks import check_images_of_search, check_norm, is_number
-from stability.search.constraints import Constraint
+from stability.search.constraints import Constraint, check_constraints
 from stability.search.families import Fields
 from stability.search.found import MEANING, Found
 from stability.search.objectives import Objective
@@ -87,7 +87,7 @@ def worst_case_curve(
     Raises:
         ValueError: if the sizes do not increase, or as in ``worst_case``.
     """
-    t = check_sizes(sizes)
+    t, constraints = check_sizes(sizes), check_constraints(constraints)
     check_family(fields)
     images = check_images_of_search(images)
     a, b = (
@@ -129,12 +129,13 @@ def check_family(fields: Fields) -> None:
         )
 
 
-def check_sizes(sizes: Sequence[float]) -> Tensor:
+def check_sizes(sizes: Sequence[float] | Tensor) -> Tensor:
     """The sizes, float64, if they are positive and increase.
 
     Raises:
         ValueError: otherwise.
     """
+    sizes = sizes.tolist() if isinstance(sizes, Tensor) else sizes
     several = list(sizes) if isinstance(sizes, Iterable) and not isinstance(sizes, str) else []
     t = torch.tensor(several if all(map(is_number, several)) else [], dtype=torch.float64)
     if not len(t) or not bool(torch.isfinite(t).all()) or float(t[0]) <= 0 or bool((t.diff() <= 0).any()):

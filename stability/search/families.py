@@ -10,7 +10,7 @@ from torch import Tensor
 from stability.deformations.lattice import check_lattice
 from stability.deformations.modes import check_cutoff
 from stability.search.basis import Basis, FourierBasis, HatBasis, SplineBasis
-from stability.search.constraints import Constraint, DivergenceFree
+from stability.search.constraints import Constraint, DivergenceFree, check_constraints
 from stability.search.piecewise import PiecewiseLinearSpace
 from stability.search.space import Space
 from stability.search.subspace import LARGEST, RANK, SubspaceSpace
@@ -107,6 +107,7 @@ class Fourier(Spanned):
 
 def _left(basis: Basis, a: Tensor, b: Tensor, constraints: Sequence[Constraint]) -> SubspaceSpace:
     """What the constraints leave."""
+    constraints = check_constraints(constraints)
     total = basis.count * basis.d
     if total > LARGEST:
         raise ValueError(
@@ -115,9 +116,6 @@ def _left(basis: Basis, a: Tensor, b: Tensor, constraints: Sequence[Constraint])
         )
     null = torch.eye(total, dtype=torch.float64, device=a.device)
     if constraints:
-        for one in constraints:
-            if not isinstance(one, Constraint):
-                raise ValueError(f"constraints must be like TranslationFree(), got {one!r}; use TranslationFree()")
         equations = torch.cat([one.equations(basis) for one in constraints])
         values, vectors = torch.linalg.eigh(equations.T @ equations)
         null = vectors[:, values <= RANK * values[-1].clamp_min(1e-300)]

@@ -93,6 +93,9 @@ class Change(Objective):
 
     unit = "prediction"
 
+    def __post_init__(self) -> None:
+        _check_head(self.head)
+
     def score(self, compared: Compared, images: Tensor) -> Score:
         """The norm of the difference of outputs."""
         with torch.no_grad():
@@ -117,6 +120,13 @@ class Margin(Objective):
     label: int | Tensor
 
     unit = "margin"
+
+    def __post_init__(self) -> None:
+        _check_head(self.head)
+        if isinstance(self.label, bool) or not isinstance(self.label, int | Tensor):
+            raise ValueError(
+                f"label must be an integer or a tensor of them, got {self.label!r}; see dataset(...).labels"
+            )
 
     def margins(self, compared: Compared, images: Tensor, owner: Tensor) -> Tensor:
         """m, ``(n,)``; positive where the label is predicted.
@@ -158,6 +168,9 @@ class AtFixedNorm(Objective):
 
     objective: Objective
 
+    def __post_init__(self) -> None:
+        check_objective(self.objective)
+
     @property
     def unit(self) -> str:  # type: ignore[override]
         """That of the objective."""
@@ -173,6 +186,17 @@ class AtFixedNorm(Objective):
             return inner(others * factor.reshape(-1, *[1] * (others.ndim - 1)), owner)
 
         return rescaled
+
+
+def check_objective(objective: object) -> None:
+    """Raise ``ValueError`` unless it is an objective."""
+    if not isinstance(objective, Objective):
+        raise ValueError(f"objective must be one like Distance(), got {objective!r}; use Distance()")
+
+
+def _check_head(head: object) -> None:
+    if not callable(head):
+        raise ValueError(f"head must map features to outputs, got {head!r}; use torch.nn.Linear(features, classes)")
 
 
 def _outputs(head: Head, compared: Compared, images: Tensor) -> Tensor:

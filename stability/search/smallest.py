@@ -13,10 +13,10 @@ from stability.deformations.stack import stack
 from stability.representations.base import Representation
 from stability.search.checks import check_images_of_search, check_norm
 from stability.search.compared import Compared, compared
-from stability.search.constraints import Constraint
+from stability.search.constraints import Constraint, check_constraints
 from stability.search.curve import SIZES, check_sizes, warm, worst_case_curve
 from stability.search.families import Fields
-from stability.search.objectives import Head, Margin, Objective, Score
+from stability.search.objectives import Head, Margin, Objective, Score, check_objective
 from stability.search.starts import Start
 from stability.search.worst import CUBIC, DISTANCE, KEPT, PIECEWISE_LINEAR, STARTS, STEPS, worst_case
 from stability.warps.base import Warp
@@ -49,6 +49,9 @@ class Level(Target):
 
     value: float | Tensor
     objective: Objective = DISTANCE
+
+    def __post_init__(self) -> None:
+        check_objective(self.objective)
 
     def level(self, compared: Compared, images: Tensor) -> Tensor:
         """The number, if it is positive."""
@@ -173,7 +176,7 @@ def smallest_deformation(
     )
     if not isinstance(target, Target):
         raise ValueError(f"target must be one like Level(0.5) or Flip(head, label), got {target!r}; use Level(0.5)")
-    t = check_sizes(sizes)
+    t, constraints = check_sizes(sizes), check_constraints(constraints)
     if float(t[-1]) > 1:
         raise ValueError(f"sizes must be at most 1, got {tuple(sizes)}; ask for larger norms instead")
     fixed = compared(representation, images)

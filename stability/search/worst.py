@@ -9,9 +9,15 @@ from stability.deformations.base import Deformation
 from stability.deformations.checks import check_generator
 from stability.representations.base import Representation
 from stability.search.candidates import Candidates, best_of
-from stability.search.checks import check_count, check_differentiable, check_given, check_images_of_search, check_norm
+from stability.search.checks import (
+    check_count,
+    check_differentiable,
+    check_given,
+    check_images_of_search,
+    check_norm,
+)
 from stability.search.compared import Compared, compared
-from stability.search.constraints import Constraint
+from stability.search.constraints import Constraint, check_constraints
 from stability.search.families import Fields, PiecewiseLinear
 from stability.search.found import Found
 from stability.search.frank_wolfe import PHASES, Ascent, ascend
@@ -67,7 +73,7 @@ def worst_case(
         warp: L_tau, differentiable at tau = 0 (``BilinearWarp`` is not: its derivative there is one-sided).
         starts: how fields to start from are made, 32 for each image by default, most of which cost two gradients.
         kept: how many starts go on after four steps, the best of each image; all if there are not more. Twice as many
-            take these steps.
+            take these steps. With four steps or fewer, the best ones from the beginning.
         steps: of every start, at most; a start stops when it gains less than 5e-4 of its value, the best 5e-5.
 
     Returns:
@@ -95,7 +101,8 @@ def worst_case(
     )
     check_count("steps", steps, STEPS)
     check_count("kept", kept, KEPT)
-    check_given("starts", starts, Start, "Linearised(28)")
+    starts = check_given("starts", starts, Start, "Linearised(28)")
+    constraints = check_constraints(constraints)
     for value, kind, name, use in (
         (objective, Objective, "objective", "Distance()"), (warp, Warp, "warp", "SplineWarp()"),
         (fields, (Fields, Candidates), "fields", "PiecewiseLinear()"),
@@ -109,8 +116,8 @@ def worst_case(
     if isinstance(fields, Candidates):
         if constraints:
             raise ValueError(f"constraints must be left out for {type(fields).__name__}, got {constraints!r}")
-        chosen, values, counts.values = best_of(fields, score, images, warp, a, b)
-        return _found(images, fixed, objective, warp, chosen, values, values[None, :, None], (a, b), counts)
+        field, values, counts.values = best_of(fields, score, images, warp, a, b)
+        return _found(images, fixed, objective, warp, field, values, values[None, :, None], (a, b), counts)
     indices, size = torch.arange(len(images), device=images.device), tuple(images.shape[2:])
     for start in starts:
         owner = indices.repeat_interleave(start.count)
@@ -127,11 +134,13 @@ def worst_case(
     ascent = Ascent(parameters.flatten(0, 1), problem.values(parameters.flatten(0, 1))[None])
     if count > kept and steps > SCREENING:
         problem, ascent = _best_of_each(problem, ascent, len(images), SCREENED * kept)
-        ascent = ascend(problem, ascent.parameters, SCREENING, PHASES[:1])
+        ascent, steps = ascend(problem, ascent.parameters, SCREENING, PHASES[:1]), steps - SCREENING
+    if count > kept:
         problem, ascent = _best_of_each(problem, ascent, len(images), kept)
-        count, steps = kept, steps - SCREENING
+        count = kept
     last = ascend(problem, ascent.parameters, steps)
-    trace = torch.cat([ascent.trace[:-1], last.trace]).unflatten(1, (len(images), count))
+    # values of other batches differ by round-off
+    trace = torch.cat([ascent.trace[:-1], last.trace]).unflatten(1, (len(images), count)).cummax(0).values
     values, at = trace[-1].max(1)
     rows = indices * count + at
     field = problem[rows].space.field(last.parameters[rows])
@@ -158,7 +167,9 @@ def _found(
     asked: tuple[Tensor, Tensor],
     counts: Counts,
 ) -> Found:
-    """The best fields with what else is measured at them."""
+    """The best fields with what else is measured at them; 0, which is in every set, where nothing better was found."""
+    if bool((values < 0).any()):
+        field, values = field.scaled((values >= 0).to(torch.float64)), values.clamp_min(0.0)
     with torch.no_grad():
         deformed, owner = warp(images, field), torch.arange(len(images), device=images.device)
         distance, angle = (measure(deformed, owner) for measure in (fixed.distance, fixed.angle))
