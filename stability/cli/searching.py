@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 DONE, FAILED = 0, 1
 MODELS: Mapping[str, tuple[str, ...]] = {
-    "gram": (), "ntk": (), "linear": (), "ckn": ("filters", "checkpoint"), "cnn": ("widths", "checkpoint"),
+    "gram": (), "ntk": (), "linear": (), "ckn": ("filters", "images", "checkpoint"), "cnn": ("widths", "checkpoint"),
     "random-features": ("widths",),
     "lenet": ("filters", "hidden", "kernel_size", "padding", "batch_normalisation", "checkpoint", "layers"),
 }  # fmt: skip
@@ -45,13 +45,14 @@ def commands() -> list[Command]:
     search.add_argument("--channels", type=int, default=1, help="1 or 3")
     search.add_argument("--model", default="ckn", help=", ".join(MODELS))
     search.add_argument("--checkpoint", help="ckn, cnn, lenet: weights of `stability train`")
-    search.add_argument("--layer", default="classifier", help="lenet: conv1, conv2, hidden or classifier")
+    search.add_argument("--layer", help="lenet: conv1, conv2, hidden or classifier (default)")
     search.add_argument(
         "--widths",
         type=int,
         nargs="+",
         help="ckn, cnn, random-features, lenet: channels of every layer (default: 16 32, of a lenet 6 16)",
     )
+    search.add_argument("--fit-images", type=int, help="ckn: images whose patches anchors are (default: 32, or all)")
     add_lenet(search)
     search.add_argument("--patch-sizes", type=int, nargs="+", default=[3, 3], help="e of every layer")
     search.add_argument("--pooling-scales", type=float, nargs="+", default=[2.0, 4.0], help="sigma of every layer, px")
@@ -119,12 +120,20 @@ def specification(options: Namespace) -> "SweepSpec":
     model = resolve("model", options.model, MODELS)
     widths = options.widths or (None if options.model == "lenet" else WIDTHS)
     given_options = {
-        "filters": widths, "widths": widths, "checkpoint": options.checkpoint, "layers": [options.layer],
+        "filters": widths, "widths": widths, "checkpoint": options.checkpoint,
+        "layers": [options.layer or "classifier"], "images": _fit_images(options) if "images" in model else None,
         "hidden": options.hidden, "kernel_size": options.kernel_size, "padding": options.padding,
         "batch_normalisation": options.batch_normalisation,
     }  # fmt: skip
-    if options.checkpoint is not None and "checkpoint" not in model:
-        raise ValueError(f"checkpoint must be left out for the model {options.model!r}, got one; use --model ckn")
+    for name, taken in (
+        ("checkpoint", "checkpoint" in model), ("layer", "layers" in model), ("fit_images", "images" in model),
+        ("widths", {"filters", "widths"} & set(model)),
+    ):  # fmt: skip
+        if options[name] is not None and not taken:
+            raise ValueError(
+                f"--{name.replace('_', '-')} must be left out for the model {options.model!r}, got {options[name]!r}; "
+                f"it belongs to {', '.join(_models_with(name))}"
+            )
     chosen = {"kind": options.model.replace("-", "_")} | {name: given_options[name] for name in model}
     chosen = {name: value for name, value in chosen.items() if value is not None}
     network = architecture(options.patch_sizes, options.pooling_scales, options.subsampling, options.kernels, options)
@@ -150,6 +159,26 @@ def specification(options: Namespace) -> "SweepSpec":
         "warp": _part(options.warp), "rungs": options.rungs, "seed": options.seed,
     }  # fmt: skip
     return SweepSpec(**data)
+
+
+def _models_with(option: str) -> list[str]:
+    """The models that take an option."""
+    fields = {"layer": {"layers"}, "fit_images": {"images"}, "widths": {"filters", "widths"}}.get(option, {option})
+    return [name for name, taken in MODELS.items() if fields & set(taken)]
+
+
+def _fit_images(options: Namespace) -> int | None:
+    """How many images anchors are chosen from: all of a shipped set that has fewer than are usual; None: as usual."""
+    if options.fit_images is not None or options.checkpoint is not None or options.root is not None:
+        return None if options.fit_images is None else int(options.fit_images)
+    from stability.images import load
+    from stability.sweeps.models import CKNSpec
+
+    usual = int(CKNSpec.model_fields["images"].default)
+    try:
+        return min(usual, len(load(options.images, size=tuple(options.size), channels=options.channels)))
+    except ValueError:  # told where the images are asked for
+        return None
 
 
 def _part(text: str) -> dict[str, Any]:
@@ -210,7 +239,7 @@ def _write(folder: Path, rows: "pd.DataFrame") -> list[Path]:
         rows.to_csv(temporary, index=False)
     written = [folder / TABLE]
     for row in rows.to_dict("records"):
-        norms = f"{row['asked_displacement_norm']:g}-{row['asked_jacobian_norm']:g}"
+        norms = f"{row['asked_displacement_norm']:.12g}-{row['asked_jacobian_norm']:.12g}"
         written.append(folder / f"field-{row['image']}-{norms}.npz")
         with replacing(written[-1]) as temporary:
             temporary.write_bytes((folder / row["field_file"]).read_bytes())

@@ -15,7 +15,7 @@ from matplotlib.colors import CenteredNorm, Colormap, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from stability.plots.drawing import PAPER, plain
+from stability.plots.drawing import on_paper, plain
 from stability.plots.sampled import FLAT, Array, Sampled, extent, grid_lines, sample, spacing, values
 from stability.plots.sheet import BAR, LEFT, RIGHT, WIDTH, Sheet
 from stability.plots.strip import GRID_COLORS
@@ -59,8 +59,7 @@ def draw(field: "Deformation") -> Figure:
     sampled = sample(one)
     factor = None if one.d == 1 else _factor(sampled)
     caption = wrapped(_caption(one, sampled, factor, known))
-    with matplotlib.style.context(str(PAPER)):
-        mpl.rcParams["font.family"] = mpl.rcParams["font.serif"]  # "serif" would be looked up after this block
+    with on_paper():
         sheet = _maps(one, sampled, factor, len(caption)) if one.d == 2 else _curves(one, sampled, known, len(caption))
         sheet.words(_title(field, known), caption)
         for axes in sheet.figure.axes:  # ticks are made when they are first asked for, in the style that is in force

@@ -1,11 +1,14 @@
 """Shared marks: colours, lines, slope triangle, legend. Object API only; the style in force sets sizes and fonts."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import matplotlib.style
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -23,6 +26,23 @@ DISPLACEMENT = r"$\|\tau\|_\infty$ (px)"
 JACOBIAN = r"$\|\nabla\tau\|_\infty$ (dimensionless)"
 RELATIVE = r"$\|\Phi(L_\tau x)-\Phi(x)\|\,/\,\|x\|$"
 IN_PAIRS = r"$\|\Phi(L_\tau x)-\Phi(x)\|$" + "\n/ distance of two images"
+
+
+@contextmanager
+def on_paper() -> Iterator[None]:
+    """The style of the figures of a paper, whatever is in force."""
+    with matplotlib.style.context(str(PAPER)):
+        mpl.rcParams["font.family"] = mpl.rcParams["font.serif"]  # "serif" would be looked up after this block
+        yield
+
+
+def settled(figure: Figure) -> Figure:
+    """The figure with everything that is made when it is first asked for, in the style that is in force."""
+    for axes in figure.axes:
+        axes.get_xticklabels(), axes.get_yticklabels()
+    figure.canvas.draw()
+    return figure
+
 
 LONGEST = 48
 """Letters of a label that are shown."""

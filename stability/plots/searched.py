@@ -14,7 +14,7 @@ from matplotlib.figure import Figure, FigureBase
 from matplotlib.ticker import MaxNLocator
 
 from stability.plots.deformation import light, outward
-from stability.plots.drawing import PAPER, Drawn, plain
+from stability.plots.drawing import Drawn, on_paper, plain, settled
 from stability.plots.reading import Run
 from stability.plots.sampled import FLAT, Array, Sampled, grid_lines, sample, spacing
 from stability.plots.series import WORDS
@@ -94,14 +94,10 @@ def draw(found: "Found", index: int = 0) -> Figure:
         value=f"{value}, {found.meaning}",
         unit=found.objective.unit,
     )
-    with matplotlib.style.context(str(PAPER)):
-        mpl.rcParams["font.family"] = mpl.rcParams["font.serif"]
+    with on_paper():
         figure = _figure(1, cell.before.ndim)
         _block(figure, cell)
-        for axes in figure.axes:  # ticks are made when they are first asked for, in the style that is in force
-            axes.get_xticklabels(), axes.get_yticklabels()
-        figure.canvas.draw()
-    return figure
+        return settled(figure)
 
 
 def searched(run: Run) -> Drawn:

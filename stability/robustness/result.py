@@ -140,9 +140,13 @@ class RobustnessRadii:
 
     def plot(self) -> "Drawn":
         """Radii of every image, and the certified and the attacked accuracy against the size; with its caption."""
-        from stability.plots.robustness import radii  # matplotlib loads when something is drawn
+        from stability.plots.drawing import on_paper, settled  # matplotlib loads when something is drawn
+        from stability.plots.robustness import radii
 
-        return radii(self.table(), self.curve(), float(self.displacement_norm[0]), float(self.jacobian_norm[0]))
+        with on_paper():
+            drawn = radii(self.table(), self.curve(), float(self.displacement_norm[0]), float(self.jacobian_norm[0]))
+            settled(drawn.figure)
+        return drawn
 
     def __repr__(self) -> str:
         shown = ["predicted", "right", "as_sampled_displacement_px", "certified_displacement_px",

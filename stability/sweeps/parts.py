@@ -4,7 +4,16 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    field_validator,
+)
 
 from stability.architecture import Architecture
 from stability.names import unknown
@@ -25,8 +34,15 @@ def _as_names(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
+def _different(values: tuple[float, ...]) -> tuple[float, ...]:
+    """The norms, if no two are the same in twelve digits."""
+    if len({f"{value:.12g}" for value in values}) < len(values):
+        raise ValueError(f"norms must differ, got {list(values)}; name each once")
+    return values
+
+
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Norms = Annotated[tuple[Positive, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+Norms = Annotated[tuple[Positive, ...], BeforeValidator(_as_tuple), Field(min_length=1), AfterValidator(_different)]
 Seed = Annotated[int, Field(ge=0, le=10**12)]
 Counts = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
 LayerNames = Annotated[tuple[str, ...], BeforeValidator(_as_names), Field(min_length=1)]
