@@ -50,8 +50,6 @@ class FieldRungs:
         rows = []
         for own, form in zip(self._each(constants), self.forms, strict=True):
             extra = further(self.architecture, form, filtered=own.filtered)
-            if own.filtered and isinstance(self.architecture.boundary, Zero):
-                extra = None  # enclosed norms are those of the torus, where 1 A 1 is another operator
             found = own.of_every_image(self.lipschitz, self.keeps_norms)
             rows.append(NOT_COVERED if extra is None else found._replace(terms=found.terms | extra))
         return self._rung(name, rows, EVERY_IMAGE, constants)
@@ -97,13 +95,15 @@ def further(architecture: Architecture, form: ClosedForm, *, filtered: bool) -> 
     Args:
         architecture: the network.
         form: its closed form.
-        filtered: whether the first norm is that of [P_1 F A_0, L], so that the front end adds nothing.
+        filtered: whether the norms are enclosed ones: the first is that of [P_1 F A_0, L], so that the front end adds
+            nothing; and they are those of the torus, no bound with zeros beyond the border.
     """
-    if form.terms:
+    zero = isinstance(architecture.boundary, Zero)
+    if form.terms and not (filtered and zero):
         names = ("aliasing",) if filtered else ("aliasing", "mean removal")
         return {term.name: float(term.value) for term in form.terms if term.name.startswith(names)}
     is_filter = architecture.front_end is not None and not architecture.front_end.in_closed_form
-    whole = architecture.spacings[-1] == 1 and not isinstance(architecture.boundary, Zero)
+    whole = architecture.spacings[-1] == 1 and not zero
     return {} if filtered and is_filter and whole else None
 
 

@@ -86,9 +86,7 @@ class Predictor:
         for name, given in (("intercepts", b), ("classes", classes)):
             if given.shape != (count,):
                 raise ValueError(f"{name} must have shape ({count},), got {tuple(given.shape)}; one per function")
-        gram = kernel_matrix(representation, images) if matrix is None else matrix
-        if matrix is not None:
-            _check_matrix(representation, images, matrix)
+        gram = _gram(representation, images, matrix)
         self.representation, self.images, self.classes, self.normalised = representation, images, classes, normalised
         self.coefficients, self.intercepts = a, b
         self._error = KERNEL_ERROR * torch.finfo(gram.dtype).eps + len(a) * torch.finfo(torch.float64).eps
@@ -121,9 +119,7 @@ class Predictor:
             ValueError: for shapes that do not fit.
             ImportError: if scikit-learn is not installed.
         """
-        if matrix is not None:
-            _check_matrix(representation, images, matrix)
-        gram = kernel_matrix(representation, images) if matrix is None else matrix
+        gram = _gram(representation, images, matrix)
         classes, indices = check_labels(gram, labels)
         used = gram.to(torch.float64)
         if normalised:
@@ -193,7 +189,8 @@ class Predictor:
         added in quadrature.
 
         Args:
-            distance: ||Phi(x) - Phi(y)|| or a bound on it, ``(...)``, >= 0.
+            distance: ||Phi(x) - Phi(y)|| or a bound on it, ``(...)``, >= 0. With one that was measured give the norm or
+                the floor, too.
             norm: ||Phi(x)||, broadcasting with the distance; needed for the normalised kernel.
             floor: what round-off may hide of the distance, ``reference(x).floor``, likewise; None: the least there is,
                 ``representation.relative_floor`` times the norm (without one, the largest of the predictor's images).
@@ -262,8 +259,14 @@ class Predictor:
         return torch.as_tensor(norm, dtype=torch.float64)
 
 
-def _check_matrix(representation: KernelRepresentation, images: Tensor, matrix: Tensor) -> None:
-    """Raise ``ValueError`` unless the matrix has the images' shape, is symmetric and knows K(x_1, x_1)."""
+def _gram(representation: KernelRepresentation, images: Tensor, matrix: Tensor | None) -> Tensor:
+    """The kernel matrix of the images: computed, or the one that is given.
+
+    Raises:
+        ValueError: unless a given one has the images' shape, is symmetric and knows K(x_1, x_1).
+    """
+    if matrix is None:
+        return kernel_matrix(representation, images)
     count = len(check_images(images))
     if matrix.shape != (count, count):
         raise ValueError(f"matrix must be ({count}, {count}), got {tuple(matrix.shape)}; leave it out")
@@ -276,3 +279,4 @@ def _check_matrix(representation: KernelRepresentation, images: Tensor, matrix: 
             f"matrix must be that of the representation and these images, got {given:.6g} for K(x_1, x_1) = "
             f"{expected:.6g}; use st.kernel_matrix(representation, images)"
         )
+    return matrix
