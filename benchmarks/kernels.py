@@ -6,8 +6,8 @@ Two layers, patches 3, float64, one thread. A warp in a sweep: x is cached, K(x,
 warps together (64 pixels and more: of one), a twentieth. K(x, y): alone, both norms known. A pair: K(x, x), K(x, y) and
 K(y, y). The floor, measured in the same run on the same thread: one power of 2 per pair of
 positions that a distance cannot do without (cross and half of the symmetric self kernel, every layer), the GEMM of
-the first layer's patches, and the four GEMMs of its pooling, each alone and at its shape. Memory: the highest over that
-of the process before, in a process of its own.
+the first layer's patches, the four GEMMs of its pooling, each alone and at its shape, and the four additions a pair of
+the second layer's patches. Memory: the highest over that of the process before, in a process of its own.
 
 ``--peer`` names the Python of an environment with neural-tangents (jax and jaxlib 0.4.34, tf2jax 0.3.6). It evaluates
 the nearest architectures that it has, without Gaussian pooling and A_0: averages over periodic boxes of the variance of
@@ -85,7 +85,7 @@ def architecture(kernel: kernels.Kernel, strides: tuple[int, int]) -> st.Archite
 
 
 def floor(size: tuple[int, int], channels: int, strides: tuple[int, int]) -> float:
-    """Powers of 2 and GEMMs of 1.5 kernels (cross, and half of self), in seconds."""
+    """Powers of 2, GEMMs and additions of 1.5 kernels (cross, and half of self), in seconds."""
     (h, w), n, s = size, size[0] * size[1], strides[0]
     rows, columns = -(-h // s), -(-w // s)
     count = rows * columns
@@ -105,7 +105,8 @@ def floor(size: tuple[int, int], channels: int, strides: tuple[int, int]) -> flo
     entries = torch.randn(2**18, dtype=torch.float64).abs().neg()
     target = torch.empty_like(entries)
     power = median(lambda: torch.exp2(entries, out=target), 0.5) / len(entries)
-    return 1.5 * (seconds + power * (n**2 + count**2))
+    addition = median(lambda: target.add_(entries), 0.5) / len(entries)
+    return 1.5 * (seconds + power * (n**2 + count**2) + 4 * addition * count**2)
 
 
 def machine() -> str:

@@ -280,14 +280,13 @@ def test_threads_may_share_one_representation(generator):
 
 @pytest.mark.parametrize("size", [(12, 16), (12,), (8, 8)], ids=str)
 @pytest.mark.parametrize("tangent", [False, True])
-def test_large_images_are_pooled_on_both_sides_at_once_to_the_same_numbers(size, tangent, generator, monkeypatch):
+def test_large_images_are_pooled_in_small_pieces_to_the_same_numbers(size, tangent, generator, monkeypatch):
     kernel = kernels.ArcCosine(1) if tangent else kernels.Exponential(2.0)
     arch = network(kernel, 2, 2)
     phi = st.GramNTK(arch) if tangent else st.GramCKN(arch)
     x, y = pair(generator, size)
     values = phi.kernel(x, y), phi.norm(x)
-    monkeypatch.setattr(pair_sums, "ROW_ENTRIES", 0)
-    monkeypatch.setattr(pair_sums, "GROUP_ENTRIES", 3 * 8 * 48)  # a few image rows wait
+    monkeypatch.setattr(pair_sums, "WAITING_ENTRIES", 3 * 8 * 48)  # a few image rows wait
     monkeypatch.setattr(pair_blocks, "BLOCK_ENTRIES", 3 * 200)
     lean = type(phi)(arch)
     assert torch.allclose(lean.kernel(x, y), values[0], rtol=1e-12, atol=0)
@@ -305,7 +304,7 @@ def test_sums_over_patches_and_waiting_rows_in_small_pieces_are_those_of_dense_m
     truth = brute_force(arch, x[0], y[0])
     monkeypatch.setattr(pair_blocks, "BLOCK_ENTRIES", 3 * 8 * 56)  # a few image rows at a time in every layer
     monkeypatch.setattr(pair_plan, "GATHERED_ENTRIES", 0)
-    monkeypatch.setattr(pair_sums, "GROUP_ENTRIES", 2 * 8 * 56)
+    monkeypatch.setattr(pair_sums, "WAITING_ENTRIES", 2 * 8 * 56)
     gram = st.GramCKN(arch)
     assert abs(gram.kernel(x, y).item() - truth["xy"]) <= ROUND_OFF * truth["xx"]
     assert abs(gram.norm(x).item() ** 2 - truth["xx"]) <= ROUND_OFF * truth["xx"]

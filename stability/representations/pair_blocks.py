@@ -1,4 +1,4 @@
-r"""A layer's Gram matrix over all pairs of positions, in blocks of rows that stay in a core's cache.
+r"""A layer's Gram matrix over all pairs of positions, in blocks that stay in a core's cache.
 
 A block holds kappa(cos) and, for the neural tangent kernel, kappa(cos) + kappa'(cos) T' / (|z| |z'|), T' being the
 tangent Gram of the layer below after pooling and patches (of layer 1: the inner products themselves). Its entries
@@ -6,7 +6,7 @@ times |z| |z'| are the Gram's; what pools or sums the block multiplies small mat
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,19 +20,29 @@ from stability.representations.pair_plan import LayerPlan
 BLOCK_ENTRIES = 2**18
 """Pair entries worked on at a time, 2 MB in float64: less stays in the cache better, but takes more calls."""
 SELF_BLOCKS = 4
-"""K(x, x) is symmetric: in b blocks of rows only (1 + 1 / b) / 2 of it is computed."""
+"""K(x, x) is symmetric: in b blocks only (1 + 1 / b) / 2 of it is computed."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Image rows ``top`` ... ``bottom`` of the rows' positions, ``left`` ... ``right`` of the columns' ones.
+
+    Of a symmetric matrix the parts are the blocks on the diagonal, halved, with what is right of them (blocks of rows)
+    or above them (blocks of columns): the whole is S + S^T.
+    """
+
+    top: int
+    bottom: int
+    left: int
+    right: int
 
 
 @dataclass(frozen=True)
 class Block:
-    """Rows from image row ``start`` on, columns from image row ``first`` on, ``(count w, (h - first) w)`` each.
+    """A part of a Gram over |z| |z'|, ``((bottom - top) w, (right - left) w)``."""
 
-    Of a symmetric matrix the rows' diagonal block, halved, and what is right of it: the whole is S + S^T.
-    """
-
-    grams: list[Tensor]  # [S] or, with tangents, [S, T], over |z| |z'|
-    start: int
-    first: int
+    grams: list[Tensor]  # [S] or, with tangents, [S, T]
+    part: Part
 
 
 def first_layer(
@@ -51,20 +61,19 @@ def first_layer(
         is_self: rows and columns belong to one image.
         tangent: with the tangent kernel.
     """
-    (h, w), n = layer.size, len(rows)
+    w, n = layer.size[1], len(rows)
     kernel = layer.kernel
     fused = kernel.exponent is not None and not tangent
     if kernel.exponent is not None and fused:
         binary = kernel.exponent / math.log(2.0)
-        rows = torch.cat([binary * rows, rows.new_full((n, 1), -binary)], 1)
-        columns = torch.cat([columns, columns.new_ones(n, 1)], 1)
-    step = _step(layer, SELF_BLOCKS if is_self else 1, 1 + tangent)
-    for start in range(0, h, step):
-        stop, first = min(start + step, h), start if is_self else 0
-        shape = ((stop - start) * w, n - first * w)
-        cosine = torch.mm(rows[start * w : stop * w], columns[first * w :].T, out=memory("pairs0", shape))
+        rows = _with_column(rows, binary, -binary, memory("rows", (n, rows.shape[1] + 1)))
+        columns = _with_column(columns, 1.0, 1.0, memory("columns", (n, columns.shape[1] + 1)))
+    for part in _parts(layer, SELF_BLOCKS if is_self else 1, is_self, 1 + tangent):
+        one, other = rows[part.top * w : part.bottom * w], columns[part.left * w : part.right * w]
+        shape = (len(one), len(other))
+        cosine = torch.mm(one, other.T, out=memory("pairs0", shape))
         if is_self:
-            cosine.diagonal().fill_(0.0 if fused else 1.0)  # the exponent, or the cosine, of a patch with itself
+            _on_diagonal(cosine, part, w).diagonal().fill_(0.0 if fused else 1.0)  # the exponent, or the cosine
         if fused:
             grams = [cosine.exp2_()]
         elif tangent:
@@ -73,7 +82,7 @@ def first_layer(
             grams.append(slope.add_(cosine))
         else:
             grams = [kappa_(kernel, cosine)]
-        yield _halved(grams, start, first, is_self)
+        yield _halved(grams, part, w, is_self)
 
 
 def upper_layer(
@@ -88,13 +97,11 @@ def upper_layer(
         memory: where the block is.
         is_self: rows and columns belong to one image.
     """
-    h, w = layer.size
-    step = _step(layer, SELF_BLOCKS if is_self and (h * w) ** 2 > BLOCK_ENTRIES else 1)
-    for start in range(0, h, step):
-        stop, first = min(start + step, h), start if is_self else 0
-        part = norms[0][start * w : stop * w], norms[1][first * w :]
-        values = _values(layer, grams, part, (start, stop, first), memory, [()] if is_self else [])
-        yield _halved(values, start, first, is_self)
+    w, several = layer.size[1], is_self and math.prod(layer.size) ** 2 > BLOCK_ENTRIES
+    for part in _parts(layer, SELF_BLOCKS if several else 1, is_self):
+        some = norms[0][part.top * w : part.bottom * w], norms[1][part.left * w : part.right * w]
+        values = _values(layer, grams, some, part, memory, [()] if is_self else [])
+        yield _halved(values, part, w, is_self)
 
 
 def whole_layer(
@@ -109,18 +116,19 @@ def whole_layer(
         memory: where the values are.
         selves: which of the pairs are an image with itself.
     """
-    return _values(layer, grams, norms, (0, layer.size[0], 0), memory, [(pair,) for pair in selves])[-1]
+    height = layer.size[0]
+    return _values(layer, grams, norms, Part(0, height, 0, height), memory, [(pair,) for pair in selves])[-1]
 
 
 def _values(
     layer: LayerPlan,
     grams: list[Tensor],
     norms: tuple[Tensor, Tensor],
-    part: tuple[int, int, int],
+    part: Part,
     memory: PairMemory,
-    selves: list[tuple[int, ...]],
+    selves: Sequence[tuple[int, ...]],
 ) -> list[Tensor]:
-    """[kappa(cos)], with tangents [kappa, kappa + kappa' T' / (|z| |z'|)], for image rows start ... stop, first ..."""
+    """[kappa(cos)], with tangents [kappa, kappa + kappa' T' / (|z| |z'|)]; selves: images with themselves."""
     kernel = layer.kernel
     sums = [_sum_over_patch(layer, gram, part, f"{i}", memory) for i, gram in enumerate(grams)]
     of_rows, of_columns = (torch.where(norm > 0, 1.0 / norm, 0.0) for norm in norms)
@@ -128,8 +136,8 @@ def _values(
     for one in sums:
         one.mul_(of_rows[..., None]).mul_(of_columns[..., None, :])
     cosine = sums[0]
-    for pair in selves:
-        cosine[pair].diagonal().fill_(1.0)
+    for of_self in selves:
+        _on_diagonal(cosine[of_self], part, layer.size[1]).diagonal().fill_(1.0)
     if len(sums) > 1:
         sums[1].mul_(kernel.derivative_(memory("slope", tuple(cosine.shape)).copy_(cosine)))
     kappa_(kernel, cosine)
@@ -138,10 +146,29 @@ def _values(
     return sums
 
 
-def _step(layer: LayerPlan, least: int, grams: int = 1) -> int:
-    """Image rows of a block, so that there are at least so many blocks, all of about the same size."""
+def _with_column(patches: Tensor, factor: float, last: float, target: Tensor) -> Tensor:
+    """[factor P, last]."""
+    torch.mul(patches, factor, out=target[:, :-1])
+    target[:, -1].fill_(last)
+    return target
+
+
+def _parts(layer: LayerPlan, least: int, is_self: bool, grams: int = 1) -> Iterator[Part]:
+    """At least so many, all of about the same size: blocks of columns to be pooled, of rows behind the last layer."""
     h, w = layer.size
-    return -(-h // max(least, -(-h * w * h * w * grams // BLOCK_ENTRIES)))
+    step = -(-h // max(least, -(-h * w * h * w * grams // BLOCK_ENTRIES)))
+    for start in range(0, h, step):
+        stop = min(start + step, h)
+        if layer.is_last:
+            yield Part(start, stop, start if is_self else 0, h)
+        else:
+            yield Part(0, stop if is_self else h, start, stop)
+
+
+def _on_diagonal(gram: Tensor, part: Part, w: int) -> Tensor:
+    """The block whose rows and columns are the same positions."""
+    first, end = max(part.top, part.left), min(part.bottom, part.right)
+    return gram[(first - part.top) * w : (end - part.top) * w, (first - part.left) * w : (end - part.left) * w]
 
 
 def patch_norms(layer: LayerPlan, gram: Tensor, least: float) -> Tensor:
@@ -185,18 +212,16 @@ def _extend(layer: LayerPlan, source: Tensor, target: Tensor) -> None:
         target.narrow(axis, start + n, end - start - n).copy_(target.narrow(axis, start, end - start - n))
 
 
-def _sum_over_patch(
-    layer: LayerPlan, gram: Tensor, part: tuple[int, int, int], name: str, memory: PairMemory
-) -> Tensor:
-    """sum_c G(u + c, v + c) for u in image rows start ... stop and v from image row first on, one axis at a time."""
-    (h, w), (start, stop, first), (down, right) = layer.size, part, layer.shifts
-    count, kept, pairs = stop - start, h - first, tuple(gram.shape[:-4])
-    along_y = [gram[..., start + a : stop + a, :, first + a : h + a, :] for a in down]
+def _sum_over_patch(layer: LayerPlan, gram: Tensor, part: Part, name: str, memory: PairMemory) -> Tensor:
+    """sum_c G(u + c, v + c) for the part's u and v, one axis at a time."""
+    w, (down, right) = layer.size[1], layer.shifts
+    count, kept, pairs = part.bottom - part.top, part.right - part.left, tuple(gram.shape[:-4])
+    along_y = [gram[..., part.top + a : part.bottom + a, :, part.left + a : part.right + a, :] for a in down]
     total = along_y[0]
     if len(along_y) > 1:
-        total = _sum(along_y, memory(f"patch_y{name}", (*pairs, count, gram.shape[-3], kept, gram.shape[-1])))
+        total = _sum(along_y, memory("along_x", (*pairs, count, gram.shape[-3], kept, gram.shape[-1])))
     along_x = [total[..., b : b + w, :, b : b + w] for b in right]
-    return _sum(along_x, memory(f"patch_x{name}", (*pairs, count, w, kept, w))).view(*pairs, count * w, kept * w)
+    return _sum(along_x, memory(f"pairs{name}", (*pairs, count, w, kept, w))).view(*pairs, count * w, kept * w)
 
 
 def _sum(parts: list[Tensor], total: Tensor) -> Tensor:
@@ -215,8 +240,7 @@ def kappa_(kernel: Kernel, cosine: Tensor) -> Tensor:
     return cosine.sub_(1.0).mul_(kernel.exponent / math.log(2.0)).exp2_()
 
 
-def _halved(grams: list[Tensor], start: int, first: int, is_self: bool) -> Block:
-    if is_self:
-        for gram in grams:
-            gram[:, : len(gram)].mul_(0.5)
-    return Block(grams, start, first)
+def _halved(grams: list[Tensor], part: Part, w: int, is_self: bool) -> Block:
+    for gram in grams if is_self else ():
+        _on_diagonal(gram, part, w).mul_(0.5)
+    return Block(grams, part)

@@ -45,11 +45,13 @@ def exact_cost(architecture: Architecture, channels: int, size: Sequence[int], r
         h, w = grid
         n, pooled = h * w, (math.ceil(h / layer.subsampling) if len(size) == 2 else 1, math.ceil(w / layer.subsampling))
         entries += n * n
-        rows = math.ceil(h / max(1, math.ceil(n * n / pair_blocks.BLOCK_ENTRIES)))
+        rows = math.ceil(h / max(1, math.ceil(n * n / pair_blocks.BLOCK_ENTRIES)))  # or columns, of a block
         chunk = rows * w * n
         if k == 0:
-            flops += 2.0 * n * n * (channels * layer.patch_size ** len(size) + 1)
+            patches = channels * layer.patch_size ** len(size) + 1
+            flops += 2.0 * n * n * patches
             buffers["pairs0"] = chunk
+            buffers["rows and columns"] = 2 * n * patches if layer.kernel.exponent is not None else 0
         else:
             reach = layer.patch_size - 1 if layer.patch_size > 1 else 0
             down, right = (reach * refinement if len(size) == 2 else 0), reach * refinement
@@ -57,28 +59,26 @@ def exact_cost(architecture: Architecture, channels: int, size: Sequence[int], r
             is_last = k == architecture.depth - 1
             pairs = max(1, pair_blocks.BLOCK_ENTRIES // extended) if is_last else 1
             _hold(buffers, "extended" if is_last else "lower", pairs * extended)
-            _hold(buffers, "patch_y", pairs * rows * h * (w + right) ** 2 if down else 0)
-            _hold(buffers, "patch_x", pairs * chunk)
+            sums = rows * h * (w + right) ** 2
+            _hold(buffers, "along_x", pairs * sums if down else 0)
+            _hold(buffers, "pairs0", pairs * chunk)
         if k < architecture.depth - 1:
-            flops += _pooling(buffers, (h, w), pooled)
+            flops += _pooling(buffers, (h, w), pooled, rows)
         grid = pooled
     return Cost(OF_A_WARP * (flops / FLOPS + PASS * entries), ITEM * sum(buffers.values()))
 
 
-def _pooling(buffers: dict[str, float], grid: tuple[int, int], pooled: tuple[int, int]) -> float:
-    """Operations of A S A^T; its buffers are entered."""
+def _pooling(buffers: dict[str, float], grid: tuple[int, int], pooled: tuple[int, int], block: int) -> float:
+    """Operations of A S A^T in blocks of so many image rows; its buffers are entered."""
     (h, w), (rows, columns) = grid, pooled
     n, count = h * w, rows * columns
-    first = count * n <= pair_sums.ROW_ENTRIES
-    if first:
-        height, width = (side + -side % pair_plan.ROWS_OF_A_PRODUCT for side in pooled)
-        one = width * n  # an image row, horizontally pooled
-        _hold(buffers, "rows", height * columns * n)
-        _hold(buffers, "waiting", min(h, max(1, pair_sums.GROUP_ENTRIES // one)) * one)
-        _hold(buffers, "along_x", h * width * count)
-    else:
-        _hold(buffers, "pooled", 2 * count * count)  # and its transpose
-        _hold(buffers, "waiting", max(1, pair_sums.GROUP_ENTRIES // (columns * count)) * columns * count)
+    height, width = (side + -side % pair_plan.ROWS_OF_A_PRODUCT for side in pooled)
+    _hold(buffers, "weighted", 2 * h * width * w)
+    _hold(buffers, "along_x", h * width * block * w)
+    _hold(buffers, "along_y", height * columns * block * w)
+    _hold(buffers, "waiting", min(h, max(1, pair_sums.WAITING_ENTRIES // (width * count))) * width * count)
+    _hold(buffers, "pooled", height * columns * count)
+    _hold(buffers, "waiting", count * count)  # transposed
     ways = columns * w * h + rows * h * columns  # of one column of the Gram: horizontally, then vertically
     return 2.0 * ways * (n + count)
 

@@ -14,13 +14,18 @@ import torch
 from torch import Tensor
 
 from stability.representations import pair_blocks
-from stability.representations.pair_blocks import Block, extended, first_layer, patch_norms, upper_layer, whole_layer
+from stability.representations.pair_blocks import (
+    Block,
+    Part,
+    extended,
+    first_layer,
+    patch_norms,
+    upper_layer,
+    whole_layer,
+)
 from stability.representations.pair_memory import PairMemory
 from stability.representations.pair_plan import ImageState, PairPlan
-from stability.representations.pair_sums import PooledTrace, pooled_gram
-
-TILE = 256
-"""Side of the tiles in which a matrix is added to its transpose."""
+from stability.representations.pair_sums import PooledGram, PooledTrace
 
 
 def pairs_together(plan: PairPlan, tangent: bool) -> int:
@@ -68,7 +73,7 @@ class PairProgram:
         k = len(self.layers) - 1
         trace = PooledTrace(self.plan, (rows.norms[k], columns.norms[k]))
         for block in self._blocks(k, rows, columns, grams):
-            trace.add(block.grams[-1], block.start, block.first)
+            trace.add(block.grams[-1], block.part)
         return float(trace.total) * self.plan.cell_area * (1 + (left is right))
 
     def _together(self, pairs: Sequence[tuple[ImageState, ImageState]]) -> list[float]:
@@ -80,7 +85,7 @@ class PairProgram:
         norms = torch.stack([one[0].norms[k] for one in sides]), torch.stack([one[1].norms[k] for one in sides])
         selves = [i for i, (left, right) in enumerate(pairs) if left is right]
         trace = PooledTrace(self.plan, norms)
-        trace.add(whole_layer(last, grams, norms, self.memory, selves), 0, 0)
+        trace.add(whole_layer(last, grams, norms, self.memory, selves), Part(0, last.size[0], 0, last.size[0]))
         return [value * self.plan.cell_area for value in trace.total.tolist()]
 
     def _last_grams(
@@ -91,12 +96,12 @@ class PairProgram:
         grams: list[Tensor] = []
         for k, layer in enumerate(self.layers[:-1]):
             norms = rows.norms[k], columns.norms[k]
-            pooled = [pooled_gram(layer, norms, self.memory, i) for i in range(1 + self.tangent)]
+            pooled = [PooledGram(layer, norms, self.memory, i) for i in range(1 + self.tangent)]
             for block in self._blocks(k, rows, columns, grams):
                 for gram, sums in zip(block.grams, pooled, strict=True):
-                    sums.add(gram, block.start, block.first)
+                    sums.add(gram, block.part)
             upper, is_last = self.layers[k + 1], k + 2 == len(self.layers)
-            grams = [_symmetric_(sums.result()) if is_self else sums.result() for sums in pooled]
+            grams = [sums.result(is_self) for sums in pooled]
             if targets is None or not is_last:
                 size = upper.extended_size + upper.extended_size
                 name = "extended" if is_last else "lower"
@@ -116,16 +121,3 @@ class PairProgram:
             patches = rows.patches, columns.patches
             return first_layer(layer, *patches, self.memory, is_self=is_self, tangent=self.tangent)
         return upper_layer(layer, grams, (rows.norms[k], columns.norms[k]), self.memory, is_self=is_self)
-
-
-def _symmetric_(gram: Tensor) -> Tensor:
-    """G + G^T in place, tile by tile."""
-    if len(gram) <= TILE:
-        return torch.add(gram, gram.T)
-    for i in range(0, len(gram), TILE):
-        for j in range(i, len(gram), TILE):
-            upper, lower = gram[i : i + TILE, j : j + TILE], gram[j : j + TILE, i : i + TILE]
-            total = upper + lower.T
-            upper.copy_(total)
-            lower.copy_(total.T)
-    return gram
