@@ -5,6 +5,7 @@ import zlib
 import pytest
 import torch
 from hypothesis import settings
+from places import PLACES, Place
 
 settings.register_profile("suite", deadline=None, derandomize=True, max_examples=25)
 settings.load_profile("suite")
@@ -13,6 +14,14 @@ settings.load_profile("suite")
 @pytest.fixture
 def generator(request: pytest.FixtureRequest) -> torch.Generator:
     return torch.Generator().manual_seed(zlib.crc32(request.node.name.encode()))
+
+
+@pytest.fixture(params=PLACES, ids=lambda place: place.name)
+def place(request: pytest.FixtureRequest) -> Place:
+    """Where to compute what is then compared with the CPU."""
+    if request.param.name == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no GPU")
+    return request.param
 
 
 @pytest.fixture
