@@ -67,8 +67,8 @@ class KernelRidge(Method):
         from sklearn import kernel_ridge
 
         model = kernel_ridge.KernelRidge(alpha=self.penalty, kernel="precomputed")
-        model.fit(matrix.numpy(), targets.to(torch.float64).numpy())
-        return Solution(torch.from_numpy(model.dual_coef_), torch.zeros(targets.shape[1], dtype=torch.float64))
+        model.fit(matrix.cpu().numpy(), targets.to("cpu", torch.float64).numpy())
+        return Solution(torch.from_numpy(model.dual_coef_).to(matrix.device), matrix.new_zeros(targets.shape[1]))
 
 
 @dataclass(frozen=True)
@@ -93,13 +93,14 @@ class SupportVectorMachine(Method):
         _check_installed(type(self).__name__)
         from sklearn import svm
 
+        given = matrix.cpu().numpy()
         coefficients = np.zeros(targets.shape)
         intercepts = np.zeros(targets.shape[1])
-        for c, target in enumerate(targets.T.numpy()):
-            model = svm.SVC(C=self.cost, kernel="precomputed").fit(matrix.numpy(), target)
+        for c, target in enumerate(targets.T.cpu().numpy()):
+            model = svm.SVC(C=self.cost, kernel="precomputed").fit(given, target)
             coefficients[model.support_, c] = model.dual_coef_[0]
             intercepts[c] = model.intercept_[0]
-        return Solution(torch.from_numpy(coefficients), torch.from_numpy(intercepts))
+        return Solution(*(torch.from_numpy(found).to(matrix.device) for found in (coefficients, intercepts)))
 
 
 def _check_installed(name: str) -> None:

@@ -73,7 +73,7 @@ class Predictor:
         normalised: bool = False,
         matrix: Tensor | None = None,
     ) -> None:
-        a = coefficients.detach().to(torch.float64)
+        a = coefficients.detach().to(images.device, torch.float64)
         a = a[:, None] if a.ndim == 1 else a
         if a.ndim != 2 or len(a) != len(check_images(images)) or not torch.isfinite(a).all():
             raise ValueError(
@@ -81,8 +81,8 @@ class Predictor:
                 f"{tuple(coefficients.shape)}; one image is one function K(x_i, .)"
             )
         count = a.shape[1]
-        b = torch.zeros(count, dtype=torch.float64) if intercepts is None else intercepts.to(torch.float64)
-        classes = torch.arange(count) if classes is None else classes
+        b = a.new_zeros(count) if intercepts is None else intercepts.to(a)
+        classes = torch.arange(count, device=a.device) if classes is None else classes.to(a.device)
         for name, given in (("intercepts", b), ("classes", classes)):
             if given.shape != (count,):
                 raise ValueError(f"{name} must have shape ({count},), got {tuple(given.shape)}; one per function")
@@ -125,7 +125,7 @@ class Predictor:
         if normalised:
             norms = used.diagonal().clamp_min(0.0).sqrt()
             used = normalise(used, norms, norms)
-        targets = one_against_rest(indices, torch.arange(len(classes)))
+        targets = one_against_rest(indices, torch.arange(len(classes), device=indices.device))
         coefficients, intercepts = method.solve(used, targets)
         return cls(
             representation, images, coefficients,
@@ -150,7 +150,7 @@ class Predictor:
                 f"cross must be ({len(images)}, {len(self.images)}), got {tuple(cross.shape)}; K(x_i, y_j) has the new "
                 "images along its rows"
             )
-        cross = cross.to(torch.float64)
+        cross = cross.to(self.coefficients)
         if self.normalised:
             cross = normalise(cross, self.representation.norm(images), self._norms_of_images)
         return cross @ self.coefficients + self.intercepts
@@ -204,11 +204,16 @@ class Predictor:
 
         Reference: Cauchy-Schwarz; Bietti & Mairal 2019, section 4.
         """
-        distance = torch.as_tensor(distance, dtype=torch.float64)
+        device = self.coefficients.device
+        distance = torch.as_tensor(distance, dtype=torch.float64, device=device)
         if not (distance >= 0).all():
             raise ValueError("distance must be >= 0, got a negative one or NaN; use representation.distance(x, y)")
-        size = self._norms_of_images.amax() if norm is None else torch.as_tensor(norm, dtype=torch.float64)
-        hidden = self.representation.relative_floor * size if floor is None else torch.as_tensor(floor).double()
+        size = self._norms_of_images.amax() if norm is None else self._needed(norm)
+        hidden = (
+            self.representation.relative_floor * size
+            if floor is None
+            else torch.as_tensor(floor, dtype=torch.float64, device=device)
+        )
         distance = torch.hypot(distance, hidden)
         if self.normalised:
             distance = largest_chord(distance, self._needed(norm))
@@ -239,7 +244,7 @@ class Predictor:
         """The column of each image's class, ``(B,)``."""
         if labels is None:
             return values.argmax(dim=1)
-        own = labels[:, None] == self.classes
+        own = labels.to(self.classes.device)[:, None] == self.classes
         if not own.any(1).all():
             raise ValueError(f"labels must be among {self.classes.tolist()}, got others; fit with all classes")
         return own.int().argmax(dim=1)
@@ -256,7 +261,7 @@ class Predictor:
     def _needed(self, norm: Tensor | None) -> Tensor:
         if norm is None:
             raise ValueError("norm must be ||Phi(x)|| for a normalised kernel, got None; use representation.norm(x)")
-        return torch.as_tensor(norm, dtype=torch.float64)
+        return torch.as_tensor(norm, dtype=torch.float64, device=self.coefficients.device)
 
 
 def _gram(representation: KernelRepresentation, images: Tensor, matrix: Tensor | None) -> Tensor:
@@ -267,6 +272,7 @@ def _gram(representation: KernelRepresentation, images: Tensor, matrix: Tensor |
     """
     if matrix is None:
         return kernel_matrix(representation, images)
+    matrix = matrix.to(images.device)
     count = len(check_images(images))
     if matrix.shape != (count, count):
         raise ValueError(f"matrix must be ({count}, {count}), got {tuple(matrix.shape)}; leave it out")

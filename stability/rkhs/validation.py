@@ -76,7 +76,7 @@ def check_labels(matrix: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         raise ValueError(f"matrix must be (n, n) and finite, got {tuple(matrix.shape)}; use st.kernel_matrix(phi, x)")
     if labels.shape != matrix.shape[:1] or labels.is_floating_point():
         raise ValueError(f"labels must be ({len(matrix)},) integers, got {tuple(labels.shape)} {labels.dtype}")
-    classes, indices = torch.unique(labels, return_inverse=True)
+    classes, indices = torch.unique(labels.to(matrix.device), return_inverse=True)
     if len(classes) < 2:
         raise ValueError(f"labels must have at least two classes, got {classes.tolist()}; add images of another")
     return classes, indices
@@ -89,8 +89,8 @@ def one_against_rest(indices: Tensor, present: Tensor) -> Tensor:
 
 def deal(indices: Tensor, folds: int, generator: torch.Generator) -> Tensor:
     """A fold for each image ``(n,)``: shuffled, then class by class in turn."""
-    order = torch.randperm(len(indices), generator=generator)
+    order = torch.randperm(len(indices), generator=generator, device=generator.device).to(indices.device)
     order = order[torch.sort(indices[order], stable=True).indices]
     fold = torch.empty_like(order)
-    fold[order] = torch.arange(len(order)) % folds
+    fold[order] = torch.arange(len(order), device=order.device) % folds
     return fold
