@@ -115,18 +115,20 @@ class Decoder:
             )
         architecture, fine = representation.architecture, shown[0].refinement
         features = torch.stack([each.pooled(architecture.depth, each.maps[-1]) for each in shown])
-        found = []
+        found, device = [], images.device
         for k in range(architecture.depth, 0, -1):
             layer, spacing = architecture.layers[k - 1], architecture.spacings[k - 1]
             grid, scale = [n // spacing for n in size], layer.pooling_scale * fine / spacing
-            operator = PooledPatches(grid, layer.patch_size, scale, layer.subsampling, fine, architecture.boundary)
+            operator = PooledPatches(
+                grid, layer.patch_size, scale, layer.subsampling, fine, architecture.boundary, device
+            )
             truth = torch.stack([each.smoothed(k, each.maps[k - 1]) for each in shown])
             decoder = _best(features, truth, operator, _matrices(shown, k, ridges), regularisations)
             found.append(decoder)
             features = decoder(features)
         sigma = (architecture.antialiasing or 0.0) * fine
-        operator = PooledPatches(size, 1, sigma, 1, boundary=architecture.boundary)
-        identity = [(0.0, torch.eye(features.shape[1], dtype=torch.float64), 0.0)]
+        operator = PooledPatches(size, 1, sigma, 1, boundary=architecture.boundary, device=device)
+        identity = [(0.0, torch.eye(features.shape[1], dtype=torch.float64, device=device), 0.0)]
         seen = front_end_output(architecture, images, len(size), fine)
         found.append(_best(features, seen, operator, identity, regularisations))
         return cls(representation, found)
@@ -165,7 +167,7 @@ def relative(found: Tensor, truth: Tensor) -> Tensor:
 
 def _matrices(stages: Sequence[ExplicitStages], k: int, ridges: Sequence[float]) -> list[tuple[float, Tensor, float]]:
     """Ridge, D and its relative error on the patches, for every ridge; normal equations summed image by image."""
-    gram = cross = energy = torch.zeros((), dtype=torch.float64)
+    gram = cross = energy = torch.zeros((), dtype=torch.float64, device=stages[0].maps[0].device)
     for each in stages:
         patches, mapped = each.entering(k, each.maps[k - 1]).flatten(1), each.maps[k].flatten(1)  # (p, N), (m, N)
         gram, cross = gram + mapped @ mapped.T, cross + patches @ mapped.T

@@ -99,7 +99,12 @@ def invert(
         evaluations.append(count)
         with torch.no_grad():
             residuals.append(math.sqrt(max(float(squared(one[None])), 0.0)))
-    return Inversion(torch.stack(found), torch.tensor(residuals, dtype=torch.float64), torch.tensor(evaluations))
+    device = images.device
+    return Inversion(
+        torch.stack(found),
+        torch.tensor(residuals, dtype=torch.float64, device=device),
+        torch.tensor(evaluations, device=device),
+    )
 
 
 def _squared_distance(representation: Representation, image: Tensor, norm: float) -> Callable[[Tensor], Tensor]:

@@ -44,6 +44,7 @@ class PooledPatches:
         stride: s.
         dilation: distance of neighbouring patch positions, in pixels of this grid.
         boundary: what patches and pooling read beyond the border.
+        device: where its matrices are put.
 
     >>> PooledPatches((8, 8), patch_size=2, pooling_scale=0.0, stride=2).condition
     1.0
@@ -59,9 +60,10 @@ class PooledPatches:
         stride: int,
         dilation: int = 1,
         boundary: NetworkBoundary = PERIODIC,
+        device: torch.device | str | None = None,
     ) -> None:
         self.size, self.patch_size, self.pooling_scale = tuple(size), patch_size, pooling_scale
-        self.stride, self.dilation, self.boundary = stride, dilation, boundary
+        self.stride, self.dilation, self.boundary, self.device = stride, dilation, boundary, device
 
     @property
     def d(self) -> int:
@@ -70,11 +72,12 @@ class PooledPatches:
 
     def axis(self, n: int) -> Tensor:
         """T of one axis, ``(e n', n)``, float64: rows ordered by offset, then position."""
-        return self._shifts(n, pooling_matrix(n, self.pooling_scale, self.stride, self.boundary))
+        return self._shifts(n, pooling_matrix(n, self.pooling_scale, self.stride, self.boundary, device=self.device))
 
     def _shifts(self, n: int, rows: Tensor) -> Tensor:
         """The rows applied to every shifted copy y(. + c) / e^(1/2)."""
-        offsets, here = (c * self.dilation for c in patch_offsets(self.patch_size)), torch.eye(n, dtype=torch.float64)
+        offsets = (c * self.dilation for c in patch_offsets(self.patch_size))
+        here = torch.eye(n, dtype=torch.float64, device=self.device)
         copies = [rows @ shifted(here, (-c,), self.boundary) for c in offsets]
         return torch.cat(copies) / math.sqrt(self.patch_size)
 
@@ -108,10 +111,12 @@ class PooledPatches:
             return math.inf
         total = 1.0
         for n in self.size:
-            met = self._shifts(n, pooling_matrix(n, 0.0, self.stride)).square().sum(0)  # how often, over e
+            met = (
+                self._shifts(n, pooling_matrix(n, 0.0, self.stride, device=self.device)).square().sum(0)
+            )  # how often, over e
             if float(met.min()) == 0.0:
                 return math.inf
-            highest = float(frequencies(n).abs().max())
+            highest = float(frequencies(n, device=self.device).abs().max())
             amplified = math.exp(min(0.5 * (self.pooling_scale * highest) ** 2, LARGEST_EXPONENT))
             total *= math.sqrt(float(met.max() / met.min())) * amplified
         return total

@@ -54,11 +54,13 @@ class ShiftAndFlip(Augmentation):
     def apply(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Each image on its own."""
         size, count = images.shape[2:], len(images)
-        turned = torch.rand(count, generator=generator).to(images.device) < self.flip
+        turned = torch.rand(count, generator=generator, device=generator.device).to(images.device) < self.flip
         images = torch.where(turned.view(-1, *(1,) * (images.ndim - 1)), images.flip(-1), images)
         if not self.shift:
             return images
-        starts = torch.randint(0, 2 * self.shift + 1, (count, len(size)), generator=generator).tolist()
+        starts = torch.randint(
+            0, 2 * self.shift + 1, (count, len(size)), generator=generator, device=generator.device
+        ).tolist()
         wide = pad(images, (self.shift,) * (2 * len(size)))
         parts = []
         for image, start in zip(wide, starts, strict=True):

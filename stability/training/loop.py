@@ -174,7 +174,8 @@ def _epoch(
     """One pass: mean loss, and share of right answers, each before its step."""
     classifier.train()
     total, right = 0.0, 0
-    batches = torch.randperm(len(images), generator=generator).split(batch_size)
+    order = torch.randperm(len(images), generator=generator, device=generator.device)
+    batches = order.to(images.device).split(batch_size)
     for chosen, rate in zip(batches, rates, strict=True):
         batch, wanted = images[chosen], labels[chosen]
         scores = classifier(batch if augmentation is None else augmentation.apply(batch, generator))
