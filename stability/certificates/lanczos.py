@@ -29,22 +29,29 @@ def shortfall(n: int, steps: int, failure: float) -> float:
 
 
 def largest_eigenvalue(
-    operator: Callable[[Tensor], Tensor], n: int, generator: torch.Generator, *, steps: int, failure: float
+    operator: Callable[[Tensor], Tensor],
+    n: int,
+    generator: torch.Generator,
+    *,
+    steps: int,
+    failure: float,
+    device: torch.device | None = None,
 ) -> float:
     """An upper value of lambda_max(operator), wrong with probability ``failure`` at most.
 
     Args:
-        operator: symmetric and positive semi-definite on float64 vectors ``(n,)`` on the generator's device.
+        operator: symmetric and positive semi-definite on float64 vectors ``(n,)``.
         n: dimension.
         generator: for the random start.
         steps: most steps of Lanczos' method, with full reorthogonalisation.
         failure: in (0, 1).
+        device: of the vectors; None: the generator's.
 
     Returns:
         lambda_k / (1 - eps), infinity if the steps are too few for eps < 1. If the method ends early the Ritz value is
         the eigenvalue itself, with probability one.
     """
-    start = torch.randn(n, generator=generator, dtype=torch.float64, device=generator.device)
+    start = torch.randn(n, generator=generator, dtype=torch.float64, device=generator.device).to(device)
     basis = torch.zeros(steps, n, dtype=torch.float64, device=start.device)
     basis[0] = start / start.norm()
     diagonal: list[Tensor] = []

@@ -59,7 +59,7 @@ def operator_weighted(
     Args:
         deformation: fields of the torus with two derivatives; fields with b >= 1 or of a window are not covered.
         sigma: scale of A in pixels, > 0.
-        generator: for the random starts, on the field's device.
+        generator: for the random starts.
         failure: probability, in (0, 1), with which the method may miss an eigenvalue, over all fields together.
         steps: of Lanczos' method.
 
@@ -109,7 +109,7 @@ def _bound(field: Deformation, sigma: float, generator: torch.Generator, failure
     )
 
     def top(f: Callable[[Tensor], Tensor], most: int, chance: float) -> float:
-        return largest_eigenvalue(f, points.shape[1], generator, steps=most, failure=chance)
+        return largest_eigenvalue(f, points.shape[1], generator, steps=most, failure=chance, device=points.device)
 
     def operators(tilt: float, n: float) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
         def p(f: Tensor) -> Tensor:
