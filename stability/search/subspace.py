@@ -94,10 +94,13 @@ class SubspaceSpace(Space):
         return Step(self.enlarged(best * self.a[:, None]), (z_p, z_q))
 
     def directions(self, generator: torch.Generator) -> Tensor:
-        """Independent normal coordinates."""
-        shape = (len(self.a), self.null.shape[1])
+        """Independent normal coordinates, the projection of independent normal coefficients.
+
+        So that a field that is drawn does not depend on which orthonormal basis of the space was found.
+        """
+        shape = (len(self.a), self.null.shape[0])
         draw = torch.randn(shape, generator=generator, device=generator.device, dtype=torch.float64)
-        return draw.to(self.a.device)
+        return draw.to(self.a.device) @ self.null
 
     def field(self, parameters: Tensor) -> Deformation:
         """The fields of the basis."""
