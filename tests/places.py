@@ -15,6 +15,9 @@ from torch import Tensor, nn
 import stability as st
 from stability.deformations.norms import Interval
 
+ROUND_OFF = 1e-14
+"""What another order of sums may leave of a zero, in pixels, or beside distances of about 1."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Place:
@@ -43,6 +46,7 @@ class Place:
         *,
         here: bool = True,
         rtol: float = 1e-9,
+        atol: float = ROUND_OFF,
     ) -> None:
         """function(*build()) is the same here and on the CPU.
 
@@ -51,6 +55,7 @@ class Place:
             build: makes fresh inputs on the CPU; nothing that a field remembers is shared.
             here: whether tensors must be on this device; False: anywhere.
             rtol: relative to the largest number of each tensor.
+        atol: beside it; for what is itself round-off.
         """
         expected = dict(leaves(function(*build())))
         inputs = build()
@@ -60,12 +65,14 @@ class Place:
             found = dict(leaves(function(*inputs)))
         assert found.keys() == expected.keys()
         for name, value in found.items():
-            same(name, value, expected[name], self.device if here else None, rtol)
+            same(name, value, expected[name], self.device if here else None, rtol, atol)
 
 
-def same(name: str, value: Any, expected: Any, device: torch.device | None, rtol: float) -> None:
+def same(name: str, value: Any, expected: Any, device: torch.device | None, rtol: float, atol: float) -> None:
     if not isinstance(value, Tensor):
-        near = pytest.approx(expected, rel=rtol, abs=rtol, nan_ok=True) if isinstance(expected, float) else expected
+        near = (
+            pytest.approx(expected, rel=rtol, abs=rtol + atol, nan_ok=True) if isinstance(expected, float) else expected
+        )
         assert value == near, name
         return
     assert device is None or value.device.type == device.type, f"{name} is on {value.device}"
@@ -76,7 +83,7 @@ def same(name: str, value: Any, expected: Any, device: torch.device | None, rtol
         return
     finite = expected[expected.isfinite()].abs()
     size = float(finite.max()) if finite.numel() else 0.0
-    assert torch.allclose(value, expected, rtol=rtol, atol=rtol * size, equal_nan=True), (
+    assert torch.allclose(value, expected, rtol=rtol, atol=atol + rtol * size, equal_nan=True), (
         f"{name}: off by {float((value - expected).abs().nan_to_num(0.0).max()):.2g} of {size:.2g}"
     )
 

@@ -1,11 +1,14 @@
 """Representations, kernels and predictors give on a device what they give on the CPU."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
 import stability as st
 from stability import front_ends, kernels
+from stability.operators.precision import unit
 
 SIZE = (8, 8)
 RELU = kernels.ArcCosine(1)
@@ -102,7 +105,7 @@ def test_kernel_matrices_in_single_precision_and_from_a_store(name, place, tmp_p
     place.check(computed, lambda: (NETWORKS[name](), images()), rtol=1e-4)
 
 
-@pytest.mark.parametrize("kernel", KERNELS, ids=repr)
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: type(kernel).__name__)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_kernels_and_their_derivatives(kernel, dtype, place):
     def values(u):
@@ -182,3 +185,26 @@ def test_recommendations_of_networks(place):
         return type(found.representation).__name__
 
     place.check(recommended, lambda: (images(6),))
+
+
+@pytest.mark.parametrize(("dtype", "device", "bits"), [
+    (torch.float32, "cpu", 23), (torch.float64, "cpu", 52), (torch.float64, "cuda", 52), (torch.float32, "cuda", 10)
+])  # fmt: skip
+def test_floors_know_that_convolutions_of_a_gpu_keep_ten_bits(dtype, device, bits, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)  # torch's own choice
+    assert unit(dtype, torch.device(device)) == 2.0**-bits
+
+
+def test_floors_know_when_single_precision_was_asked_for(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    assert unit(torch.float32, torch.device("cuda")) == 2.0**-23
+
+
+@pytest.mark.parametrize("name", ["ckn", "cnn", "random", "lenet"])
+def test_round_off_of_single_precision_is_below_the_floor(name, place):
+    single, x = NETWORKS[name]().to(torch.float32), images(size=sides(name)).to(torch.float32)
+    exact = copy.deepcopy(single).to(torch.float64).vectors(x)
+    with place.within():
+        phi, x = place.put(single), place.put(x)
+        floor, found = phi.reference(x).floor.cpu(), phi.vectors(x).cpu()
+    assert ((found - exact).norm(dim=1) <= floor).all()

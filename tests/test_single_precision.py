@@ -1,6 +1,7 @@
 """Kernel matrices in single precision: close to those in double, kept apart, and never behind a distance."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -83,3 +84,41 @@ def test_a_store_of_one_precision_is_not_taken_for_the_other(tmp_path):
 def test_half_precision_is_refused():
     with pytest.raises(ValueError, match="must be torch"):
         st.GramCKN(network(kernels.Exponential())).kernel_matrix(pictures(1), dtype=torch.float16)
+
+
+def features(phi, images):
+    """A_n z_n in double precision, with the directions that single precision keeps."""
+    stages = [phi.stages(image) for image in images]
+    maps = torch.stack([each.pooled(phi.architecture.depth, each.maps[-1]).flatten() for each in stages])
+    return maps * math.sqrt(phi.cell_area((28, 28), stages[0].pooled(phi.architecture.depth, stages[0].maps[-1])))
+
+
+@pytest.mark.parametrize("filters", [(16, 32), (64, 128), (32, 32, 32)], ids=str)
+@pytest.mark.parametrize("kernel", [kernels.Exponential(), kernels.ArcCosine(1)], ids=repr)
+def test_what_a_network_of_single_precision_makes_of_round_off_is_its_floor(kernel, filters, generator):
+    """Nearly equal anchors: K^(-1/2) is large, and with it what round-off leaves of a distance."""
+    layers = tuple(st.Layer(3, 1.0 + k, 2 if k == 0 else 1, kernel) for k in range(len(filters)))
+    ckn = st.CKN.fit(st.Architecture(layers), pictures(8), filters=filters, generator=generator).to(torch.float32)
+    x = pictures(4).to(torch.float32)
+    y = x + 1e-5 * torch.randn(x.shape, generator=generator)
+    exact = (features(ckn, x) - features(ckn, y)).norm(dim=1)
+    reference = ckn.reference(x)
+    left = (reference.distance(y).square() - exact.square()).abs().sqrt()
+    assert (left <= reference.floor).all()
+    assert (reference.floor <= 12 * left).all()
+    assert (left > 10 * torch.finfo(torch.float32).eps * reference.norm).all()  # more than sums of features alone
+
+
+def test_the_floor_of_a_network_is_the_same_on_a_finer_grid(generator):
+    arch = st.Architecture((st.Layer(3, 2.0, 2), st.Layer(3, 4.0)))
+    coarse, fine = (st.images.load("blobs", count=2, size=size) for size in ((16, 16), (32, 32)))
+    ckn = st.CKN.fit(arch, coarse, filters=(8, 16), generator=generator)
+    floors = ckn.reference(coarse).floor, ckn.refined(2).reference(fine).floor
+    assert torch.allclose(floors[0] / coarse.norm(), floors[1] / (fine.norm() / 2), rtol=0.05)
+
+
+def test_directions_without_a_derivative_amplify_like_roots(generator):
+    arch = st.Architecture((st.Layer(3, 2.0, 2, kernels.ArcCosine(0)), st.Layer(3, 4.0, 1, kernels.ArcCosine(0))))
+    ckn, x = st.CKN.fit(arch, pictures(8), filters=(8, 8), generator=generator), pictures(2)
+    floor = ckn.reference(x).floor / ckn.reference(x).norm
+    assert ((floor > 1e-8) & (floor < 1e-5)).all()  # sqrt of 2e-16 times the amplification

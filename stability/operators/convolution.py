@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from stability.boundaries import PERIODIC, NetworkBoundary, Periodic
 from stability.operators.patches import patch_offsets
+from stability.operators.precision import without_tf32
 
 
 def filtered(
@@ -43,4 +44,5 @@ def filtered(
     if d == 2 and maps.dtype == torch.float32:  # single precision is faster with the channels of a pixel side by side
         padded = padded.contiguous(memory_format=torch.channels_last)
     convolve = functional.conv1d if d == 1 else functional.conv2d
-    return torch.as_tensor(convolve(padded, kernel, dilation=dilation))
+    with without_tf32(padded):
+        return torch.as_tensor(convolve(padded, kernel, dilation=dilation))

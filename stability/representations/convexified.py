@@ -131,9 +131,9 @@ class ConvexifiedCNN(ExplicitRepresentation):
         """That of the base."""
         return self.base.cell_area(size, features)
 
-    def size_of_terms(self, images: Tensor, norm: Tensor) -> Tensor:
+    def round_off(self, images: Tensor, norm: Tensor) -> Tensor:
         """That of the base's features, which U^T cancels in part, ``(B,)``."""
-        return self.base.size_of_terms(images, self.base.norm(images))
+        return self.base.round_off(images, self.base.norm(images))
 
     def refined(self, factor: int) -> "ConvexifiedCNN":
         """The same filters on grids ``factor`` times as fine; scores stay those of the unrefined grid."""

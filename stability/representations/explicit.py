@@ -20,11 +20,11 @@ class ExplicitReference(Reference):
         self._representation, self._images = representation, images
         self._features = representation.vectors(images)
         self.norm = self._features.norm(dim=1)
-        self._floor = 10.0 * torch.finfo(representation.dtype).eps * representation.size_of_terms(images, self.norm)
+        self._floor = representation.round_off(images, self.norm)
 
     @property
     def floor(self) -> Tensor:
-        """Ten times the machine's precision times the size of what is summed, ``(B,)``."""
+        """What round-off may leave of a distance, ``(B,)``."""
         return self._floor
 
     def distance(self, others: Tensor) -> Tensor:
@@ -62,6 +62,15 @@ class ExplicitRepresentation(KernelRepresentation):
             norm: ||Phi(x)||, ``(B,)``.
         """
         return norm
+
+    def round_off(self, images: Tensor, norm: Tensor) -> Tensor:
+        """What round-off may leave of a distance, ``(B,)``: by default 10 eps times ``size_of_terms``.
+
+        Args:
+            images: x, ``(B, C, *size)``.
+            norm: ||Phi(x)||, ``(B,)``.
+        """
+        return 10.0 * torch.finfo(self.dtype).eps * self.size_of_terms(images, norm)
 
     def retract_(self) -> None:
         """Bring parameters back to where they must be after a step of an optimiser; here, anywhere."""

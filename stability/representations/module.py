@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from stability.grid import check_images, spatial_size
 from stability.names import unknown
+from stability.operators.precision import unit
 from stability.representations.base import KernelRepresentation, Reference, paired
 from stability.representations.explicit import BATCH
 
@@ -26,7 +27,7 @@ class ModuleReference(Reference):
         self._features = representation.layer_vectors(images)
         self._norms = torch.stack([rows.norm(dim=1) for rows in self._features])
         self.norm = self._norms.norm(dim=0)
-        self._unit = 10.0 * torch.finfo(representation.dtype).eps
+        self._unit = 10.0 * unit(representation.dtype, self._features[0].device)
 
     @property
     def floor(self) -> Tensor:
