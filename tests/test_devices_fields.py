@@ -54,7 +54,9 @@ def test_diffeomorphisms_and_distortion(name, place):
     place.check(judged, lambda: (0.1 * field(name, 1),))
 
 
-@pytest.mark.parametrize("name", STEERED)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in ("flow", "compact") else n for n in STEERED]
+)
 def test_control_and_its_gradients(name, place):
     b = 0.1 if name == "max_entropy" else 0.2
 

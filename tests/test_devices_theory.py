@@ -51,7 +51,9 @@ NETWORKS = {
 THEORY = ["gram", "linear", "ckn", "cnn"]
 
 
-@pytest.mark.parametrize("name", [*THEORY, "tangent kernel"])
+@pytest.mark.parametrize(
+    "name", ["gram", "ckn", *(pytest.param(n, marks=SLOW) for n in ("linear", "cnn", "tangent kernel"))]
+)
 def test_ladders(name, place):
     def climbed(phi, x, tau):
         found = st.ladder(phi, x, tau)
@@ -114,7 +116,9 @@ FIELDS = {
 }
 
 
-@pytest.mark.parametrize("fields", FIELDS)
+@pytest.mark.parametrize(
+    "fields", [name if name == "fixed border" else pytest.param(name, marks=SLOW) for name in FIELDS]
+)
 def test_worst_cases_within_every_family_and_constraint(fields, place):
     family, constraints = FIELDS[fields]
 
@@ -132,7 +136,7 @@ def test_grids_of_candidates(candidates, place):
     place.check(searched, lambda: (ckn(), images()), rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["gram", "ckn", "module"])
+@pytest.mark.parametrize("name", ["ckn", *(pytest.param(name, marks=SLOW) for name in ("gram", "module"))])
 def test_worst_cases_from_linearised_and_given_starts(name, place):
     def searched(phi, x, tau):
         starts = (search.Linearised(2, 1), search.Given(tau), search.Saturated(1))
@@ -142,6 +146,7 @@ def test_worst_cases_from_linearised_and_given_starts(name, place):
     place.check(searched, lambda: (NETWORKS[name](), images(1), field(1)), rtol=1e-4)
 
 
+@SLOW
 def test_every_objective(place):
     def searched(phi, x, weight, bias):
         classes = st.AffineHead(weight, bias)
@@ -162,7 +167,8 @@ def test_every_objective(place):
     place.check(searched, build, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["gram", pytest.param("ckn", marks=SLOW), pytest.param("module", marks=SLOW)])
+@SLOW
+@pytest.mark.parametrize("name", ["gram", "ckn", "module"])
 def test_slopes_at_zero(name, place):
     def slopes(phi, x):
         return st.linearised(phi, x, generator=rng(), **RAY).to_frame()
