@@ -2,7 +2,7 @@ r"""Frank-Wolfe ascent (generalised power iteration) of many fields at once.
 
     s = argmax <grad f(tau), s> over C(a, b),    tau <- tau + gamma (s - tau),
 
-with the first gamma of {1, .4, .16, .064} that raises f.
+with the first gamma of {1, .4, .16, .064} that raises f, counted from the one before that of the last step.
 
 No step size has to be chosen, the sets' norms hold at every iterate since they are convex, and f never falls. Where f
 is convex along the segment, gamma = 1 raises it. A field that no gamma improves, or only by a small share, is done.
@@ -21,7 +21,7 @@ from stability.search.problem import Problem
 GAMMAS = (1.0, 0.4, 0.16, 0.064)
 """Line search."""
 
-COLD = 120
+COLD = 80
 """Iterations of a linear step that starts from nothing."""
 
 
@@ -39,8 +39,8 @@ class Phase(NamedTuple):
     best: bool = False
 
 
-PHASES = (Phase(40, 1e-3), Phase(40, 5e-4), Phase(120, 5e-5, best=True))
-"""First from the starts, then from the boundary of the sets, at last with linear steps that are good to 1 %."""
+PHASES = (Phase(40, 1e-3), Phase(40, 5e-4), Phase(60, 2e-4, best=True))
+"""First from the starts, then from the boundary of the sets, at last with linear steps that are good to 2 %."""
 
 
 class Ascent(NamedTuple):
@@ -66,6 +66,7 @@ def ascend(problem: Problem, parameters: Tensor, steps: int, phases: Sequence[Ph
     """
     parameters, value = parameters.clone(), problem.values(parameters)
     left = torch.full((len(value),), steps, device=value.device)  # steps that a field may still take
+    first = torch.zeros_like(left)  # of GAMMAS, where its line search begins
     trace = [value.clone()]
     for number, (iterations, gain, best) in enumerate(phases):
         going = left > 0
@@ -76,7 +77,9 @@ def ascend(problem: Problem, parameters: Tensor, steps: int, phases: Sequence[Ph
             part, before = problem[active], value[active]
             enough = iterations if state is not None else max(iterations, COLD)
             step = part.space.step(part.gradients(parameters[active])[1], state, enough)
-            parameters[active], value[active] = _searched(part, parameters[active], step.parameters, before)
+            parameters[active], value[active], first[active] = _searched(
+                part, parameters[active], step.parameters, before, first[active]
+            )
             trace.append(value.clone())
             left[active] -= 1
             going = (value[active] > before + gain * before.abs()) & (left[active] > 0)
@@ -102,16 +105,20 @@ def _enlarge(problem: Problem, parameters: Tensor, value: Tensor) -> None:
     parameters[better], value[better] = larger[better], tried[better]
 
 
-def _searched(problem: Problem, start: Tensor, end: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-    """The first point of the line search that is better, or the start; and its objective."""
-    found, best = start.clone(), value.clone()
+def _searched(
+    problem: Problem, start: Tensor, end: Tensor, value: Tensor, first: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The first point of the line search that is better, or the start; its objective; where the next one begins."""
+    found, best, level = start.clone(), value.clone(), first.clone()
+    gammas = start.new_tensor(GAMMAS)
     left = torch.arange(len(start), device=start.device)
-    for gamma in GAMMAS:
+    while len(left):
+        gamma = gammas[level[left]].reshape(-1, *[1] * (start.ndim - 1))
         candidate = torch.lerp(start[left], end[left], gamma)
         tried = problem[left].values(candidate)
         better = tried > value[left]
         found[left[better]], best[left[better]] = candidate[better], tried[better]
         left = left[~better]
-        if not len(left):
-            break
-    return found, best
+        left = left[level[left] < len(GAMMAS) - 1]
+        level[left] += 1
+    return found, best, (level - 1).clamp_min(0)

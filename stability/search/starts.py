@@ -53,11 +53,11 @@ class Linearised(Start):
         steps: gradients that each of them costs.
     """
 
-    count: int = 28
+    count: int = 20
     steps: int = 2
 
     def __post_init__(self) -> None:
-        check_count("count", self.count, 28)
+        check_count("count", self.count, 20)
         check_count("steps", self.steps, 2)
 
     def draw(self, problem: Problem, generator: torch.Generator) -> Tensor:

@@ -30,11 +30,11 @@ from stability.warps.spline import SplineWarp
 STEPS = 20
 """Frank-Wolfe steps of a start, at most."""
 
-STARTS = (Saturated(4), Linearised(28))
+STARTS = (Saturated(4), Linearised(20))
 KEPT = 8
 SCREENED = 2
 """Of all starts of an image the best ``SCREENED * KEPT`` take steps at all."""
-SCREENING = 4
+SCREENING = 2
 """Frank-Wolfe steps after which only the best ``KEPT`` starts of an image go on: by then wrong basins show."""
 
 DISTANCE, PIECEWISE_LINEAR, CUBIC = Distance(), PiecewiseLinear(), SplineWarp()
@@ -71,10 +71,10 @@ def worst_case(
             ``RigidMotions``, all of which are tried.
         constraints: that fields must fulfil beside their norms.
         warp: L_tau, differentiable at tau = 0 (``BilinearWarp`` is not: its derivative there is one-sided).
-        starts: how fields to start from are made, 32 for each image by default, most of which cost two gradients.
-        kept: how many starts go on after four steps, the best of each image; all if there are not more. Twice as many
-            take these steps. With four steps or fewer, the best ones from the beginning.
-        steps: of every start, at most; a start stops when it gains less than 5e-4 of its value, the best 5e-5.
+        starts: how fields to start from are made, 24 for each image by default, most of which cost two gradients.
+        kept: how many starts go on after two steps, the best of each image; all if there are not more. Twice as many
+            take these steps. With two steps or fewer, the best ones from the beginning.
+        steps: of every start, at most; a start stops when it gains less than 5e-4 of its value, the best 2e-4.
 
     Returns:
         Fields, values and how far the starts agree.
@@ -101,7 +101,7 @@ def worst_case(
     )
     check_count("steps", steps, STEPS)
     check_count("kept", kept, KEPT)
-    starts = check_given("starts", starts, Start, "Linearised(28)")
+    starts = check_given("starts", starts, Start, "Linearised(20)")
     constraints = check_constraints(constraints)
     for value, kind, name, use in (
         (objective, Objective, "objective", "Distance()"), (warp, Warp, "warp", "SplineWarp()"),

@@ -104,7 +104,7 @@ class LinearisedStartSpec(Spec):
     """Maximisers of the slope at 0; ``steps``: gradients that each of them costs."""
 
     kind: Literal["linearised"] = "linearised"
-    count: Count = 28
+    count: Count = 20
     steps: Count = 2
 
 
