@@ -314,6 +314,29 @@ def test_a_batch_has_the_values_of_its_fields():
         assert float(alone.value) == pytest.approx(float(together.value[i]), rel=1e-3)
 
 
+def test_operator_weighted_bounds_enter_every_form_that_they_improve_with_their_status():
+    field = fourier((16,), torch.tensor([0.1, 0.4], dtype=torch.float64), count=2)
+    plain, weighted = FieldCertificates(field), FieldCertificates(field, generator())
+    norms = st.OperatorNorms(field, generator=generator())
+    own = operator_weighted(field, 2.0, generator(), failure=1e-6)
+    for name, of, enclosed in (
+        ("commutator", lambda c: c.commutator(2.0), norms.commutator(2.0)),
+        ("patch", lambda c: c.patch_commutator(2.0, 3, 1.0), norms.patch_commutator(2.0, 3, 1.0)),
+        ("difference", lambda c: c.pooling_difference(2.0), norms.pooling_difference(2.0)),
+    ):
+        found = of(weighted)
+        assert (enclosed.upper <= found.value).all(), name
+        assert (found.value < of(plain).value).all(), name
+        assert all("operator weighted" in form for form in found.forms), name
+        assert found.status == Status.PROBABLE, name
+        assert of(plain).status == Status.NUMERICAL, name
+    assert torch.allclose(weighted.commutator(2.0).value, own.value, rtol=0.02)
+    assert weighted.warp.status == Status.NUMERICAL  # nothing is weakened that does not use it
+    assert weighted.commutator(0.0).status == Status.PROOF
+    with pytest.raises(TypeError, match="generator must be"):
+        FieldCertificates(field, 3)
+
+
 def test_without_pooling_only_norms_are_left():
     certificates = FieldCertificates(fourier((16,), 0.2))
     warp = float(certificates.warp.value)
