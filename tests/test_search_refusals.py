@@ -113,14 +113,14 @@ def small_network(generator):
     return nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.Tanh(), nn.Flatten()).double()
 
 
-@pytest.mark.parametrize("steps", [1, 2, 3])
+@pytest.mark.parametrize("steps", [1, 3, 4, 5])
 def test_no_more_starts_go_on_than_are_kept_however_few_the_steps(steps, generator):
     x = st.images.load("fashion", count=2, size=(8, 8))
     given = {"displacement_norm": 1.0, "jacobian_norm": 0.5, "generator": generator, "starts": (search.Saturated(8),)}
     found = st.worst_case(small_network(generator), x, kept=2, steps=steps, **given)
     assert found.of_starts.shape == (2, 2)
     assert bool((found.trace.diff(dim=0) >= 0).all())
-    assert found.gradient_evaluations <= 2 * (4 if steps == 3 else 2) * (steps + 1)
+    assert found.gradient_evaluations <= 2 * (4 if steps == 5 else 2) * (steps + 1)
 
 
 @pytest.mark.parametrize("fields", [search.PiecewiseLinear(), search.Translations()], ids=repr)

@@ -1,10 +1,13 @@
 """Kernel matrices in single precision: close to those in double, kept apart, and never behind a distance."""
 
+import copy
 import dataclasses
 import math
 
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional
 
 import stability as st
 from stability import kernels
@@ -117,8 +120,101 @@ def test_the_floor_of_a_network_is_the_same_on_a_finer_grid(generator):
     assert torch.allclose(floors[0] / coarse.norm(), floors[1] / (fine.norm() / 2), rtol=0.05)
 
 
-def test_directions_without_a_derivative_amplify_like_roots(generator):
-    arch = st.Architecture((st.Layer(3, 2.0, 2, kernels.ArcCosine(0)), st.Layer(3, 4.0, 1, kernels.ArcCosine(0))))
-    ckn, x = st.CKN.fit(arch, pictures(8), filters=(8, 8), generator=generator), pictures(2)
-    floor = ckn.reference(x).floor / ckn.reference(x).norm
-    assert ((floor > 1e-8) & (floor < 1e-5)).all()  # sqrt of 2e-16 times the amplification
+def on_a_wall(pictures):
+    """Small pictures on a grey wall: all patches of the wall carry the same error."""
+    wall = torch.full((len(pictures), 1, 28, 28), 0.5, dtype=torch.float64)
+    wall[..., 8:20, 8:20] = functional.interpolate(pictures, (12, 12), mode="area")
+    return wall
+
+
+SCENES = {
+    "wall": on_a_wall,
+    "faint": lambda pictures: 0.5 + 1e-3 * pictures,
+    "far from zero": lambda pictures: 1000.0 + pictures,
+}
+
+
+@pytest.mark.parametrize("front_end", [None, st.front_ends.MeanRemoval()], ids=repr)
+@pytest.mark.parametrize("scene", SCENES)
+@pytest.mark.parametrize("kernel", [kernels.Exponential(20.0), kernels.ArcCosine(0)], ids=repr)
+@pytest.mark.parametrize("anchors", [st.anchors.RandomPatches(), st.anchors.KMeans()], ids=repr)
+def test_errors_of_small_distances_are_below_the_floor(anchors, kernel, scene, front_end, generator):
+    arch = st.Architecture((st.Layer(3, 1.0, 1, kernel), st.Layer(3, 2.0, 1, kernel)), front_end=front_end)
+    x = SCENES[scene](pictures(3))
+    ckn = st.CKN.fit(arch, x, filters=(32, 32), generator=generator, anchors=anchors).to(torch.float32)
+    x = x if front_end else x.to(torch.float32).double()  # the network's own input
+    reference, known = ckn.reference(x), features(ckn, x)
+    for size in (1e-2, 1e-3, 1e-4):
+        y = st.SplineWarp()(x, st.Translation((size, 0.3 * size), (28, 28)))
+        y = y if front_end else y.to(torch.float32).double()
+        assert ((reference.distance(y) - (features(ckn, y) - known).norm(dim=1)).abs() <= reference.floor).all()
+
+
+DEEP = {
+    "cnn": lambda rng: st.cnn(chain(4), (64,) * 4, generator=rng, dtype=torch.float32),
+    "random": lambda rng: st.RandomFeatures.draw(chain(3), (32, 32, 32), generator=rng).to(torch.float32),
+    "gaussian": lambda rng: st.GaussianCKN.fit(
+        chain(2, kernels.Exponential(25.0)), pictures(4), filters=(8, 8), iterations=2, pairs=50, generator=rng
+    ).to(torch.float32),
+    "laplacian": lambda rng: st.ModuleRepresentation(Laplacians()),
+}  # fmt: skip
+
+
+def chain(depth, kernel=None):
+    return st.Architecture(tuple(st.Layer(3, 1.0, 1, kernel or kernels.ArcCosine(1)) for _ in range(depth)))
+
+
+class Laplacians(nn.Module):
+    """Three second differences, one after the other: what is left is small, its round-off is not."""
+
+    def __init__(self):
+        super().__init__()
+        stencil = torch.tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]])
+        self.register_buffer("stencil", stencil[None, None])
+
+    def forward(self, images):
+        for _ in range(3):
+            images = functional.conv2d(functional.pad(images, (1, 1, 1, 1), "circular"), self.stencil)
+        return images
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_floors_are_near_the_round_off_that_they_stand_for(name, generator):
+    """Not below it, and not a thousand times above: norms of moduli say 0.1 ||Phi|| behind four layers."""
+    phi = DEEP[name](generator)
+    exact = copy.deepcopy(phi).to(torch.float64)
+    x = st.images.load("blobs", count=3, size=(28, 28)).to(torch.float32).double()
+    y = (x + 1e-6 * torch.randn(x.shape, generator=generator, dtype=torch.float64)).to(torch.float32).double()
+    reference, truth = phi.reference(x), exact.reference(x).distance(y)
+    left = (reference.distance(y) - truth).abs()
+    assert (left <= reference.floor).all()
+    noise = (phi.vectors(x) - exact.vectors(x)).norm(dim=1)
+    assert (reference.floor <= 300 * noise).all()
+
+
+def test_a_module_that_works_in_half_precision_inside_has_its_floor(generator):
+    inner = nn.Conv2d(1, 8, 3, padding=1)
+
+    def forward(images):
+        return inner(images).to(torch.bfloat16)
+
+    module = nn.Sequential(nn.Identity())
+    module.register_buffer("unit", torch.ones(()))
+    module.forward = forward
+    reference = st.ModuleRepresentation(module).reference(pictures(2))
+    assert (reference.floor > 1e-2 * reference.norm).all()
+
+
+def test_distance_matrices_do_not_cancel(generator):
+    x = pictures(2)[:1]
+    both = torch.cat([x, x + 1e-9 * torch.randn(x.shape, generator=generator, dtype=torch.float64)])
+    arch = st.Architecture((st.Layer(3, 2.0),))
+    for phi in (st.CKN.fit(arch, pictures(4), filters=(8,), generator=generator), st.LinearGram(arch)):
+        expected = phi.reference(both[:1]).distance(both[1:])
+        assert torch.allclose(phi.distance_matrices(both)[0, 0, 1], expected, rtol=1e-3, atol=0)
+
+
+def test_the_floor_of_a_linear_network_covers_the_round_off_of_a_warp():
+    phi, x = st.LinearGram(st.Architecture((st.Layer(3, 4.0), st.Layer(3, 8.0)))), pictures(4)
+    moved = st.BandLimitedWarp()(st.grid.band_limit(x), st.Translation((28.0, -28.0), (28, 28)))  # whole periods
+    assert (phi.distance(st.grid.band_limit(x), moved) <= phi.reference(x).floor).all()

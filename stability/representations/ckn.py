@@ -153,20 +153,6 @@ class CKN(ExplicitRepresentation):
         """The same network on grids ``factor`` times as fine."""
         return CKN(self.architecture, list(self.anchors), self.refinement * factor, self.ridge)
 
-    def round_off(self, images: Tensor, norm: Tensor) -> Tensor:
-        r"""sqrt(2) eps ||x|| sum_k ||K_k^(-1/2)||_F prod_{j > k} rho_j, and no less than 10 eps ||Phi(x)||.
-
-        Errors eps of kappa(Z^T z / |z|), independent of each other, become eps |z| ||K^(-1/2)||_F in psi(z), and
-        nearly equal anchors make that large: an estimate, two to six times what single precision leaves.
-        """
-        share = 0.0  # of ||x||; where kappa'(1) is infinite, distances grow like the root of their patches' ones
-        for k, layer in enumerate(self.architecture.layers):
-            rho, root = layer.kernel.lipschitz, float(self.kernel_map(k)[1].detach().norm())
-            share = (rho * share if math.isfinite(rho) else math.sqrt(share)) + torch.finfo(self.dtype).eps * root
-        area = self.refinement ** len(spatial_size(images))
-        size = low_passed(self.architecture, images.to(self.dtype), self.refinement).flatten(1).norm(dim=1).double()
-        return torch.maximum(super().round_off(images, norm), math.sqrt(2.0 / area) * share * size)
-
     def stages(self, image: Tensor) -> ExplicitStages:
         """z_0, ..., z_n of one image, in float64."""
         maps = [
@@ -179,7 +165,7 @@ class CKN(ExplicitRepresentation):
         """The pooled maps A_k z_k of every layer, ``(B, m_k, *size_k)``, differentiable."""
         size = spatial_size(check_images(images))
         self.architecture.check_size(tuple(n // self.refinement for n in size))
-        d, maps = len(size), [low_passed(self.architecture, images.to(self.dtype), self.refinement)]
+        d, maps = len(size), [low_passed(self.architecture, images, self.refinement, self.dtype)]
         for k, layer in enumerate(self.architecture.layers):
             units, root = self.kernel_map(k)
             mapped = kernel_convolution(
@@ -224,8 +210,8 @@ class CKN(ExplicitRepresentation):
         """||psi(P y)|| / ||P y|| of every layer, y its own input: 1 where the projection loses nothing, ``(B, n)``."""
         d, boundary = len(spatial_size(check_images(images))), self.architecture.boundary
         shares = []
-        for part in images.to(self.dtype).split(BATCH):
-            inputs = [low_passed(self.architecture, part, self.refinement), *self.layers(part)[:-1]]
+        for part in images.split(BATCH):
+            inputs = [low_passed(self.architecture, part, self.refinement, self.dtype), *self.layers(part)[:-1]]
             columns = []
             for k, (y, layer) in enumerate(zip(inputs, self.architecture.layers, strict=True)):
                 units, root = self.kernel_map(k)

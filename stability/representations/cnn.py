@@ -96,11 +96,6 @@ class CNN(ExplicitRepresentation):
         d = len(size)
         return math.prod(size) / math.prod(features.shape[-d:]) / self.refinement**d
 
-    def size_of_terms(self, images: Tensor, norm: Tensor) -> Tensor:
-        """max(||Phi(x)||, prod_k || |W_k| ||_2 ||x||): what filters cancel leaves its round-off behind, ``(B,)``."""
-        gain = math.prod(float(torch.linalg.matrix_norm(w.detach().double().abs(), ord=2)) for w in self.weights)
-        return torch.maximum(norm, gain * images.detach().double().flatten(1).norm(dim=1))
-
     def refined(self, factor: int) -> "CNN":
         """The same network, with the same parameters, on grids ``factor`` times as fine."""
         return CNN(self.architecture, list(self.weights), self.activation, self.refinement * factor)
@@ -115,7 +110,7 @@ class CNN(ExplicitRepresentation):
         size = spatial_size(check_images(images))
         self.architecture.check_size(tuple(n // self.refinement for n in size))
         boundary = self.architecture.boundary
-        d, maps = len(size), [low_passed(self.architecture, images.to(self.dtype), self.refinement)]
+        d, maps = len(size), [low_passed(self.architecture, images, self.refinement, self.dtype)]
         for k, (layer, weight) in enumerate(zip(self.architecture.layers, self.weights, strict=True)):
             entries = maps[-1].shape[1] * layer.patch_size**d
             if entries != weight.shape[1]:

@@ -131,10 +131,6 @@ class ConvexifiedCNN(ExplicitRepresentation):
         """That of the base."""
         return self.base.cell_area(size, features)
 
-    def round_off(self, images: Tensor, norm: Tensor) -> Tensor:
-        """That of the base's features, which U^T cancels in part, ``(B,)``."""
-        return self.base.round_off(images, self.base.norm(images))
-
     def refined(self, factor: int) -> "ConvexifiedCNN":
         """The same filters on grids ``factor`` times as fine; scores stay those of the unrefined grid."""
         base, matrix, classes = self.base.refined(factor), self.get_buffer("matrix"), self.get_buffer("classes")
@@ -161,7 +157,7 @@ class ConvexifiedCNN(ExplicitRepresentation):
             ValueError: for images of another size than those it was fitted on.
         """
         matrix = self.get_buffer("matrix")
-        features = torch.cat([self.base(part.to(self.dtype)) for part in check_images(images).split(BATCH)])
+        features = torch.cat([self.base(self.base.entered(part)) for part in check_images(images).split(BATCH)])
         if features.shape[1:] != matrix.shape[1:]:
             raise ValueError(
                 f"images must give features {tuple(matrix.shape[1:])} as in training, got {tuple(features.shape[1:])}; "

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from stability.grid import check_images, spatial_size
 from stability.representations.base import KernelRepresentation, Reference, paired
+from stability.representations.round_off import measured_floor
 
 BATCH = 16
 """Images encoded at a time."""
@@ -20,11 +21,16 @@ class ExplicitReference(Reference):
         self._representation, self._images = representation, images
         self._features = representation.vectors(images)
         self.norm = self._features.norm(dim=1)
-        self._floor = representation.round_off(images, self.norm)
+        architecture = representation.architecture
+        jumps = architecture is not None and not all(map(math.isfinite, architecture.lipschitz))
+        eps = torch.finfo(representation.dtype).eps
+        (self._floor,) = measured_floor(
+            lambda again: [representation.vectors(again)], images, [self._features], eps, jumps=jumps
+        )
 
     @property
     def floor(self) -> Tensor:
-        """What round-off may leave of a distance, ``(B,)``."""
+        """What round-off leaves of a distance, as measured at x, ``(B,)``."""
         return self._floor
 
     def distance(self, others: Tensor) -> Tensor:
@@ -54,23 +60,11 @@ class ExplicitRepresentation(KernelRepresentation):
     def cell_area(self, size: tuple[int, ...], features: Tensor) -> float:
         """Area of an output position in input pixels, for images of a size and their features."""
 
-    def size_of_terms(self, images: Tensor, norm: Tensor) -> Tensor:
-        """How large the numbers are whose round-off a distance carries, ``(B,)``: by default ||Phi(x)||.
-
-        Args:
-            images: ``(B, C, *size)``.
-            norm: ||Phi(x)||, ``(B,)``.
-        """
-        return norm
-
-    def round_off(self, images: Tensor, norm: Tensor) -> Tensor:
-        """What round-off may leave of a distance, ``(B,)``: by default 10 eps times ``size_of_terms``.
-
-        Args:
-            images: x, ``(B, C, *size)``.
-            norm: ||Phi(x)||, ``(B,)``.
-        """
-        return 10.0 * torch.finfo(self.dtype).eps * self.size_of_terms(images, norm)
+    def entered(self, images: Tensor) -> Tensor:
+        """The images as ``forward`` takes them: a front end works in their own precision, the rest in the module's."""
+        if self.architecture is not None and self.architecture.front_end is not None:
+            return images
+        return images.to(self.dtype)
 
     def retract_(self) -> None:
         """Bring parameters back to where they must be after a step of an optimiser; here, anywhere."""
@@ -81,7 +75,7 @@ class ExplicitRepresentation(KernelRepresentation):
         parts = []
         with torch.no_grad():
             for part in images.split(BATCH):
-                features = self(part.to(self.dtype))
+                features = self(self.entered(part))
                 area = math.sqrt(self.cell_area(size, features))
                 parts.append(features.flatten(1).to(torch.float64) * area)
         return torch.cat(parts)
@@ -94,3 +88,8 @@ class ExplicitRepresentation(KernelRepresentation):
         """<Phi(x_i), Phi(y_j)>, ``(Bx, By)``, float64."""
         left = self.vectors(images)
         return left @ (left if others is None else self.vectors(others)).T
+
+    def distance_matrices(self, images: Tensor) -> Tensor:
+        """||Phi(x_i) - Phi(x_j)|| from the features, without the cancellation of a Gram matrix, ``(1, B, B)``."""
+        rows = self.vectors(images)
+        return torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist")[None]

@@ -172,11 +172,13 @@ class GaussianCKN(ExplicitRepresentation):
         """The pooled maps A_k z_k of every layer, ``(B, m_k, *size_k)``, differentiable."""
         size = spatial_size(check_images(images))
         self.architecture.check_size(tuple(n // self.refinement for n in size))
-        d, maps = len(size), [low_passed(self.architecture, images.to(self.dtype), self.refinement)]
+        d, maps = len(size), [low_passed(self.architecture, images, self.refinement, self.dtype)]
         for k, (alpha, w, eta) in enumerate(zip(exponents(self.architecture), self.weights, self.masses, strict=True)):
             e = self.architecture.layers[k].patch_size
             units = units_of(w).to(w.dtype)
-            mapped = kernel_convolution(Exponential(2.0 * alpha), units, maps[-1], e, d, self.refinement)
+            mapped = kernel_convolution(
+                Exponential(2.0 * alpha), units, maps[-1], e, d, self.refinement, self.architecture.boundary
+            )
             reduced = pooled(self.architecture, k, mapped, d, self.refinement)
             maps.append(reduced * eta.sqrt().view(-1, *(1,) * d))  # on channels: commutes with pooling
         return maps[1:]

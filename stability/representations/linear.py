@@ -28,8 +28,9 @@ class LinearReference(Reference):
 
     @property
     def floor(self) -> Tensor:
-        """The machine's precision times ||Phi(x)||, ``(B,)``."""
-        return torch.finfo(torch.float64).eps * self.norm
+        """Ten times the machine's precision times ||x|| or, if larger, ||Phi(x)||, ``(B,)``."""
+        norm_x = as_float64(self._images).flatten(1).norm(dim=1)
+        return 10.0 * torch.finfo(torch.float64).eps * torch.maximum(self.norm, norm_x)
 
     def distance(self, others: Tensor) -> Tensor:
         """||Phi(x - y)||, ``(B,)`` or ``(B, ...)``."""
@@ -107,6 +108,11 @@ class LinearGram(KernelRepresentation):
         left = self.features(self._checked(images)).flatten(1)
         right = left if others is None else self.features(self._checked(others)).flatten(1)
         return left @ right.T
+
+    def distance_matrices(self, images: Tensor) -> Tensor:
+        """||Phi(x_i) - Phi(x_j)|| from the features, without the cancellation of a Gram matrix, ``(1, B, B)``."""
+        rows = self.features(self._checked(images)).flatten(1)
+        return torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist")[None]
 
     def _checked(self, images: Tensor) -> Tensor:
         size = spatial_size(check_images(images))

@@ -12,15 +12,22 @@ from stability.operators.front_end import front_end_output
 from stability.operators.pooling import pool, pooling_matrices
 
 
-def low_passed(architecture: Architecture, images: Tensor, refinement: int = 1) -> Tensor:
+def low_passed(
+    architecture: Architecture, images: Tensor, refinement: int = 1, dtype: torch.dtype | None = None
+) -> Tensor:
     """A_0 F x for images ``(B, C, *size)`` on a grid ``refinement`` times as fine; same shape.
+
+    F in double precision, since differences and means cancel; the rest in the dtype, by default that of the images.
 
     >>> import torch
     >>> low_passed(Architecture.dyadic(depth=1), torch.ones(1, 1, 4)).round(decimals=6)
     tensor([[[1., 1., 1., 1.]]])
     """
     d = len(spatial_size(images))
-    images = front_end_output(architecture, images, d, refinement)
+    dtype = images.dtype if dtype is None else dtype
+    if architecture.front_end is not None:
+        images = front_end_output(architecture, images.double(), d, refinement)
+    images = images.to(dtype)
     if architecture.antialiasing is None:
         return images
     sigma, boundary = architecture.antialiasing * refinement, architecture.boundary

@@ -14,6 +14,7 @@ from stability.names import unknown
 from stability.operators.precision import unit
 from stability.representations.base import KernelRepresentation, Reference, paired
 from stability.representations.explicit import BATCH
+from stability.representations.round_off import measured_floor
 
 OUTPUT = "output"
 """What the module's own output is called among the layers."""
@@ -27,12 +28,15 @@ class ModuleReference(Reference):
         self._features = representation.layer_vectors(images)
         self._norms = torch.stack([rows.norm(dim=1) for rows in self._features])
         self.norm = self._norms.norm(dim=0)
-        self._unit = 10.0 * unit(representation.dtype, self._features[0].device)
+        with torch.no_grad():
+            found = [output.dtype for output in representation.layers(images[:1])]
+        eps = max([unit(representation.dtype, self._features[0].device), *(torch.finfo(dtype).eps for dtype in found)])
+        self._floors = measured_floor(representation.layer_vectors, images, self._features, eps)
 
     @property
     def floor(self) -> Tensor:
-        """Round-off of all layers together, ``(B,)``."""
-        return self._unit * self.norm
+        """Round-off of all layers together, as measured at x, ``(B,)``."""
+        return self._floors.norm(dim=0)
 
     @property
     def norms(self) -> Tensor:
@@ -41,8 +45,8 @@ class ModuleReference(Reference):
 
     @property
     def floors(self) -> Tensor:
-        """Round-off of every layer, ``(L, B)``."""
-        return self._unit * self._norms
+        """Round-off of every layer, as measured at x, ``(L, B)``."""
+        return self._floors
 
     def distance(self, others: Tensor) -> Tensor:
         """(sum_l ||Phi_l(x_i) - Phi_l(y_i...)||^2)^(1/2), ``(B,)`` or ``(B, ...)``."""

@@ -137,16 +137,6 @@ class RandomFeatures(ExplicitRepresentation):
         d = len(size)
         return math.prod(size) / math.prod(features.shape[-d:]) / self.refinement**d
 
-    def size_of_terms(self, images: Tensor, norm: Tensor) -> Tensor:
-        """max(||Phi(x)||, ||x|| times the gain of the moduli |W_k|), ``(B,)``: what W_k cancels leaves round-off."""
-        gain = 1.0
-        for each, w in zip(self.random_maps, self.weights, strict=True):
-            moduli = w.double().abs()
-            bound = math.sqrt(float(moduli.sum(0).max()) * float(moduli.sum(1).max()))  # >= || |W| ||_2, Schur's test
-            own = each.lipschitz(bound / math.sqrt(len(w)))
-            gain *= max(1.0, own) if math.isfinite(own) else 1.0  # a step has no products in its values
-        return torch.maximum(norm, gain * images.detach().double().flatten(1).norm(dim=1))
-
     def refined(self, factor: int) -> "RandomFeatures":
         """The same weights on grids ``factor`` times as fine."""
         return RandomFeatures(self.architecture, list(self.weights), self.refinement * factor)
@@ -161,7 +151,7 @@ class RandomFeatures(ExplicitRepresentation):
         """The pooled maps A_k z_k of every layer, ``(B, m_k, *size_k)``, differentiable (zero gradients of a step)."""
         size = spatial_size(check_images(images))
         self.architecture.check_size(tuple(n // self.refinement for n in size))
-        maps = [low_passed(self.architecture, images.to(self.dtype), self.refinement)]
+        maps = [low_passed(self.architecture, images, self.refinement, self.dtype)]
         for k in range(self.architecture.depth):
             maps.append(self._layer(k, maps[-1], len(size)))
         return maps[1:]

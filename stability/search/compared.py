@@ -26,6 +26,11 @@ class Compared(abc.ABC):
     together: int = 16
     """How many other images are differentiated at a time."""
 
+    @property
+    @abc.abstractmethod
+    def floor(self) -> Tensor:
+        """What round-off leaves of a distance from x_i, ``(B,)``."""
+
     @abc.abstractmethod
     def squared_distance(self, others: Tensor, owner: Tensor) -> Tensor:
         """||Phi(y_j) - Phi(x_owner(j))||^2, ``(n,)``; of a kernel a difference, which round-off can take below 0.
@@ -94,11 +99,19 @@ def _compared(representation: Representation | nn.Module, images: Tensor) -> Com
 class Vectors(Compared):
     """Representations with coordinates: rows whose Euclidean distance is that of the representation."""
 
+    representation: ExplicitRepresentation | ModuleRepresentation | LinearGram
+
     def __init__(self, images: Tensor) -> None:
+        self._images = images
         with torch.no_grad():
             self._rows = torch.cat([self.rows(part) for part in images.split(16)])
         self.norm = self._rows.norm(dim=1)
         self._units = _unit(self._rows)
+
+    @property
+    def floor(self) -> Tensor:
+        """That of the representation."""
+        return self.representation.reference(self._images).floor
 
     @abc.abstractmethod
     def rows(self, images: Tensor) -> Tensor:
@@ -117,12 +130,15 @@ class Vectors(Compared):
 
 
 class _Encoded(Vectors):
+    representation: ExplicitRepresentation | ModuleRepresentation
+
     def __init__(self, representation: ExplicitRepresentation | ModuleRepresentation, images: Tensor) -> None:
         self.representation = representation
         super().__init__(images)
 
     def features(self, others: Tensor) -> Tensor:
-        return self.representation(others.to(self.representation.dtype))
+        phi = self.representation
+        return phi(others if isinstance(phi, ModuleRepresentation) else phi.entered(others))
 
     def rows(self, images: Tensor) -> Tensor:
         raw = self.features(images)
@@ -131,6 +147,8 @@ class _Encoded(Vectors):
 
 
 class _Linear(Vectors):
+    representation: LinearGram
+
     def __init__(self, representation: LinearGram, images: Tensor) -> None:
         self.representation = representation
         super().__init__(images)
@@ -145,10 +163,16 @@ class _Paired(Compared):
     together = 1
 
     def __init__(self, representation: PairRepresentation, images: Tensor) -> None:
+        self._reference = representation.reference(images)
         self._program = representation.program(images)
         plan = self._program.plan
         self._states = self._program.complete(plan.prepare(images))
         self.norm = images.new_tensor([state.squared_norm for state in self._states]).clamp_min(0.0).sqrt()
+
+    @property
+    def floor(self) -> Tensor:
+        """That of the kernel."""
+        return self._reference.floor
 
     def squared_distance(self, others: Tensor, owner: Tensor) -> Tensor:
         return torch.stack([own + itself - 2.0 * cross for own, itself, cross in self._products(others, owner)])

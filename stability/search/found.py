@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MEANING = "lower bound of the supremum"
+BELOW_FLOOR = "below floor: round-off"
+"""What is written instead where the distance found is not above what round-off leaves."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -29,6 +31,7 @@ class Found:
         angle: between Phi(L_tau x) and Phi(x) in radians, ``(B,)``: small where the distance is mostly mass.
         norm_x: ||x||, ``(B,)``.
         norm_phi: ||Phi(x)||, ``(B,)``.
+        floor: what round-off leaves of a distance, ``(B,)``: a search that finds less has found round-off.
         asked_displacement_norm: a in pixels, ``(B,)``.
         asked_jacobian_norm: b, ``(B,)``.
         of_starts: the end of every start that was kept, ``(B, S)``.
@@ -46,6 +49,7 @@ class Found:
     angle: Tensor
     norm_x: Tensor
     norm_phi: Tensor
+    floor: Tensor
     asked_displacement_norm: Tensor
     asked_jacobian_norm: Tensor
     of_starts: Tensor
@@ -54,6 +58,11 @@ class Found:
     value_evaluations: int
     gradient_evaluations: int
     meaning: str = MEANING
+
+    @property
+    def resolved(self) -> Tensor:
+        """Whether the distance found is more than round-off, ``(B,)``."""
+        return self.distance > self.floor
 
     @property
     def relative(self) -> Tensor:
@@ -86,7 +95,7 @@ class Found:
         """One row per image; ``search`` is true and ``meaning`` says what the value is."""
         columns: dict[str, object] = {"image": range(len(self.norm_x))}
         for name in (
-            "largest_found", "relative", "distance", "angle", "norm_x", "norm_phi", "displacement_norm",
+            "largest_found", "relative", "distance", "floor", "angle", "norm_x", "norm_phi", "displacement_norm",
             "jacobian_norm", "asked_displacement_norm", "asked_jacobian_norm", "spread", "median_spread",
         ):  # fmt: skip
             columns[name] = getattr(self, name).tolist()
@@ -94,7 +103,8 @@ class Found:
         frame["starts"] = self.of_starts.shape[1]
         frame["value_evaluations"], frame["gradient_evaluations"] = self.value_evaluations, self.gradient_evaluations
         frame["objective"], frame["unit"] = type(self.objective).__name__, self.objective.unit
-        frame["search"], frame["meaning"] = True, self.meaning
+        frame["search"] = True
+        frame["meaning"] = [self.meaning if known else BELOW_FLOOR for known in self.resolved.tolist()]
         return frame
 
     def plot(self, index: int = 0) -> "Figure":
@@ -112,4 +122,6 @@ class Found:
 
     def __repr__(self) -> str:
         shown = ["largest_found", "relative", "angle", "displacement_norm", "jacobian_norm", "spread"]
-        return f"Found, {self.meaning}:\n{self.to_frame()[shown].to_string()}"
+        frame = self.to_frame()
+        shown += ["meaning"] if not bool(self.resolved.all()) else []
+        return f"Found, {self.meaning}:\n{frame[shown].to_string()}"

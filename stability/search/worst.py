@@ -34,7 +34,7 @@ STARTS = (Saturated(4), Linearised(20))
 KEPT = 8
 SCREENED = 2
 """Of all starts of an image the best ``SCREENED * KEPT`` take steps at all."""
-SCREENING = 2
+SCREENING = 4
 """Frank-Wolfe steps after which only the best ``KEPT`` starts of an image go on: by then wrong basins show."""
 
 DISTANCE, PIECEWISE_LINEAR, CUBIC = Distance(), PiecewiseLinear(), SplineWarp()
@@ -72,8 +72,8 @@ def worst_case(
         constraints: that fields must fulfil beside their norms.
         warp: L_tau, differentiable at tau = 0 (``BilinearWarp`` is not: its derivative there is one-sided).
         starts: how fields to start from are made, 24 for each image by default, most of which cost two gradients.
-        kept: how many starts go on after two steps, the best of each image; all if there are not more. Twice as many
-            take these steps. With two steps or fewer, the best ones from the beginning.
+        kept: how many starts go on after four steps, the best of each image; all if there are not more. Twice as many
+            take these steps. With four steps or fewer, the best ones from the beginning.
         steps: of every start, at most; a start stops when it gains less than 5e-4 of its value, the best 2e-4.
 
     Returns:
@@ -182,6 +182,7 @@ def _found(
         angle=angle,
         norm_x=images.flatten(1).norm(dim=1),
         norm_phi=fixed.norm,
+        floor=fixed.floor,
         asked_displacement_norm=asked[0],
         asked_jacobian_norm=asked[1],
         of_starts=trace[-1],

@@ -1,0 +1,38 @@
+"""What round-off leaves of a distance, measured: the same image again, moved by its last digits."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+PROBES = (1, 2, 3)
+"""Units in the last place by which images are scaled."""
+SAFETY, JUMPS = 3.0, 10.0
+"""Over the largest change that was seen; once more for maps with jumps, which few probes may miss."""
+UNITS = 10.0
+"""Of ||Phi(x)||, at least."""
+
+
+def measured_floor(
+    layers: Callable[[Tensor], list[Tensor]], images: Tensor, known: list[Tensor], unit: float, *, jumps: bool = False
+) -> Tensor:
+    r"""3 max_k ||Phi_l((1 + k eps) x) - Phi_l(x)||, at least 10 eps ||Phi_l(x)|| and 10 eps_64 ||x||, ``(L, B)``.
+
+    Scaled by 1 + k eps an image is the same up to the last digits of its pixels; every product and sum is rounded
+    anew. What filters, inverse roots or means cancel thus shows; a bound by norms of moduli would be up to 10^10 times
+    as large behind some layers. An estimate.
+
+    Args:
+        layers: the rows of every layer, ``(B, K_l)``, float64.
+        images: x, ``(B, C, *size)``.
+        known: the rows of x.
+        unit: eps of the arithmetic.
+        jumps: whether maps have an infinite Lipschitz constant.
+    """
+    x = images.detach().double()
+    again = [layers(x * (1.0 + k * unit)) for k in PROBES]
+    seen = [torch.stack([(rows[i] - known[i]).norm(dim=1) for rows in again]).amax(0) for i in range(len(known))]
+    least = UNITS * torch.finfo(torch.float64).eps * x.flatten(1).norm(dim=1)
+    norms = torch.stack([rows.norm(dim=1) for rows in known])
+    measured = SAFETY * (JUMPS if jumps else 1.0) * torch.stack(seen)
+    return torch.maximum(torch.maximum(measured, UNITS * unit * norms), least.to(norms.device))
