@@ -379,3 +379,12 @@ def test_a_predictor_has_labels_of_its_own(generator):
     assert bool(found.right.all())
     with pytest.raises(ValueError, match=r"labels must be among the classes of the head, \[3, 8\], got \[0, 1\]"):
         st.robustness_radius(gram, head, x, labels // 8, displacement_norm=3.0, jacobian_norm=0.9)
+
+
+def test_an_image_of_the_highest_frequency_alone_is_refused():
+    y, x = torch.meshgrid(torch.arange(8), torch.arange(8), indexing="ij")
+    board = (1.0 - 2.0 * ((x + y) % 2)).double().expand(1, 1, 8, 8)
+    phi = st.LinearGram(st.Architecture((st.Layer(1, 1.0),)))
+    head = st.AffineHead(torch.ones(2, 64, dtype=torch.float64), torch.tensor([1.0, 0.0]))
+    with pytest.raises(ValueError, match="more than their highest frequency, got image 0"):
+        st.robustness_radius(phi, head, board, displacement_norm=1.0, jacobian_norm=0.5)

@@ -170,3 +170,24 @@ def test_grids_of_fields_are_no_curve(generator):
     x = photographs()
     with pytest.raises(ValueError, match="fields must be PiecewiseLinear"):
         worst_case_curve(network(generator, x), x, generator=generator, fields=Translations(), **FEW)
+
+
+def test_every_size_is_searched_from_all_starts_too(generator):
+    """What one size finds need not lead to the best of a larger set."""
+    drawn = []
+
+    class Seen(st.search.Saturated):
+        def draw(self, problem, generator):
+            drawn.append(float(problem.space.a[0]))
+            return super().draw(problem, generator)
+
+    phi, x = st.LinearGram(st.Architecture((st.Layer(1, 1.0),))), st.images.load("blobs", count=1, size=(8, 8))
+    given = {"displacement_norm": 1.0, "jacobian_norm": 0.5, "generator": generator, "sizes": (0.5, 1.0), "steps": 1}
+    curve = st.worst_case_curve(phi, x, starts=(Seen(1),), **given)
+    assert drawn == [0.5, 1.0]
+    level = st.search.Level(0.75 * curve.largest_found.amax(0))
+    drawn.clear()
+    st.smallest_deformation(phi, x, level, starts=(Seen(1),), **given)
+    assert drawn[:2] == [0.5, 1.0]
+    assert 0.5 < drawn[2] < 1.0  # and the first halving
+    assert len(drawn) == 3

@@ -199,7 +199,7 @@ def _caption(rows: pd.DataFrame, kinds: list[Any], across: list[float]) -> str:
             f"The bound stands {ratio.median():.2g} times above what was found (median; {ratio.min():.3g} to "
             f"{ratio.max():.3g}): the supremum lies between."
         )
-    spreads = found["spread"].dropna()
+    spreads = found.loc[found["starts"] > 1, "spread"].dropna()
     if len(spreads):
         words.append(f"Starts that were kept differ by {spreads.median():.0%} (median), at most {spreads.max():.0%}.")
     if len(kinds) > MOST or len(across) > MOST:

@@ -19,6 +19,7 @@ from stability.plots.sampled import FLAT, Array, Sampled, grid_lines, sample, sp
 from stability.plots.series import WORDS
 from stability.plots.sheet import Shown
 from stability.plots.strip import GRID_COLORS
+from stability.sweeps.pictures import as_picture
 from stability.sweeps.searches import fields_in_words, found_in_words, is_angle
 
 if TYPE_CHECKING:
@@ -83,8 +84,8 @@ def draw(found: "Found", index: int = 0) -> Figure:
     if found.objective.unit == "distance":
         value += f" = {float(found.relative[index]):.4g} ||x||"
     cell = Cell(
-        before=found.images[index, 0].double().cpu().numpy(),
-        after=found.deformed[index, 0].double().cpu().numpy(),
+        before=as_picture(found.images[index].double().cpu().numpy()),
+        after=as_picture(found.deformed[index].double().cpu().numpy()),
         sampled=sample(one),
         norms=(float(found.asked_displacement_norm[index]), float(found.asked_jacobian_norm[index])),
         certified=(float(norms.displacement.upper), float(norms.jacobian.upper)),
@@ -94,7 +95,7 @@ def draw(found: "Found", index: int = 0) -> Figure:
         unit=found.objective.unit,
     )
     with on_paper():
-        figure = _figure(1, cell.before.ndim)
+        figure = _figure(1, len(cell.sampled.axes))
         _block(figure, cell)
         return settled(figure)
 
@@ -110,7 +111,7 @@ def searched(run: Run) -> Drawn:
     """
     arrays = needed(run)
     count = len(arrays["before"])
-    figure = _figure(count, arrays["before"].ndim - 1)
+    figure = _figure(count, 1 + ("y" in arrays))
     for block, k in zip(figure.subfigures(count, 1, squeeze=False)[:, 0], range(count), strict=True):
         _block(block, _cell(arrays, k))
     return Drawn(figure, CAPTION)
@@ -124,8 +125,7 @@ def needed(run: Run) -> Mapping[str, Any]:
 
 
 def _cell(arrays: Mapping[str, Any], k: int) -> Cell:
-    d = arrays["before"].ndim - 1
-    axes = tuple(arrays[name] for name in ("x", "y")[:d])
+    axes = tuple(arrays[name] for name in ("x", "y") if name in arrays)
     own = {name: arrays[name][k] for name in arrays if name not in ("x", "y")}
     objective = str(own["objective"])
     value = found_in_words(objective, float(own["largest_found"]), float(own["norm_x"]))
@@ -155,7 +155,7 @@ def _figure(blocks: int, d: int) -> Figure:
 
 def _block(figure: FigureBase, cell: Cell) -> None:
     """The panels of one search."""
-    d = cell.before.ndim
+    d = len(cell.sampled.axes)
     grid = figure.subplots(*SHAPE[d][:2], squeeze=False)
     (a, b), (_, upper_a), (_, upper_b) = cell.norms, *(outward(value, value) for value in cell.certified)
     found = cell.value.replace("||x||", r"$\|x\|$")
@@ -172,27 +172,37 @@ def _block(figure: FigureBase, cell: Cell) -> None:
 
 
 def _plane(figure: FigureBase, grid: Any, cell: Cell) -> None:
-    sampled, size = cell.sampled, cell.before.shape
+    sampled, size = cell.sampled, cell.before.shape[:2]
     step = spacing(size)
     still = Sampled(sampled.axes, np.zeros_like(sampled.displacement), sampled.jacobian)
     low, high = min(cell.before.min(), cell.after.min()), max(cell.before.max(), cell.after.max())
+    colours = cell.before.ndim == 3
+    scale = (high - low) or 1.0
     for axes, image, lines, name in (
         (grid[0, 0], cell.before, still, "before"),
         (grid[0, 1], cell.after, sampled, "after"),
     ):
+        image = (image - low) / scale if colours else image
         _picture(axes, sampled, image, cmap="gray", vmin=low, vmax=high)
         for curves, color in zip(grid_lines(lines, step), GRID_COLORS, strict=True):
             axes.add_collection(LineCollection(curves, colors=color, linewidths=0.7))
         axes.set_title(name)
     change = cell.after - cell.before
+    change = np.linalg.norm(change, axis=-1) if colours else change
     most = float(np.abs(change).max()) or 1.0
     a, b = cell.norms
-    ends = {"cmap": "PuOr", "vmin": -most, "vmax": most}
+    ends = (
+        {"cmap": light("Purples"), "vmin": 0.0, "vmax": most}
+        if colours
+        else {"cmap": "PuOr", "vmin": -most, "vmax": most}
+    )
+    difference = "after \N{MINUS SIGN} before"
+    changed = (f"|{difference}|", "of three colours") if colours else (difference, "grey level")
     tau = {"cmap": light("Blues"), "vmin": 0.0, "vmax": a}
     slope = {"cmap": light("Oranges"), "vmin": 0.0, "vmax": b}
     for axes, values, name, label, look in (
         (grid[0, 2], sampled.length, "displacement", r"$|\tau|$ / px", tau),
-        (grid[1, 0], change, "after \N{MINUS SIGN} before", "grey level", ends),
+        (grid[1, 0], change, *changed, ends),
         (grid[1, 1], sampled.steepness, "gradient of the displacement", r"$\|\nabla\tau\|_2$ (px per px)", slope),
     ):
         mesh = _picture(axes, sampled, values, **look)

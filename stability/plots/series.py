@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stability.sweeps.searches import fields_in_words
+
 KIND, SERIES, SETTING, DEFORMATION = "representation_kind", "series", "setting", "deformation"
 ASKED, SIZE, ABSCISSA = "asked", "size", "abscissa"
 EXACT, CONTROL, FINITE, NETWORK = "gram", "linear", "ckn", "cnn"
@@ -142,7 +144,7 @@ def _deformations(rows: pd.DataFrame) -> pd.DataFrame:
     )
     for family, cutoff, parameters, norm, other, found, mean in cells:
         parts = [FIELD.get(family, str(family)) + (" with a shift" if mean else "")]
-        parts += [f"cut-off {cutoff:g}"] if cutoffs[family] > 1 else []
+        parts += [f"cut-off {cutoff:g}"] if cutoffs[family] > 1 and family != SEARCH else []
         parts += [told] if (told := chosen.get(parameters, "")) else []
         parts += [other] if other else [names[norm]] if asked[family] > 1 else []
         parts += ["largest found"] if found and family != SEARCH else []
@@ -154,13 +156,16 @@ def _deformations(rows: pd.DataFrame) -> pd.DataFrame:
 def parameter_words(rows: pd.DataFrame) -> dict[str, str]:
     """Parameters of a family in words, as far as they tell two of its specs apart; keyed by their JSON."""
     found: dict[str, str] = {}
-    for _, texts in rows.groupby("family")["family_parameters"]:
+    for family, texts in rows.groupby("family")["family_parameters"]:
         data = {text: json.loads(text) for text in texts.unique() if text}
+        among = {text: fields_in_words(text) for text in data} if family == SEARCH else {}
+        left_out = ("fields", "constraints") if family == SEARCH else ("cutoff", "shift")
         for text, values in data.items():
-            told = [
+            told = [among[text]] if len(set(among.values())) > 1 else []
+            told += [
                 f"{name.replace('_', ' ')} {told_value(value)}"
                 for name, value in values.items()
-                if name not in ("cutoff", "shift") and any(other.get(name) != value for other in data.values())
+                if name not in left_out and any(other.get(name) != value for other in data.values())
             ]
             found[text] = ", ".join(told)
     return found

@@ -20,6 +20,8 @@ from stability.search.worst import KEPT, STARTS, STEPS
 from stability.warps.band_limited import BandLimitedWarp
 from stability.warps.base import Warp
 
+NOTHING = 1e-12
+"""Share of an image below which what is left of it is round-off."""
 EXACT = BandLimitedWarp()
 
 
@@ -82,7 +84,14 @@ def robustness_radius(
     >>> bool((radii.as_sampled > 0).all() and (radii.certified >= radii.as_sampled).all()), radii.share_zero
     (True, 0.0)
     """
-    images = band_limit(check_images_of_search(images), images.ndim - 2)
+    given = check_images_of_search(images)
+    images = band_limit(given, given.ndim - 2)
+    gone = images.flatten(1).norm(dim=1) <= NOTHING * given.flatten(1).norm(dim=1)
+    if bool(gone.any()):
+        at = int(gone.nonzero()[0])
+        raise ValueError(
+            f"images must have more than their highest frequency, got image {at} that is 0 without it; leave it out"
+        )
     for name, value in (("displacement_norm", displacement_norm), ("jacobian_norm", jacobian_norm)):
         if isinstance(value, Tensor) and value.numel() != 1:
             raise ValueError(f"{name} must be one number for all images, got {value!r}; radii are sizes along one ray")

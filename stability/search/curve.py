@@ -14,7 +14,7 @@ from stability.search.constraints import Constraint, check_constraints
 from stability.search.families import Fields
 from stability.search.found import MEANING, Found
 from stability.search.objectives import Objective
-from stability.search.starts import Given, Saturated, Start
+from stability.search.starts import Given, Start
 from stability.search.worst import CUBIC, DISTANCE, KEPT, PIECEWISE_LINEAR, STARTS, STEPS, worst_case
 from stability.warps.base import Warp
 
@@ -66,8 +66,8 @@ def worst_case_curve(
 ) -> Curve:
     r"""t -> max ||Phi(L_tau x) - Phi(x)|| over C(t a, t b), from below and non-decreasing.
 
-    The smallest size is searched from all starts, each later one from the field found before (as it is, and enlarged)
-    and two saturated fields. Since sets grow with t and no ascent falls, the curve is monotone by construction.
+    Every size is searched from all starts, each but the smallest also from the field found before (as it is, and
+    enlarged). Since sets grow with t and no ascent falls, the curve is monotone by construction.
 
     Args:
         representation: as in ``worst_case``, likewise the others that are not named here.
@@ -80,8 +80,8 @@ def worst_case_curve(
         fields: among which is searched; grids of candidates are no curve, since a finer set holds other ones.
         constraints: linear, so that a field found at one size fulfils them at the next.
         warp: L_tau.
-        starts: at the smallest size.
-        kept: of the starts, at the smallest size.
+        starts: at every size.
+        kept: of the starts.
         steps: of every start, at most.
 
     Raises:
@@ -96,7 +96,7 @@ def worst_case_curve(
     )
     found: list[Found] = []
     for k, size in enumerate(t.tolist()):
-        own = starts if not found else warm(found[-1].field, size / float(t[k - 1]))
+        own = (*(warm(found[-1].field, size / float(t[k - 1])) if found else ()), *starts)
         found.append(
             worst_case(
                 representation,
@@ -150,4 +150,4 @@ def warm(field: Deformation, ratio: float | Tensor) -> tuple[Start, ...]:
         field: found, batch shape ``(B,)``.
         ratio: new size over old size, a number or ``(B,)``.
     """
-    return (Given(field), Given(field.scaled(ratio)), Saturated(2))
+    return (Given(field), Given(field.scaled(ratio)))

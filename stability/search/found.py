@@ -81,15 +81,17 @@ class Found:
 
     @property
     def spread(self) -> Tensor:
-        """1 - least / best of the starts that were kept, ``(B,)``: 0 if all agree; NaN if none found more than 0."""
+        """1 - least / best of the starts that were kept, ``(B,)``: 0 if all agree; NaN of one, or if all found 0."""
         best = self.of_starts.amax(1)
-        return torch.where(best > 0, 1 - self.of_starts.amin(1) / best, torch.nan)
+        known = (best > 0) & (self.of_starts.shape[1] > 1)
+        return torch.where(known, 1 - self.of_starts.amin(1) / best, torch.nan)
 
     @property
     def median_spread(self) -> Tensor:
         """1 - median / best of the starts, ``(B,)``: what a single start misses half of the time."""
         best = self.of_starts.amax(1)
-        return torch.where(best > 0, 1 - self.of_starts.median(1).values / best, torch.nan)
+        known = (best > 0) & (self.of_starts.shape[1] > 1)
+        return torch.where(known, 1 - self.of_starts.median(1).values / best, torch.nan)
 
     def to_frame(self) -> pd.DataFrame:
         """One row per image; ``search`` is true and ``meaning`` says what the value is."""

@@ -203,7 +203,12 @@ def _outputs(head: Head, compared: Compared, images: Tensor) -> Tensor:
     features = compared.features(images)
     if isinstance(head, nn.Module):  # networks compute in their own precision
         features = features.to(next((p.dtype for p in head.parameters() if p.is_floating_point()), features.dtype))
-    outputs = head(features)
+    try:
+        outputs = head(features)
+    except RuntimeError as error:  # torch's words for shapes that do not fit
+        raise ValueError(
+            f"head must take features of shape {tuple(features.shape)}, got {error}; flatten them or fit its layers"
+        ) from error
     if outputs.ndim != 2 or len(outputs) != len(images):
         raise ValueError(
             f"head must give outputs ({len(images)}, classes), got {tuple(outputs.shape)}; end it with a linear layer"

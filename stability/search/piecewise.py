@@ -15,8 +15,8 @@ from stability.search.space import Space, Step
 MARGIN = 1 - 1e-9
 """Distance kept from the norms."""
 
-SMOOTH = 3.0
-"""Cycles per shorter side of random directions."""
+SMOOTH = (1.0, 2.0, 3.0)
+"""Cycles per shorter side of random directions, in turn: smooth ones lead further where the norms are large."""
 
 
 class PiecewiseLinearSpace(Space):
@@ -52,11 +52,18 @@ class PiecewiseLinearSpace(Space):
 
     def directions(self, generator: torch.Generator) -> Tensor:
         """Band-limited Gaussian fields at the nodes."""
-        cutoff = min(SMOOTH, (min(self.size) - 1) / 2)
-        drawn = PiecewiseLinearField.sample(
-            self.size, cutoff=cutoff, lattice=self.lattice, batch_shape=(len(self.a),), generator=generator
-        )
-        return drawn.values.to(self.a.device)
+        drawn = self.a.new_empty(len(self.a), *self.lattice, len(self.size))
+        for k, cutoff in enumerate(SMOOTH[: len(drawn)]):
+            rows = drawn[k :: len(SMOOTH)]
+            fields = PiecewiseLinearField.sample(
+                self.size,
+                cutoff=min(cutoff, (min(self.size) - 1) / 2),
+                lattice=self.lattice,
+                batch_shape=(len(rows),),
+                generator=generator,
+            )
+            rows.copy_(fields.values)
+        return drawn
 
     def field(self, parameters: Tensor) -> PiecewiseLinearField:
         """The interpolants."""

@@ -73,6 +73,8 @@ class Problem:
                 (gradient,) = (
                     torch.autograd.grad(value.sum(), part, allow_unused=True) if value.requires_grad else (None,)
                 )
+                if gradient is None and not bool(value.any()):
+                    gradient = torch.zeros_like(part)  # an output that does not depend on the image at all
                 if gradient is None:
                     raise ValueError(
                         "the representation must let gradients through, got values without a graph; remove no_grad and "

@@ -17,7 +17,7 @@ from stability.search.constraints import Constraint, check_constraints
 from stability.search.curve import SIZES, check_sizes, warm, worst_case_curve
 from stability.search.families import Fields
 from stability.search.objectives import Head, Margin, Objective, Score, check_objective
-from stability.search.starts import Start
+from stability.search.starts import Saturated, Start
 from stability.search.worst import CUBIC, DISTANCE, KEPT, PIECEWISE_LINEAR, STARTS, STEPS, worst_case
 from stability.warps.base import Warp
 
@@ -161,8 +161,8 @@ def smallest_deformation(
         fields: among which is searched, as in ``worst_case_curve``.
         constraints: on the fields.
         warp: L_tau.
-        starts: at the smallest size.
-        kept: of the starts, at the smallest size.
+        starts: at every size, and at the first that halves the interval in which the level is reached.
+        kept: of the starts.
         steps: of every start, at most.
         partial: whether images whose target is not reached at the largest size may be among them: their size is inf.
 
@@ -212,7 +212,7 @@ def smallest_deformation(
     field = _rows([one.field for one in curve.found], first)
     ray = high * _crossing(score, images, warp, field, level)
     field, high = field.scaled(ray / high), ray
-    for _ in range(BISECTIONS if bool(within.any()) else 0):
+    for bisection in range(BISECTIONS if bool(within.any()) else 0):
         low = torch.minimum(low, high)
         middle = (low + high) / 2
         found = worst_case(
@@ -225,7 +225,7 @@ def smallest_deformation(
             fields=fields,
             constraints=constraints,
             warp=warp,
-            starts=warm(field, middle / high)[1:],
+            starts=(*warm(field, middle / high)[1:], *(starts if bisection == 0 else (Saturated(2),))),
             kept=kept,
             steps=steps,
         )

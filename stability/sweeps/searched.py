@@ -11,6 +11,7 @@ from torch import Tensor
 from stability.deformations.files import load_deformation
 from stability.sweeps.build import build_warp
 from stability.sweeps.chunks import ORDER, Chunk, Cut
+from stability.sweeps.pictures import as_picture
 from stability.sweeps.searching import TRACE
 from stability.sweeps.store import Store, field_file
 
@@ -33,10 +34,11 @@ def searched(store: Store, cut: Cut, images: Tensor) -> dict[str, Any]:
     Args:
         store: with all parts.
         cut: the sweep.
-        images: ``(B, C, *size)``; the first channel is shown.
+        images: ``(B, C, *size)``.
 
     Returns:
-        Of K searches ``before`` and ``after`` ``(K, *size)``, ``displacement`` ``(K, *grid, d)`` in px and ``jacobian``
+        Of K searches ``before`` and ``after``, ``(K, *size)`` or, of three channels, ``(K, *size, 3)``,
+        ``displacement`` ``(K, *grid, d)`` in px and ``jacobian``
         ``(K, *grid, d, d)`` on the grid of ``x`` (and ``y``), ``trace`` ``(K, T, S)`` padded with NaN, and columns of
         their rows ``(K,)``.
     """
@@ -54,8 +56,8 @@ def searched(store: Store, cut: Cut, images: Tensor) -> dict[str, Any]:
             rows[name].append(row[name])
         field = load_deformation(store.folder / field_file(chunk))
         image = images[slice(*chunk.images)]
-        rows["before"].append(image[0, 0].numpy())
-        rows["after"].append(warp(image, field)[0, 0].numpy())
+        rows["before"].append(as_picture(image[0].numpy()))
+        rows["after"].append(as_picture(warp(image, field)[0].numpy()))
         flat = points.reshape(-1, points.shape[-1])
         rows["displacement"].append(field.displacement(flat)[0].reshape(points.shape).float().numpy())
         rows["jacobian"].append(field.jacobian(flat)[0].reshape(*points.shape, points.shape[-1]).float().numpy())
