@@ -1,5 +1,6 @@
 """Whether an observed distance above a bound is round-off, the grid's doing, or against the theory."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 from torch import Tensor
@@ -8,6 +9,8 @@ from stability.bounds.rung import Rung, Status
 
 ROUND_OFF = 1e-12
 """Of a bound: what arithmetic may hide."""
+UNRESOLVED = 0.25
+"""Share of a distance that changes from a grid to one twice as fine, above which neither of them is fine enough."""
 NONE, VIOLATED = "none", "THEORY VIOLATED"
 PROVED = (Status.PROOF, Status.NUMERICAL, Status.ENCLOSURE, Status.PROBABLE)
 
@@ -40,7 +43,8 @@ def verdicts(observed: Tensor, rungs: Sequence[Rung]) -> Verdicts:
 
     Args:
         observed: ``(B,)``; NaN (a zero image) violates nothing.
-        rungs: with their allowances. An allowance that is NaN was not evaluated and counts as nothing.
+        rungs: with their allowances. One that is NaN was not evaluated and counts as nothing; without a refinement, or
+            with one that is a quarter of the distance, a rung that speaks of functions is never called violated.
     """
     return Verdicts(_row(observed, rungs, i) for i in range(len(observed)))
 
@@ -57,9 +61,24 @@ def _row(observed: Tensor, rungs: Sequence[Rung], i: int) -> Verdict:
         allowances = {name: float(amount[i].nan_to_num(0.0)) for name, amount in rung.allowances.items()}
         needed = _needed(distance - value * (1.0 + ROUND_OFF), allowances)
         if needed is None:
-            return Verdict(VIOLATED)
+            needed = _unknown(rung, i, distance)
+            if needed is None:
+                return Verdict(VIOLATED)
         reasons |= dict.fromkeys(needed)
     return Verdict(f"explained by {', '.join(reasons)}" if reasons else NONE)
+
+
+def _unknown(rung: Rung, i: int, distance: float) -> Iterable[str] | None:
+    """Why the grid may be to blame all the same: nobody looked, or it is too coarse for the difference to say how much.
+
+    The change from a grid to one twice as fine is an estimate, good where it is small.
+    """
+    if "refinement" not in rung.allowances:
+        return None
+    change = float(rung.allowances["refinement"][i])
+    if math.isnan(change):
+        return ["refinement, which was not evaluated"]
+    return ["a grid that is not resolved"] if change > UNRESOLVED * distance else None
 
 
 def _needed(excess: float, allowances: dict[str, float]) -> Iterable[str] | None:
