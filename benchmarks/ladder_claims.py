@@ -8,7 +8,8 @@ every draw the ratios rung / observed are kept, and the share of the allowances 
 Certificates of a field take most of the time; they are evaluated in every tenth draw. The grids are coarse, so that
 sampling and the torus are felt: pooling over 8 pixels of 12 leaves next to nothing of a field, and what it leaves is
 not far above what the grid adds. With ``--finer`` the same laws are drawn on grids twice as fine; with ``--resolved``
-only those draws are, of which the allowances are above 2 per cent, and again on grids four times as fine.
+only those draws are, of which the allowances are above 2 per cent, and again on finer and finer grids: up to 16 times
+as fine in one dimension, 4 times in two (``--device cuda``: 8 times, which takes some 35 GB; ``--only`` names draws).
 """
 
 import argparse
@@ -39,9 +40,11 @@ KERNELS = (
 )
 Sizes = dict[int, tuple[tuple[int, ...], ...]]
 SIZES: Sizes = {1: ((24,), (32,), (48,)), 2: ((12, 12), (12, 16), (16, 16))}
-FINER, FINEST = (
-    {d: tuple(tuple(factor * n for n in size) for size in sizes) for d, sizes in SIZES.items()} for factor in (2, 4)
-)
+FACTORS = (1, 2, 4, 8, 16)
+"""How fine grids are, in units of those drawn."""
+WORDS = ("the grid drawn", "twice as fine", "four times as fine", "eight times as fine", "16 times as fine")
+MOST = {"cpu": {1: 16, 2: 4}, "cuda": {1: 16, 2: 8}}
+"""By dimension."""
 CERTIFIED_EVERY = 10
 """Draws of which one has certificates."""
 CHEAP, SMALL = 1e-9, 1e-5
@@ -140,10 +143,17 @@ def draw(seed: int, sizes: Sizes = SIZES) -> tuple[str, st.Representation, torch
     return family, chosen(kinds)(architecture), image, field
 
 
-def outcome(seed: int, *, certificates: bool = True, sizes: Sizes = SIZES) -> Outcome:
+def finer(factor: int) -> Sizes:
+    """The sizes times a factor."""
+    return {d: tuple(tuple(factor * n for n in size) for size in sizes) for d, sizes in SIZES.items()}
+
+
+def outcome(seed: int, *, certificates: bool = True, sizes: Sizes = SIZES, device: str = "cpu") -> Outcome:
     """One draw and its ladder, with or without the certificates of its field."""
     family, representation, image, field = draw(seed, sizes)
-    ladder = st.ladder(representation, image, field, refinement=True, certificates=certificates)
+    image, field = image.to(device), field.to(device=device)
+    maps = None if sizes == SIZES else False
+    ladder = st.ladder(representation, image, field, refinement=True, certificates=certificates, maps=maps)
     observed = float(ladder.observed)
     known = observed > max(CHEAP, float(ladder.floor))
     ratios = {rung.name: float(rung.value) / observed for rung in ladder.rungs} if known else {}
@@ -157,12 +167,13 @@ def outcome(seed: int, *, certificates: bool = True, sizes: Sizes = SIZES) -> Ou
     )
 
 
-def resolved(seed: int) -> list[Outcome]:
+def resolved(seed: int, device: str = "cpu") -> list[Outcome]:
     """A draw on finer and finer grids, up to the first on which the allowances are small."""
     found: list[Outcome] = []
-    for sizes in (SIZES, FINER, FINEST):
-        found.append(outcome(seed, certificates=seed % CERTIFIED_EVERY == 0 and not found, sizes=sizes))
-        if found[-1].allowed <= ALLOWED:
+    for factor in FACTORS:
+        certificates = seed % CERTIFIED_EVERY == 0 and not found
+        found.append(outcome(seed, certificates=certificates, sizes=finer(factor), device=device))
+        if found[-1].allowed <= ALLOWED or factor == MOST[device][found[-1].d]:
             break
     return found
 
@@ -200,8 +211,10 @@ def report(outcomes: Sequence[Outcome], seconds: float) -> str:
 def report_resolved(outcomes: Sequence[Sequence[Outcome]]) -> str:
     """What became of the draws with large allowances."""
     lines = []
-    for level, name in enumerate(("the grid drawn", "twice as fine", "four times as fine")):
+    for level, name in enumerate(WORDS):
         here = [found[level] for found in outcomes if len(found) > level]
+        if not here:
+            break
         above = sum(o.allowed > ALLOWED for o in here)
         violated = sum("VIOLATED" in o.verdict for o in here)
         largest = max((o.allowed for o in here), default=0.0)
@@ -212,17 +225,20 @@ def report_resolved(outcomes: Sequence[Sequence[Outcome]]) -> str:
     return "\n".join(lines)
 
 
-def several(seeds: Sequence[int], sizes: Sizes | None = SIZES) -> tuple[list[list[Outcome]], float]:
+def several(
+    seeds: Sequence[int], sizes: Sizes | None = SIZES, device: str = "cpu"
+) -> tuple[list[list[Outcome]], float]:
     """The outcomes of some seeds and the processor time they took.
 
     Args:
         seeds: of the draws.
         sizes: None: the grid drawn and, where the allowances are large, finer ones.
+        device: where finer ones are evaluated.
     """
     torch.set_num_threads(1)
     begin = time.process_time()
     if sizes is None:
-        found = [resolved(seed) for seed in seeds]
+        found = [resolved(seed, device) for seed in seeds]
     else:
         found = [[outcome(seed, certificates=seed % CERTIFIED_EVERY == 0, sizes=sizes)] for seed in seeds]
     return found, time.process_time() - begin
@@ -237,18 +253,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     grids = parser.add_mutually_exclusive_group()
     grids.add_argument("--finer", action="store_true", help="grids twice as fine")
     grids.add_argument("--resolved", action="store_true", help="finer grids for draws with large allowances")
+    parser.add_argument("--only", type=int, nargs="+", help="numbers of the draws, instead of --draws and --seed")
+    parser.add_argument("--device", default="cpu", choices=sorted(MOST), help="with --resolved")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args(arguments)
-    seeds = range(given.seed, given.seed + given.draws)
+    seeds = given.only or range(given.seed, given.seed + given.draws)
     parts = [list(seeds[i : i + 20]) for i in range(0, len(seeds), 20)]
-    sizes = None if given.resolved else FINER if given.finer else SIZES
+    sizes = None if given.resolved else finer(2) if given.finer else SIZES
     outcomes: list[list[Outcome]] = []
     seconds = 0.0
     with ProcessPoolExecutor(given.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for found, took in pool.map(partial(several, sizes=sizes), parts):
+        for found, took in pool.map(partial(several, sizes=sizes, device=given.device), parts):
             outcomes += found
             seconds += took
-            print(f"{len(outcomes)} of {given.draws}", flush=True)
+            print(f"{len(outcomes)} of {len(seeds)}", flush=True)
     table = report([found[0] for found in outcomes], seconds)
     if given.resolved:
         table += "\n" + report_resolved(outcomes)

@@ -59,15 +59,16 @@ def test_draws_with_large_allowances_are_taken_on_finer_grids(monkeypatch):
     coarse = claims.Outcome("fourier", 1, "none", {}, 0.05, 0.1)
     asked = []
 
-    def outcome(seed, *, certificates, sizes):
+    def outcome(seed, *, certificates, sizes, device):
         asked.append((seed, certificates, sizes))
-        return coarse if sizes is claims.SIZES and seed else fine
+        return coarse if seed == 20 or (sizes == claims.SIZES and seed) else fine
 
     monkeypatch.setattr(claims, "outcome", outcome)
     found, _ = claims.several([0, 10], None)
     assert [len(one) for one in found] == [1, 2]
-    assert asked == [(0, True, claims.SIZES), (10, True, claims.SIZES), (10, False, claims.FINER)]
+    assert asked == [(0, True, claims.SIZES), (10, True, claims.SIZES), (10, False, claims.finer(2))]
     lines = claims.report_resolved(found).splitlines()
     assert "2 draws, 0 violations, allowances above 2 per cent in 1, the largest 5.0e-02" in lines[0]
     assert "1 draws, 0 violations, allowances above 2 per cent in 0, the largest 1.0e-02" in lines[1]
-    assert claims.FINEST[2][0] == tuple(4 * n for n in claims.SIZES[2][0])
+    assert claims.finer(4)[2][0] == tuple(4 * n for n in claims.SIZES[2][0])
+    assert len(claims.resolved(20)) == len(claims.FACTORS)  # and then gives up
