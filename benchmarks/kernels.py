@@ -7,7 +7,8 @@ warps together (64 pixels and more: of one), a twentieth. K(x, y): alone, both n
 K(y, y). The floor, measured in the same run on the same thread: one power of 2 per pair of
 positions that a distance cannot do without (cross and half of the symmetric self kernel, every layer), the GEMM of
 the first layer's patches, the four GEMMs of its pooling, each alone and at its shape, and the four additions a pair of
-the second layer's patches. Memory: the highest over that of the process before, in a process of its own.
+the second layer's patches. "x exp": over the same with exponentials, which cost three times as much. Memory: the highest
+over that of the process before, in a process of its own.
 
 ``--peer`` names the Python of an environment with neural-tangents (jax and jaxlib 0.4.34, tf2jax 0.3.6). It evaluates
 the nearest architectures that it has, without Gaussian pooling and A_0: averages over periodic boxes of the variance of
@@ -84,8 +85,8 @@ def architecture(kernel: kernels.Kernel, strides: tuple[int, int]) -> st.Archite
     )
 
 
-def floor(size: tuple[int, int], channels: int, strides: tuple[int, int]) -> float:
-    """Powers of 2, GEMMs and additions of 1.5 kernels (cross, and half of self), in seconds."""
+def floor(size: tuple[int, int], channels: int, strides: tuple[int, int]) -> tuple[float, float]:
+    """Powers of 2, GEMMs and additions of 1.5 kernels (cross, and half of self), in seconds; with exponentials."""
     (h, w), n, s = size, size[0] * size[1], strides[0]
     rows, columns = -(-h // s), -(-w // s)
     count = rows * columns
@@ -104,9 +105,10 @@ def floor(size: tuple[int, int], channels: int, strides: tuple[int, int]) -> flo
         seconds += times * median(lambda a=a, b=b, out=out: torch.mm(a, b, out=out), 0.5)
     entries = torch.randn(2**18, dtype=torch.float64).abs().neg()
     target = torch.empty_like(entries)
-    power = median(lambda: torch.exp2(entries, out=target), 0.5) / len(entries)
+    powers = [median(lambda f=f: f(entries, out=target), 0.5) / len(entries) for f in (torch.exp2, torch.exp)]
     addition = median(lambda: target.add_(entries), 0.5) / len(entries)
-    return 1.5 * (seconds + power * (n**2 + count**2) + 4 * addition * count**2)
+    least, usual = (1.5 * (seconds + one * (n**2 + count**2) + 4 * addition * count**2) for one in powers)
+    return least, usual
 
 
 def machine() -> str:
@@ -171,11 +173,12 @@ def table(cases: dict[str, tuple[tuple[int, int], int, tuple[int, int]]], peer: 
         f"{machine()} (the claims' times are of a machine with 1.6 ns and 43 GFlop/s)",
         "",
         f"{'image (strides)':>16} {'kernel':>19} {'a warp':>9} {'K(x, y)':>9} {'a pair':>9} {'x exponential':>14}"
-        f" {'floor':>8} {'x floor':>8} {'MB':>6}   peer, a pair: equal boxes, / our warp; stride boxes, / our warp",
+        f" {'floor':>8} {'x floor':>8} {'x exp':>6} {'MB':>6}   "
+        "peer, a pair: equal boxes, / our warp; stride boxes, / our warp",
     ]
     for case, (size, channels, strides) in cases.items():
         print(case, flush=True)
-        least, first = floor(size, channels, strides), None
+        (least, usual), first = floor(size, channels, strides), None
         for kind, (representation, kernel) in KINDS.items():
             if (size[0] > 64 or (size[0] == 64 and strides == (1, 1))) and kind != "exponential":
                 continue
@@ -195,7 +198,9 @@ def table(cases: dict[str, tuple[tuple[int, int], int, tuple[int, int]]], peer: 
             first = warp if first is None else first
             held = memory(case) if kind == "exponential" else float("nan")
             times = f"{1e3 * warp:9.1f} {1e3 * cross:9.1f} {1e3 * pair:9.1f} {warp / first:14.2f} {1e3 * least:8.1f}"
-            rest = f"{warp / least:8.2f} {held:6.0f} " + "".join(f"{1e3 * t:11.1f} {t / warp:6.1f}" for t in theirs)
+            rest = f"{warp / least:8.2f} {warp / usual:6.2f} {held:6.0f} " + "".join(
+                f"{1e3 * t:11.1f} {t / warp:6.1f}" for t in theirs
+            )
             lines.append(f"{case:>16} {kind:>19} {times} {rest}".replace("nan", "  -"))
             if kind == "exponential":
                 what, claimed, most = CLAIMS[case]
