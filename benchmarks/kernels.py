@@ -7,8 +7,8 @@ warps together (64 pixels and more: of one), a twentieth. K(x, y): alone, both n
 K(y, y). The floor, measured in the same run on the same thread: one power of 2 per pair of
 positions that a distance cannot do without (cross and half of the symmetric self kernel, every layer), the GEMM of
 the first layer's patches, the four GEMMs of its pooling, each alone and at its shape, and the four additions a pair of
-the second layer's patches. "x exp": over the same with exponentials, which cost three times as much. Memory: the highest
-over that of the process before, in a process of its own.
+second layer's patches. "x exp": over the same with exponentials, which cost three times as much.
+Memory: the highest over that of the process before, in a process of its own.
 
 ``--peer`` names the Python of an environment with neural-tangents (jax and jaxlib 0.4.34, tf2jax 0.3.6). It evaluates
 the nearest architectures that it has, without Gaussian pooling and A_0: averages over periodic boxes of the variance of
