@@ -1,5 +1,7 @@
 """Claims about the figures, on a table made here: every number in it is known."""
 
+import json
+
 import numpy as np
 import pytest
 from matplotlib.contour import ContourSet
@@ -13,6 +15,8 @@ from stability.plots import files
 from stability.plots.captions import closing
 from stability.plots.drawing import CKN_MARK, LINEAR_MARK, PAIRS_MARK, panels, triangle
 from stability.plots.reading import DISTANCE, measured, spread, two_images
+from stability.plots.series import parameter_words
+from stability.sweeps.searches import fields_in_words
 
 
 @pytest.fixture(scope="module")
@@ -219,3 +223,17 @@ def test_the_caption_of_the_strip_tells_what_networks_read_beyond_the_border(run
     caption = plots.FIGURES["strip"](plots.Run(rows, run.record, run.strip)).caption
     assert "a torus" in caption
     assert "read 0 beyond" in caption
+
+
+def test_searches_over_finer_grids_of_candidates_are_told_apart():
+    def text(angles, lattice=None):
+        fields = {"kind": "translations", "angles": angles, "radii": 4}
+        fields = {"kind": "piecewise_linear", "lattice": lattice} if lattice else fields
+        return json.dumps({"fields": fields, "constraints": [], "kept": 8})
+
+    def words(*texts):
+        return parameter_words(pd.DataFrame({"family": ["search"] * len(texts), "family_parameters": texts}))
+
+    coarse, fine = text(8), text(64)
+    assert len(set(words(coarse, fine).values())) == 2
+    assert set(words(coarse, text(8, 4)).values()) == {fields_in_words(coarse), fields_in_words(text(8, 4))}

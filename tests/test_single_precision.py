@@ -218,3 +218,23 @@ def test_the_floor_of_a_linear_network_covers_the_round_off_of_a_warp():
     phi, x = st.LinearGram(st.Architecture((st.Layer(3, 4.0), st.Layer(3, 8.0)))), pictures(4)
     moved = st.BandLimitedWarp()(st.grid.band_limit(x), st.Translation((28.0, -28.0), (28, 28)))  # whole periods
     assert (phi.distance(st.grid.band_limit(x), moved) <= phi.reference(x).floor).all()
+
+
+def test_the_floor_costs_nothing_before_it_is_asked_for_and_repeated_images_once(generator):
+    seen = []
+
+    class Counted(nn.Module):
+        def forward(self, images):
+            seen.append(len(images))
+            assert bool((images <= 1.0).all())  # a module that looks at its range
+            return images
+
+    phi, x = st.ModuleRepresentation(Counted()), torch.ones(1, 1, 4, 4, dtype=torch.float64).expand(5, 1, 4, 4)
+    reference = phi.reference(x)
+    assert seen == [5]
+    floor = reference.floor
+    assert seen == [5, 1, 1, 1, 1]
+    assert floor.shape == (5,)
+    ckn = st.CKN.fit(st.Architecture((st.Layer(3, 2.0),)), pictures(4), filters=(4,), generator=generator)
+    alone, repeated = ckn.reference(pictures(1)).floor, ckn.reference(pictures(1).expand(3, 1, 28, 28)).floor
+    assert torch.equal(repeated, alone.expand(3))

@@ -57,7 +57,8 @@ def operator_weighted(
     spectrally accurate for smooth fields, not an enclosure. Their largest eigenvalues come from Lanczos' method.
 
     Args:
-        deformation: fields of the torus with two derivatives; fields with b >= 1 or of a window are not covered.
+        deformation: fields of the torus with two derivatives; fields with b >= 1, or of a window at whose border they
+            do not vanish, are not covered.
         sigma: scale of A in pixels, > 0.
         generator: for the random starts.
         failure: probability, in (0, 1), with which the method may miss an eigenvalue, over all fields together.

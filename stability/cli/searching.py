@@ -213,7 +213,8 @@ def lines(rows: "pd.DataFrame") -> list[str]:
         starts = f"; {row['starts']:.0f} starts differ by {row['spread']:.1%}" if several else ""
         among = fields_in_words(row["family_parameters"])
         among = "" if among == "all fields" else f" among {among}"
-        what = f"largest found {row['objective'].replace('_', ' ')}{among} {value} ({row['status_largest_found']})"
+        status = row["status_largest_found"] if row["resolution"] == "resolved" else "below floor: round-off"
+        what = f"largest found {row['objective'].replace('_', ' ')}{among} {value} ({status})"
         found.append(f"image {row['image']}, {size}: {what}; {norms}{starts}")
         bounds = [("supremum of the distance", row["bound_supremum"], row["status_supremum"])]
         bounds += [

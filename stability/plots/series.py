@@ -153,13 +153,20 @@ def _deformations(rows: pd.DataFrame) -> pd.DataFrame:
     return rows
 
 
+FIELDS = ("fields", "constraints")
+"""What says among which fields a search goes."""
+
+
 def parameter_words(rows: pd.DataFrame) -> dict[str, str]:
     """Parameters of a family in words, as far as they tell two of its specs apart; keyed by their JSON."""
     found: dict[str, str] = {}
     for family, texts in rows.groupby("family")["family_parameters"]:
         data = {text: json.loads(text) for text in texts.unique() if text}
         among = {text: fields_in_words(text) for text in data} if family == SEARCH else {}
-        left_out = ("fields", "constraints") if family == SEARCH else ("cutoff", "shift")
+        kinds = {json.dumps([values.get(name) for name in FIELDS]) for values in data.values()}
+        told_apart = len(set(among.values())) == len(kinds)  # of grids of candidates the words leave out how fine
+        among = among if told_apart else {}
+        left_out = FIELDS if told_apart and family == SEARCH else ("cutoff", "shift")
         for text, values in data.items():
             told = [among[text]] if len(set(among.values())) > 1 else []
             told += [

@@ -110,13 +110,18 @@ def invert(
 def _squared_distance(representation: Representation, image: Tensor, norm: float) -> Callable[[Tensor], Tensor]:
     """x^ -> ||Phi(x^) - Phi(x)||^2 / ||Phi(x)||^2, differentiable, for one image ``(1, C, *size)``."""
     if isinstance(representation, ExplicitRepresentation | ModuleRepresentation):
+
+        def encoded(images: Tensor) -> Tensor:
+            if isinstance(representation, ExplicitRepresentation):
+                return representation(representation.entered(images)).double()
+            return torch.as_tensor(representation(images.to(representation.dtype))).double()
+
         with torch.no_grad():
-            target = representation(image.to(representation.dtype)).double()
+            target = encoded(image)
         area = representation.cell_area(tuple(image.shape[2:]), target)
 
         def squared(candidate: Tensor) -> Tensor:
-            features = representation(candidate.to(representation.dtype)).double()
-            return (features - target).square().sum() * (area / norm**2)
+            return (encoded(candidate) - target).square().sum() * (area / norm**2)
 
         return squared
     reference = representation.reference(image)

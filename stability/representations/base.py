@@ -132,7 +132,7 @@ class KernelRepresentation(Representation):
 
     @property
     def relative_floor(self) -> float:
-        """The least ``Reference.floor`` over ||Phi||: what round-off may hide of a distance."""
+        """The least ``Reference.floor`` over ||Phi|| of exact kernels: what round-off may hide of a distance."""
         return LEAST_FLOOR
 
     @abc.abstractmethod

@@ -67,7 +67,8 @@ class ConvexifiedCNN(ExplicitRepresentation):
         self.register_buffer("matrix", matrix.detach().clone())
         self.register_buffer("classes", classes.detach().clone())
         left, values, _ = torch.linalg.svd(_unfolded(matrix.detach()), full_matrices=False)
-        kept = max(1, int((values > RANK_TOLERANCE * values[0]).sum()))
+        tolerance = max(RANK_TOLERANCE, max(left.shape) * torch.finfo(values.dtype).eps)
+        kept = max(1, int((values > tolerance * values[0]).sum()))
         self.register_buffer("filters", left[:, :kept].contiguous())
 
     @classmethod
@@ -97,7 +98,7 @@ class ConvexifiedCNN(ExplicitRepresentation):
             )
         classes, indices = labels.unique(return_inverse=True)
         with torch.no_grad():
-            maps = torch.cat([base(part.to(base.dtype)) for part in images.split(BATCH)])  # (n, m, *size')
+            maps = torch.cat([base(base.entered(part)) for part in images.split(BATCH)])  # (n, m, *size')
             features = maps.flatten(1)
             chosen = nn.functional.one_hot(indices, len(classes)).to(features)
             shape = (len(classes), *maps.shape[1:])

@@ -86,7 +86,7 @@ class ConvolutionalForm(nn.Module):
         """A_n z_n, ``(B, m_n, *size')`` for images ``(B, C, *size)``."""
         self.architecture.check_size(spatial_size(check_images(images)))
         first = next(self.filters.parameters())
-        y = low_passed(self.architecture, images.to(first.dtype))
+        y = low_passed(self.architecture, images, dtype=first.dtype)
         if y.shape[1] != first.shape[1]:
             raise ValueError(
                 f"images must have {first.shape[1]} channels behind the front end, got {y.shape[1]}; give images with "

@@ -2,11 +2,12 @@
 
 import abc
 import math
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from stability.grid import check_images, spatial_size
+from stability.grid import check_images, is_expanded, spatial_size
 from stability.representations.base import KernelRepresentation, Reference, paired
 from stability.representations.round_off import measured_floor
 
@@ -21,17 +22,16 @@ class ExplicitReference(Reference):
         self._representation, self._images = representation, images
         self._features = representation.vectors(images)
         self.norm = self._features.norm(dim=1)
-        architecture = representation.architecture
-        jumps = architecture is not None and not all(map(math.isfinite, architecture.lipschitz))
-        eps = torch.finfo(representation.dtype).eps
-        (self._floor,) = measured_floor(
-            lambda again: [representation.vectors(again)], images, [self._features], eps, jumps=jumps
-        )
 
-    @property
-    def floor(self) -> Tensor:
+    @cached_property
+    def floor(self) -> Tensor:  # when asked for: it takes three more passes
         """What round-off leaves of a distance, as measured at x, ``(B,)``."""
-        return self._floor
+        phi, several = self._representation, is_expanded(self._images)
+        jumps = phi.architecture is not None and not all(map(math.isfinite, phi.architecture.lipschitz))
+        images, known = (part[:1] if several else part for part in (self._images, self._features))
+        eps = torch.finfo(phi.dtype).eps
+        (floor,) = measured_floor(lambda again: [phi.vectors(again)], images, [known], eps, jumps=jumps)
+        return floor.expand(len(self._images))
 
     def distance(self, others: Tensor) -> Tensor:
         """||Phi(x_i) - Phi(y_i...)||, ``(B,)`` or ``(B, ...)``."""

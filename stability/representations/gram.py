@@ -17,8 +17,8 @@ class GramCKN(PairRepresentation):
             discretisation error of the network.
 
     Computes in float64 on the images' device, one pair of images at a time (small last layers of several together),
-    holding about 2 MB of every layer's pairs, at most 150 MB of pooled rows and about four arrays of (H' W')^2 entries,
-    H' x W' being the grid of layer 2. Distances can be differentiated in the second image.
+    holding about 2 MB of every layer's pairs, at most 128 MB that wait to be pooled and about four arrays of (H' W')^2
+    entries, H' x W' being the grid of layer 2. Distances can be differentiated in the second image.
 
     Reference: Bietti & Mairal 2019, section 2; Mairal 2016.
 

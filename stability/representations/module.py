@@ -4,12 +4,13 @@ import contextlib
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from stability.grid import check_images, spatial_size
+from stability.grid import check_images, is_expanded, spatial_size
 from stability.names import unknown
 from stability.operators.precision import unit
 from stability.representations.base import KernelRepresentation, Reference, paired
@@ -28,25 +29,27 @@ class ModuleReference(Reference):
         self._features = representation.layer_vectors(images)
         self._norms = torch.stack([rows.norm(dim=1) for rows in self._features])
         self.norm = self._norms.norm(dim=0)
-        with torch.no_grad():
-            found = [output.dtype for output in representation.layers(images[:1])]
-        eps = max([unit(representation.dtype, self._features[0].device), *(torch.finfo(dtype).eps for dtype in found)])
-        self._floors = measured_floor(representation.layer_vectors, images, self._features, eps)
 
     @property
     def floor(self) -> Tensor:
         """Round-off of all layers together, as measured at x, ``(B,)``."""
-        return self._floors.norm(dim=0)
+        return self.floors.norm(dim=0)
 
     @property
     def norms(self) -> Tensor:
         """||Phi_l(x)|| of every layer l, ``(L, B)``."""
         return self._norms
 
-    @property
-    def floors(self) -> Tensor:
+    @cached_property
+    def floors(self) -> Tensor:  # when asked for: it takes three more passes
         """Round-off of every layer, as measured at x, ``(L, B)``."""
-        return self._floors
+        phi, several = self._representation, is_expanded(self._images)
+        images = self._images[:1] if several else self._images
+        known = [rows[: len(images)] for rows in self._features]
+        with torch.no_grad():
+            found = [output.dtype for output in phi.layers(images[:1])]
+        eps = max([unit(phi.dtype, known[0].device), *(torch.finfo(dtype).eps for dtype in found)])
+        return measured_floor(phi.layer_vectors, images, known, eps).expand(-1, len(self._images))
 
     def distance(self, others: Tensor) -> Tensor:
         """(sum_l ||Phi_l(x_i) - Phi_l(y_i...)||^2)^(1/2), ``(B,)`` or ``(B, ...)``."""

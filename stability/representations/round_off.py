@@ -16,9 +16,9 @@ UNITS = 10.0
 def measured_floor(
     layers: Callable[[Tensor], list[Tensor]], images: Tensor, known: list[Tensor], unit: float, *, jumps: bool = False
 ) -> Tensor:
-    r"""3 max_k ||Phi_l((1 + k eps) x) - Phi_l(x)||, at least 10 eps ||Phi_l(x)|| and 10 eps_64 ||x||, ``(L, B)``.
+    r"""3 max_k ||Phi_l((1 - k eps) x) - Phi_l(x)||, at least 10 eps ||Phi_l(x)|| and 10 eps_64 ||x||, ``(L, B)``.
 
-    Scaled by 1 + k eps an image is the same up to the last digits of its pixels; every product and sum is rounded
+    Scaled by 1 - k eps an image is the same up to the last digits of its pixels; every product and sum is rounded
     anew. What filters, inverse roots or means cancel thus shows; a bound by norms of moduli would be up to 10^10 times
     as large behind some layers. An estimate.
 
@@ -30,9 +30,11 @@ def measured_floor(
         jumps: whether maps have an infinite Lipschitz constant.
     """
     x = images.detach().double()
-    again = [layers(x * (1.0 + k * unit)) for k in PROBES]
-    seen = [torch.stack([(rows[i] - known[i]).norm(dim=1) for rows in again]).amax(0) for i in range(len(known))]
+    seen = torch.zeros(len(known), len(x), dtype=torch.float64, device=known[0].device)
+    for k in PROBES:  # smaller, so that pixels stay in their range
+        changes = [(rows - own).norm(dim=1) for rows, own in zip(layers(x * (1.0 - k * unit)), known, strict=True)]
+        seen = torch.maximum(seen, torch.stack(changes))
     least = UNITS * torch.finfo(torch.float64).eps * x.flatten(1).norm(dim=1)
     norms = torch.stack([rows.norm(dim=1) for rows in known])
-    measured = SAFETY * (JUMPS if jumps else 1.0) * torch.stack(seen)
+    measured = SAFETY * (JUMPS if jumps else 1.0) * seen
     return torch.maximum(torch.maximum(measured, UNITS * unit * norms), least.to(norms.device))

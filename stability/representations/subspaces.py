@@ -109,8 +109,8 @@ def _through(anchors: Tensor, previous: Tensor | None) -> Tensor:
 def _use(network: CKN, images: Tensor) -> list[Tensor]:
     d = len(spatial_size(check_images(images)))
     totals = [torch.zeros(count, dtype=torch.float64, device=images.device) for count in network.filters]
-    for part in images.to(network.dtype).split(BATCH):
-        inputs = [low_passed(network.architecture, part, network.refinement), *network.layers(part)[:-1]]
+    for part in images.split(BATCH):
+        inputs = [low_passed(network.architecture, part, network.refinement, network.dtype), *network.layers(part)[:-1]]
         for k, y in enumerate(inputs):
             e, boundary = network.architecture.layers[k].patch_size, network.architecture.boundary
             patches = extract_patches(y, e, d, network.refinement, boundary).flatten(2)  # (B, p, N)

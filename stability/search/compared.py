@@ -163,7 +163,7 @@ class _Paired(Compared):
     together = 1
 
     def __init__(self, representation: PairRepresentation, images: Tensor) -> None:
-        self._reference = representation.reference(images)
+        self._representation, self._images = representation, images
         self._program = representation.program(images)
         plan = self._program.plan
         self._states = self._program.complete(plan.prepare(images))
@@ -172,7 +172,7 @@ class _Paired(Compared):
     @property
     def floor(self) -> Tensor:
         """That of the kernel."""
-        return self._reference.floor
+        return self._representation.reference(self._images).floor
 
     def squared_distance(self, others: Tensor, owner: Tensor) -> Tensor:
         return torch.stack([own + itself - 2.0 * cross for own, itself, cross in self._products(others, owner)])
