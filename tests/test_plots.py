@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.contour import ContourSet
 from matplotlib.patches import Polygon, Rectangle
