@@ -78,6 +78,9 @@ def same(name: str, value: Any, expected: Any, device: torch.device | None, rtol
     assert device is None or value.device.type == device.type, f"{name} is on {value.device}"
     assert (value.dtype, value.shape) == (expected.dtype, expected.shape), name
     value, expected = value.detach().cpu(), expected.detach()
+    if name.endswith(("floor", "floor']")):  # measured round-off, which another order of sums makes another one
+        assert ((value <= 10 * expected + atol) & (expected <= 10 * value + atol)).all(), name
+        return
     if not value.is_floating_point() and not value.is_complex():
         assert torch.equal(value, expected), name
         return
