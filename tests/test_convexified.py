@@ -1,5 +1,6 @@
 """The convexified CNN: optimal within its gap, of small rank, no more expansive than its base, in sweeps."""
 
+import copy
 import math
 
 import pytest
@@ -136,3 +137,13 @@ def test_a_sweep_learns_it_from_images_it_does_not_measure():
 def test_wrong_requests_are_told(make, message, data, base):
     with pytest.raises(ValueError, match=message):
         make(base, data[0][:10], data[1][:10])
+
+
+def test_round_off_is_no_filter_in_single_precision(data, base, net):
+    single = st.ConvexifiedCNN(copy.deepcopy(base).to(torch.float32), net.matrix.to(torch.float32), net.classes)
+    assert single.filters.shape == net.filters.shape
+    noise = 1e-8 * torch.randn(net.matrix.shape, generator=torch.Generator().manual_seed(0))
+    noisy = st.ConvexifiedCNN(
+        copy.deepcopy(base).to(torch.float32), net.matrix.to(torch.float32) * (1 + noise), net.classes
+    )
+    assert noisy.filters.shape == net.filters.shape

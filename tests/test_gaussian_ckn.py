@@ -73,3 +73,15 @@ def test_other_kernels_and_shapes_are_told(generator):
     one = st.Architecture(ARCH.layers[:1])
     with pytest.raises(ValueError, match="positive"):
         st.GaussianCKN(one, [units(generator, 3, 9)], [torch.zeros(3).double()])
+
+
+@pytest.mark.parametrize("boundary", [st.Periodic(), st.Zero()], ids=repr)
+def test_features_are_those_of_the_stages_at_every_border(boundary, generator):
+    x = st.images.load("fashion", count=3, size=(16, 16))
+    layers = (st.Layer(3, 1.0, 1, KERNEL), st.Layer(3, 2.0, 1, KERNEL))
+    arch = st.Architecture(layers, None if boundary == st.Zero() else 1.0, boundary=boundary)
+    net = st.GaussianCKN.fit(arch, x, filters=(5, 6), generator=generator, pairs=200, iterations=3)
+    bright = torch.zeros(1, 1, 16, 16, dtype=torch.float64)
+    bright[..., 0] = 1.0  # what is beyond the left border shows on the right one
+    stages = net.stages(bright[0])
+    assert torch.allclose(stages.pooled(2, stages.maps[2]), net(bright)[0], rtol=1e-9, atol=1e-12)

@@ -166,3 +166,11 @@ def test_rigid_motions_keep_distances(generator):
     points = 16 * torch.rand(10, 2, generator=generator, dtype=torch.float64)
     moved = points - field.displacement(points)
     assert torch.allclose(torch.cdist(moved, moved), torch.cdist(points, points).expand(len(moved), 10, 10), atol=1e-10)
+
+
+def test_fields_that_are_drawn_do_not_depend_on_the_basis_of_their_space(generator):
+    space = Fourier(2).space(SIZE, torch.ones(3).double(), torch.full((3,), 0.3).double(), (TranslationFree(),))
+    turn = torch.linalg.qr(torch.randn(*[space.null.shape[1]] * 2, generator=generator, dtype=torch.float64)).Q
+    turned = SubspaceSpace(space.basis, space.null @ turn, space.a, space.b)
+    drawn = [one.field(one.directions(torch.Generator().manual_seed(3))).on_grid() for one in (space, turned)]
+    assert torch.allclose(*drawn, atol=1e-12)

@@ -11,7 +11,7 @@ from stability.deformations.linear_step import linear_step
 from stability.deformations.triangulation import largest_displacement, largest_gradient
 from stability.search.compared import compared
 from stability.search.families import PiecewiseLinear
-from stability.search.frank_wolfe import Phase, ascend
+from stability.search.frank_wolfe import Phase, _searched, ascend
 from stability.search.objectives import Angle, AtFixedNorm, Change, Distance, DistanceOverPairs, Margin
 from stability.search.problem import Problem
 from stability.search.starts import Given, Linearised, Saturated, signed
@@ -347,3 +347,27 @@ def test_colours_are_drawn_as_colours(generator):
     assert before.shape == (8, 8, 3)
     expected = (found.deformed - found.images)[0].square().sum(0).sqrt()
     assert torch.allclose(torch.as_tensor(change.data), expected)
+
+
+def test_a_line_search_begins_one_length_before_the_last_one_that_helped():
+    """f(t) = -|t - target| along a segment of length 1, for targets that ask for ever shorter steps."""
+    seen = []
+
+    class Line:
+        def __init__(self, targets):
+            self.targets = targets
+
+        def __getitem__(self, rows):
+            return Line(self.targets[rows])
+
+        def values(self, parameters):
+            seen.append(parameters[:, 0].tolist())
+            return -(parameters[:, 0] - self.targets).abs()
+
+    targets = torch.tensor([1.0, 0.15, 0.01], dtype=torch.float64)
+    start, end = torch.zeros(3, 1, dtype=torch.float64), torch.ones(3, 1, dtype=torch.float64)
+    found, best, first = _searched(Line(targets), start, end, -targets, torch.tensor([0, 1, 3]))
+    assert seen == [[1.0, 0.4, 0.064], [0.16]]
+    assert found[:, 0].tolist() == [1.0, 0.16, 0.0]
+    assert torch.allclose(best, torch.tensor([0.0, -0.01, -0.01], dtype=torch.float64))
+    assert first.tolist() == [0, 1, 2]
