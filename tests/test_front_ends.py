@@ -95,3 +95,14 @@ def test_closed_forms_do_not_cover_filters_and_the_trivial_bound_does(front_end,
 def test_wrong_front_ends_are_told():
     with pytest.raises(ValueError, match="cutoff must be positive"):
         Whitening(0.0)
+
+
+@pytest.mark.parametrize("front_end", [st.front_ends.MeanRemoval(), st.front_ends.Gradient()], ids=repr)
+def test_what_a_front_end_cancels_is_cancelled_in_double_precision(front_end, generator):
+    """Images far from zero, in single precision: their differences are exact, and so is what F makes of them."""
+    from stability.representations.maps import low_passed
+
+    x = (1000.0 + torch.rand(1, 1, 8, 8, generator=generator)).to(torch.float32)
+    arch = st.Architecture((st.Layer(3, 1.0),), antialiasing=None, front_end=front_end)
+    expected = low_passed(arch, x.double())
+    assert torch.allclose(low_passed(arch, x).double(), expected, rtol=0, atol=2e-7 * float(expected.abs().max()))
