@@ -111,9 +111,8 @@ class PooledPatches:
             return math.inf
         total = 1.0
         for n in self.size:
-            met = (
-                self._shifts(n, pooling_matrix(n, 0.0, self.stride, device=self.device)).square().sum(0)
-            )  # how often, over e
+            kept = self._shifts(n, pooling_matrix(n, 0.0, self.stride, device=self.device))
+            met = kept.square().sum(0)  # how often, over e
             if float(met.min()) == 0.0:
                 return math.inf
             highest = float(frequencies(n, device=self.device).abs().max())
