@@ -13,7 +13,9 @@ the law ``MixedField``, with seconds of one image. Methods:
     stadv           distance minus a soft penalty, by Adam (after Xiao et al. 2018), scaled into C(a, b)
     cold            Frank-Wolfe with 200 iterations from zero in each linear step, in double precision like everything
                     else, all starts to the end
+    same            ``worst_case`` from as many starts of the same kind as cold
     search          ``worst_case``
+    long            ``worst_case`` from 200 starts, 40 of which take up to 40 steps: what a larger search would find
 
 Gradients are counted in deformed images. ``--only`` names methods to run.
 """
@@ -41,11 +43,12 @@ from stability.deformations.triangulation import (
     largest_gradient,
 )
 from stability.operators.pooling import pool, pooling_matrices
+from stability.search import worst
 from stability.search.compared import compared
 from stability.search.families import PiecewiseLinear
 from stability.search.objectives import Distance
 from stability.search.problem import Problem
-from stability.search.starts import signed
+from stability.search.starts import Start, signed
 
 PAIRS = ((1.0, 0.1), (2.0, 0.25), (4.0, 0.5), (0.5, 0.5))
 SIZE, CELLS = (32, 32), (1.0, 1.0)
@@ -195,11 +198,25 @@ def cold(case: Case) -> tuple[float, int]:
     return float(best.max()), problem.counts.gradients
 
 
+def same(case: Case) -> tuple[float, int]:
+    """``worst_case`` from eight saturated fields, all of which go on."""
+    return searched(case, (st.search.Saturated(STARTS),), STARTS, STEPS)
+
+
 def search(case: Case) -> tuple[float, int]:
     """``worst_case``."""
-    found = st.worst_case(
-        case.ckn, case.image, displacement_norm=case.a, jacobian_norm=case.b, generator=case.generator
-    )
+    return searched(case, worst.STARTS, worst.KEPT, worst.STEPS)
+
+
+def long(case: Case) -> tuple[float, int]:
+    """``worst_case``, ten times as dear."""
+    return searched(case, (st.search.Saturated(40), st.search.Linearised(160)), 40, 40)
+
+
+def searched(case: Case, starts: Sequence[Start], kept: int, steps: int) -> tuple[float, int]:
+    """The largest found, once the norms have been looked at."""
+    found = st.worst_case(case.ckn, case.image, displacement_norm=case.a, jacobian_norm=case.b, starts=starts,
+                          kept=kept, steps=steps, generator=case.generator)  # fmt: skip
     within = float(found.displacement_norm) <= case.a * (1 + 1e-6), float(found.jacobian_norm) <= case.b * (1 + 1e-6)
     assert all(within), "a constraint is not met"
     print(f"    spread {float(found.spread):.3f}, of the median start {float(found.median_spread):.3f}", flush=True)
@@ -207,7 +224,7 @@ def search(case: Case) -> tuple[float, int]:
 
 
 METHODS: tuple[Callable[[Case], tuple[float, int]], ...] = (
-    random, saturated, translations, projected, adef, stadv, cold, search,
+    random, saturated, translations, projected, adef, stadv, cold, same, search, long,
 )  # fmt: skip
 
 
