@@ -17,7 +17,7 @@ from test_store_killed import kill_and_go_on
 
 import stability as st
 from stability import cli, plots, report, search
-from stability.cli.searching import lines
+from stability.cli.searching import commands, lines, specification
 from stability.report import parts as parts_of_page
 from stability.report.numbers import paired, violations
 from stability.search import worst
@@ -215,6 +215,13 @@ def test_the_defaults_are_those_of_the_library():
     assert [start.count for start in chosen.starts] == [start.count for start in worst.STARTS]
     assert chosen.starts[1].steps == worst.STARTS[1].steps
     assert (chosen.kept, chosen.steps) == (worst.KEPT, worst.STEPS)
+
+
+def test_the_command_line_searches_like_the_library_by_default():
+    (command,) = commands()
+    options = command.parser.parse_args(["-o", "x", "--displacement", "1", "--jacobian", "0.1"])
+    (chosen,) = specification(options).search
+    assert chosen == st.SearchSpec(displacement_norm=1, jacobian_norm=0.1)
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def commands() -> list[Command]:
     search.add_argument("--objective", default="distance", help="distance or angle")
     search.add_argument("--fixed-norm", action="store_true", help="L_tau x is given the norm of x first")
     search.add_argument("--saturated", type=int, default=4, help="starts near both norms")
-    search.add_argument("--linearised", type=int, default=28, help="starts by the slope at 0")
+    search.add_argument("--linearised", type=int, default=20, help="starts by the slope at 0")
     search.add_argument("--kept", type=int, default=8, help="starts that go on after the first steps")
     search.add_argument("--steps", type=int, default=20, help="of every start, at most")
     search.add_argument("--warp", default="band-limited", help="band-limited (exact) or spline")
@@ -141,7 +141,7 @@ def specification(options: Namespace) -> "SweepSpec":
     if options.saturated < 0 or options.linearised < 0 or options.saturated + options.linearised == 0:
         raise ValueError(
             f"saturated and linearised must be counts of starts, one of them positive, got {options.saturated} and "
-            f"{options.linearised}; use 4 and 28"
+            f"{options.linearised}; use 4 and 20"
         )
     counts = {"saturated": options.saturated, "linearised": options.linearised}
     images = {
