@@ -311,7 +311,7 @@ def test_the_figure_says_what_is_proof_and_draws_what_there_is(searched):
     hopeless.plot().figure.canvas.draw()
 
 
-def test_a_predictor_of_the_hilbert_space_is_certified_by_its_norms_and_not_searched(generator):
+def test_a_predictor_of_the_hilbert_space_is_certified_by_its_norms():
     x = st.images.load("fashion", count=4, size=(8, 8))
     gram = st.GramCKN(st.Architecture.dyadic(depth=1))
     predictor = st.Predictor.fit(gram, x, torch.arange(4) % 2, st.KernelRidge(1e-2))
@@ -319,8 +319,6 @@ def test_a_predictor_of_the_hilbert_space_is_certified_by_its_norms_and_not_sear
     assert bool((found.as_sampled > 0).all())
     distance = predictor.certified_distance(predictor(x), gram.norm(x)) / x.flatten(1).norm(dim=1)
     assert torch.allclose(found.distance, distance)
-    with pytest.raises(ValueError, match="generator must be None for a Predictor"):
-        st.robustness_radius(gram, predictor, x, **RAY, generator=generator)
     with pytest.raises(ValueError, match="must be that of the predictor"):
         st.robustness_radius(st.GramCKN(st.Architecture.dyadic(depth=1)), predictor, x, **RAY)
 

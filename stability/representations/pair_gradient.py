@@ -6,9 +6,11 @@ Of a pair only the pooled Grams and, while a block of rows or a layer is differe
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from stability.operators.patches import shifted
@@ -41,11 +43,63 @@ def squared_distance(plan: PairPlan, state: ImageState, image: Tensor, tangent: 
 
 def inner_products(plan: PairPlan, state: ImageState, image: Tensor, tangent: bool) -> tuple[Tensor, Tensor]:
     """K(y, y) and K(x, y), numbers that can be differentiated in y; arguments as in ``squared_distance``."""
+    other, itself = _entered(plan, image, tangent)
+    return itself, _kernel(plan, Differentiable(state.patches, state.norms), other, tangent)
+
+
+def inner_products_with(
+    plan: PairPlan, states: Sequence[ImageState], image: Tensor, tangent: bool, values: Tensor
+) -> Tensor:
+    """K(y, y), K(x_1, y), ..., K(x_m, y), ``(1 + m,)``, once differentiable in y: one pair is held at a time.
+
+    Args:
+        plan: the layers.
+        states: x_i, completed.
+        image: y, ``(C, *size)``, float64.
+        tangent: the neural tangent kernel.
+        values: of the kernels, ``(1 + m,)``, which cost less without derivatives.
+    """
+    return cast(Tensor, _Several.apply(image, values, plan, tuple(states), tangent))
+
+
+class _Several(torch.autograd.Function):
+    """The derivative of sum_i g_i K(x_i, y), added up pair by pair at the patches and norms of y."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, image: Tensor, values: Tensor, plan: PairPlan, states: tuple[ImageState, ...], tangent: bool
+    ) -> Tensor:
+        ctx.save_for_backward(image)
+        ctx.rest = plan, states, tangent
+        return values.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        plan, states, tangent = ctx.rest
+        (image,) = ctx.saved_tensors
+        with torch.enable_grad():
+            image = image.detach().requires_grad_()
+            other, itself = _entered(plan, image, tangent)
+            ends = [other.patches, *other.norms]
+            leaves = [end.detach().requires_grad_() for end in ends]
+            added = [torch.zeros_like(end) for end in leaves]
+            for state, factor in zip(states, gradient[1:], strict=True):
+                left, right = Differentiable(state.patches, state.norms), Differentiable(leaves[0], leaves[1:])
+                parts = torch.autograd.grad(factor * _kernel(plan, left, right, tangent), leaves, allow_unused=True)
+                for total, part in zip(added, parts, strict=True):
+                    if part is not None:
+                        total += part
+            (found,) = torch.autograd.grad([itself, *ends], image, [gradient[0], *added])
+        return found, None, None, None, None
+
+
+def _entered(plan: PairPlan, image: Tensor, tangent: bool) -> tuple[Differentiable, Tensor]:
+    """y with the norms of all layers, and K(y, y)."""
     patches = plan.patches(image[None])[0]
     norms = _root(patches.square().sum(-1))
     other = Differentiable(patches / torch.where(norms > SMALLEST_NORM, norms, 1.0)[:, None], [norms])
-    itself = _kernel(plan, other, other, tangent)  # fills in the norms of the upper layers
-    return itself, _kernel(plan, Differentiable(state.patches, state.norms), other, tangent)
+    return other, _kernel(plan, other, other, tangent)  # fills in the norms of the upper layers
 
 
 def safe_root(values: Tensor) -> Tensor:

@@ -91,8 +91,8 @@ class Predictor:
         self.coefficients, self.intercepts = a, b
         self._error = KERNEL_ERROR * torch.finfo(gram.dtype).eps + len(a) * torch.finfo(torch.float64).eps
         gram = gram.to(torch.float64)
-        self._norms_of_images = gram.diagonal().clamp_min(0.0).sqrt()
-        self._gram = normalise(gram, self._norms_of_images, self._norms_of_images) if normalised else gram
+        self.norms_of_images = gram.diagonal().clamp_min(0.0).sqrt()
+        self._gram = normalise(gram, self.norms_of_images, self.norms_of_images) if normalised else gram
 
     @classmethod
     def fit(
@@ -152,7 +152,7 @@ class Predictor:
             )
         cross = cross.to(self.coefficients)
         if self.normalised:
-            cross = normalise(cross, self.representation.norm(images), self._norms_of_images)
+            cross = normalise(cross, self.representation.norm(images), self.norms_of_images)
         return cross @ self.coefficients + self.intercepts
 
     def labels(self, values: Tensor) -> Tensor:
@@ -208,7 +208,7 @@ class Predictor:
         distance = torch.as_tensor(distance, dtype=torch.float64, device=device)
         if not (distance >= 0).all():
             raise ValueError("distance must be >= 0, got a negative one or NaN; use representation.distance(x, y)")
-        size = self._norms_of_images.amax() if norm is None else self._needed(norm)
+        size = self.norms_of_images.amax() if norm is None else self._needed(norm)
         hidden = (
             self.representation.relative_floor * size
             if floor is None

@@ -6,7 +6,6 @@ and ||f_y - f_j|| = |w_y - w_j| / (cell area)^(1/2): the quotient is the distanc
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,6 +18,7 @@ from stability.representations.explicit import ExplicitRepresentation
 from stability.representations.module import ModuleRepresentation
 from stability.rkhs.predictor import Predictor
 from stability.search.compared import compared
+from stability.search.heads import Head as Searched
 from stability.training.classifier import Classifier
 
 BATCH = 16
@@ -113,13 +113,13 @@ class Decision(NamedTuple):
     Args:
         predicted: labels, ``(B,)``, int64.
         distance: between representations, ``(B,)``: no y with ||Phi(y) - Phi(x)|| below it is labelled otherwise.
-        head: from features to outputs; None for a predictor, which knows inner products only.
+        head: what a search asks: from features to outputs, or a predictor.
         classes: all labels that it may give, ``(C,)``.
     """
 
     predicted: Tensor
     distance: Tensor
-    head: Callable[[Tensor], Tensor] | None
+    head: Searched
     classes: Tensor
 
 
@@ -143,7 +143,7 @@ def decide(representation: Representation, head: Head, images: Tensor) -> Decisi
         if values.shape[1] < 2:
             raise ValueError(f"head must have at least two classes, got {values.shape[1]}; one function for each class")
         distance = head.certified_distance(values, representation.norm(images))
-        return Decision(head.labels(values), distance, None, head.classes)
+        return Decision(head.labels(values), distance, head, head.classes)
     affine = AffineHead.of(head)
     if not isinstance(representation, ExplicitRepresentation | ModuleRepresentation):
         raise ValueError(

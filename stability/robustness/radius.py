@@ -111,8 +111,6 @@ def robustness_radius(
     if rungs is None:
         check_covered(representation)
     decision = decide(representation, head, images)
-    if generator is not None and decision.head is None:
-        raise ValueError("generator must be None for a Predictor, got one; the search needs a head on features")
     if labels is not None and not bool(torch.isin(labels, decision.classes.to(labels)).all()):
         raise ValueError(
             f"labels must be among the classes of the head, {decision.classes.tolist()}, got "
@@ -133,7 +131,7 @@ def robustness_radius(
     certified = certified_sizes(every, distance, displacement_norm=a, jacobian_norm=b)
     found = None
     searched = right & (decision.distance > 0)
-    if generator is not None and decision.head is not None and bool(searched.any()):
+    if generator is not None and bool(searched.any()):
         found = smallest_deformation(
             representation,
             images[searched],

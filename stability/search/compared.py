@@ -2,6 +2,7 @@ r"""``Compared``: Phi(x_i) held fixed, and what an objective may ask about other
 
 import abc
 import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +12,12 @@ from stability.representations.base import Representation
 from stability.representations.explicit import ExplicitRepresentation
 from stability.representations.linear import LinearGram
 from stability.representations.module import ModuleRepresentation
-from stability.representations.pair_gradient import inner_products, safe_root
+from stability.representations.pair_gradient import inner_products, inner_products_with, safe_root
+from stability.representations.pair_plan import ImageState
 from stability.representations.pairs import PairRepresentation
+
+Kernels = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Images y ``(n, C, *size)`` to K(y_j, z_i), ``(n, m)``, and K(y_j, y_j), ``(n,)``, differentiable in y."""
 
 
 class Compared(abc.ABC):
@@ -21,6 +26,10 @@ class Compared(abc.ABC):
     All results are float64 and can be differentiated in y, with derivative 0 where a distance is 0.
     """
 
+    representation: Representation
+    """Phi."""
+    images: Tensor
+    """x_i, ``(B, C, *size)``."""
     norm: Tensor
     """||Phi(x_i)||, ``(B,)``."""
     together: int = 16
@@ -47,6 +56,10 @@ class Compared(abc.ABC):
     @abc.abstractmethod
     def angle(self, others: Tensor, owner: Tensor) -> Tensor:
         """The angle between Phi(y_j) and Phi(x_owner(j)) in radians, ``(n,)``; 0 if one of them is 0."""
+
+    @abc.abstractmethod
+    def kernels(self, anchors: Tensor) -> Kernels:
+        """K(y_j, z_i) and K(y_j, y_j) for images z that stay, ``(m, C, *size)``."""
 
     def features(self, others: Tensor) -> Tensor:
         """The raw output of the representation, ``(n, K, *size')``.
@@ -102,7 +115,7 @@ class Vectors(Compared):
     representation: ExplicitRepresentation | ModuleRepresentation | LinearGram
 
     def __init__(self, images: Tensor) -> None:
-        self._images = images
+        self.images = images
         with torch.no_grad():
             self._rows = torch.cat([self.rows(part) for part in images.split(16)])
         self.norm = self._rows.norm(dim=1)
@@ -111,11 +124,22 @@ class Vectors(Compared):
     @property
     def floor(self) -> Tensor:
         """That of the representation."""
-        return self.representation.reference(self._images).floor
+        return self.representation.reference(self.images).floor
 
     @abc.abstractmethod
     def rows(self, images: Tensor) -> Tensor:
         """``(n, K')``, float64."""
+
+    def kernels(self, anchors: Tensor) -> Kernels:
+        """Products of rows."""
+        with torch.no_grad():
+            fixed = torch.cat([self.rows(part.to(self.images)) for part in anchors.split(16)])
+
+        def products(others: Tensor) -> tuple[Tensor, Tensor]:
+            rows = self.rows(others)
+            return rows @ fixed.T, rows.square().sum(1)
+
+        return products
 
     def squared_distance(self, others: Tensor, owner: Tensor) -> Tensor:
         """The squared norm of a difference."""
@@ -162,8 +186,10 @@ class _Paired(Compared):
 
     together = 1
 
+    representation: PairRepresentation
+
     def __init__(self, representation: PairRepresentation, images: Tensor) -> None:
-        self._representation, self._images = representation, images
+        self.representation, self.images = representation, images
         self._program = representation.program(images)
         plan = self._program.plan
         self._states = self._program.complete(plan.prepare(images))
@@ -172,7 +198,7 @@ class _Paired(Compared):
     @property
     def floor(self) -> Tensor:
         """That of the kernel."""
-        return self._representation.reference(self._images).floor
+        return self.representation.reference(self.images).floor
 
     def squared_distance(self, others: Tensor, owner: Tensor) -> Tensor:
         return torch.stack([own + itself - 2.0 * cross for own, itself, cross in self._products(others, owner)])
@@ -188,6 +214,22 @@ class _Paired(Compared):
             angles.append(2.0 * torch.asin((safe_root(2.0 - 2.0 * cross / sizes) / 2.0).clamp_max(1.0)))
         return torch.stack(angles)
 
+    def kernels(self, anchors: Tensor) -> Kernels:
+        """One pair after the other, of which one is held while derivatives are taken."""
+        plan, tangent = self._program.plan, self._program.tangent
+        states = self._program.complete(plan.prepare(anchors.to(self.images)))
+
+        def products(others: Tensor) -> tuple[Tensor, Tensor]:
+            found = []
+            for y in others:
+                values = self._values(states, y)
+                graph = torch.is_grad_enabled() and y.requires_grad
+                found.append(inner_products_with(plan, states, y, tangent, values) if graph else values)
+            rows = torch.stack(found)
+            return rows[:, 1:], rows[:, 0]
+
+        return products
+
     def _products(self, others: Tensor, owner: Tensor) -> list[tuple[float, Tensor, Tensor]]:
         """K(x, x), K(y, y) and K(x, y) of each pair."""
         graph = torch.is_grad_enabled() and others.requires_grad
@@ -197,10 +239,14 @@ class _Paired(Compared):
             if graph:
                 itself, cross = inner_products(self._program.plan, state, y, self._program.tangent)
             else:
-                (other,) = self._program.plan.prepare(y.detach()[None])
-                itself, cross = y.new_tensor(self._program.kernels([(other, other), (state, other)]))
+                itself, cross = self._values([state], y)
             found.append((state.squared_norm, itself, cross))
         return found
+
+    def _values(self, states: Sequence[ImageState], other: Tensor) -> Tensor:
+        """K(y, y), K(x_1, y), ..., ``(1 + m,)``, without derivatives."""
+        (y,) = self._program.plan.prepare(other.detach()[None])
+        return other.new_tensor(self._program.kernels([(y, y), *((x, y) for x in states)]))
 
 
 def _unit(rows: Tensor) -> Tensor:

@@ -5,14 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from stability.representations.pair_gradient import safe_root
 from stability.search.checks import is_number
 from stability.search.compared import Compared
-
-Head = Callable[[Tensor], Tensor]
-"""Features ``(n, K, *size')`` to outputs ``(n, classes)``, differentiable; ``torch.nn.Identity()`` for logits."""
+from stability.search.heads import Head, check_head, column_of, outputs_of
 
 Score = Callable[[Tensor, Tensor], Tensor]
 """Images ``(n, C, *size)`` and the indices ``(n,)`` of the images that they come from, to values ``(n,)``, float64."""
@@ -86,7 +84,7 @@ class Change(Objective):
     """|h(Phi(L_tau x)) - h(Phi(x))|, the change of a prediction (Euclidean over the outputs).
 
     Args:
-        head: h, from features to outputs.
+        head: h, from features to outputs, or a ``Predictor`` of the representation.
     """
 
     head: Head
@@ -94,15 +92,16 @@ class Change(Objective):
     unit = "prediction"
 
     def __post_init__(self) -> None:
-        _check_head(self.head)
+        check_head(self.head)
 
     def score(self, compared: Compared, images: Tensor) -> Score:
         """The norm of the difference of outputs."""
+        outputs = outputs_of(self.head, compared)
         with torch.no_grad():
-            before = _outputs(self.head, compared, images)
+            before = outputs(images)
 
         def change(others: Tensor, owner: Tensor) -> Tensor:
-            return safe_root((_outputs(self.head, compared, others) - before[owner]).square().sum(1))
+            return safe_root((outputs(others) - before[owner]).square().sum(1))
 
         return change
 
@@ -112,8 +111,8 @@ class Margin(Objective):
     """m(x) - m(L_tau x), m = h_label - max of the other outputs: what the right class loses.
 
     Args:
-        head: h, from features to outputs, at least two.
-        label: the class of every image, a number, or a tensor ``(B,)``.
+        head: h, from features to outputs, at least two, or a ``Predictor`` of the representation.
+        label: the class of every image, a number, or a tensor ``(B,)``; of a predictor among its classes.
     """
 
     head: Head
@@ -122,40 +121,34 @@ class Margin(Objective):
     unit = "margin"
 
     def __post_init__(self) -> None:
-        _check_head(self.head)
+        check_head(self.head)
         if isinstance(self.label, bool) or not isinstance(self.label, int | Tensor):
             raise ValueError(
                 f"label must be an integer or a tensor of them, got {self.label!r}; see dataset(...).labels"
             )
 
-    def margins(self, compared: Compared, images: Tensor, owner: Tensor) -> Tensor:
-        """m, ``(n,)``; positive where the label is predicted.
+    def margins(self, compared: Compared, images: Tensor) -> tuple[Score, Tensor]:
+        """m as a function of images and the indices of those that they come from, and m(x), ``(B,)``.
+
+        Positive where the label is predicted.
 
         Raises:
             ValueError: if the label is no class.
         """
-        outputs = _outputs(self.head, compared, images)
-        label = torch.as_tensor(self.label, device=outputs.device).reshape(-1)
-        count = len(compared.norm)
-        if label.is_floating_point() or label.dtype == torch.bool or len(label) not in (1, count):
-            raise ValueError(
-                f"label must be an integer, or one for each of {count} images, got {self.label!r}; use the "
-                "labels of dataset(...)"
-            )
-        label = label.long()
-        label = label.expand(len(owner)) if len(label) == 1 else label[owner]
-        classes = outputs.shape[1]
-        if classes < 2 or bool(((label < 0) | (label >= classes)).any()):
-            raise ValueError(f"label must be a class from 0 to {classes - 1}, got {label.tolist()}; see the head")
-        own = outputs.gather(1, label[:, None])[:, 0]
-        others = outputs.scatter(1, label[:, None], -torch.inf)
-        return own - others.amax(1)
+        outputs = outputs_of(self.head, compared)
+        with torch.no_grad():
+            before = outputs(images)
+        own = column_of(self.head, self.label, len(images), before.shape[1], before.device)
+
+        def margins(others: Tensor, owner: Tensor) -> Tensor:
+            return _margin(outputs(others), own[owner])
+
+        return margins, _margin(before, own)
 
     def score(self, compared: Compared, images: Tensor) -> Score:
         """The loss of margin."""
-        with torch.no_grad():
-            before = self.margins(compared, images, torch.arange(len(images), device=images.device))
-        return lambda others, owner: before[owner] - self.margins(compared, others, owner)
+        margins, before = self.margins(compared, images)
+        return lambda others, owner: before[owner] - margins(others, owner)
 
 
 @dataclass(frozen=True)
@@ -194,23 +187,7 @@ def check_objective(objective: object) -> None:
         raise ValueError(f"objective must be one like Distance(), got {objective!r}; use Distance()")
 
 
-def _check_head(head: object) -> None:
-    if not callable(head):
-        raise ValueError(f"head must map features to outputs, got {head!r}; use torch.nn.Linear(features, classes)")
-
-
-def _outputs(head: Head, compared: Compared, images: Tensor) -> Tensor:
-    features = compared.features(images)
-    if isinstance(head, nn.Module):  # networks compute in their own precision
-        features = features.to(next((p.dtype for p in head.parameters() if p.is_floating_point()), features.dtype))
-    try:
-        outputs = head(features)
-    except RuntimeError as error:  # torch's words for shapes that do not fit
-        raise ValueError(
-            f"head must take features of shape {tuple(features.shape)}, got {error}; flatten them or fit its layers"
-        ) from error
-    if outputs.ndim != 2 or len(outputs) != len(images):
-        raise ValueError(
-            f"head must give outputs ({len(images)}, classes), got {tuple(outputs.shape)}; end it with a linear layer"
-        )
-    return outputs.to(torch.float64)
+def _margin(outputs: Tensor, own: Tensor) -> Tensor:
+    """The output of the own class minus the largest of the others, ``(n,)``."""
+    others = outputs.scatter(1, own[:, None], -torch.inf)
+    return outputs.gather(1, own[:, None])[:, 0] - others.amax(1)

@@ -16,7 +16,8 @@ from stability.search.compared import Compared, compared
 from stability.search.constraints import Constraint, check_constraints
 from stability.search.curve import SIZES, check_sizes, warm, worst_case_curve
 from stability.search.families import Fields
-from stability.search.objectives import Head, Margin, Objective, Score, check_objective
+from stability.search.heads import Head
+from stability.search.objectives import Margin, Objective, Score, check_objective
 from stability.search.starts import Saturated, Start
 from stability.search.worst import CUBIC, DISTANCE, KEPT, PIECEWISE_LINEAR, STARTS, STEPS, worst_case
 from stability.warps.base import Warp
@@ -63,8 +64,8 @@ class Flip(Target):
     """Another class than the label is predicted, or as much so: the margin is lost.
 
     Args:
-        head: from features to outputs.
-        label: the predicted class, a number or ``(B,)``.
+        head: from features to outputs, or a ``Predictor`` of the representation.
+        label: the predicted class, a number or ``(B,)``; of a predictor among its classes.
     """
 
     head: Head
@@ -81,9 +82,7 @@ class Flip(Target):
         Raises:
             ValueError: if the label is not predicted.
         """
-        with torch.no_grad():
-            owner = torch.arange(len(images), device=images.device)
-            margins = Margin(self.head, self.label).margins(compared, images, owner)
+        margins = Margin(self.head, self.label).margins(compared, images)[1]
         if not bool((margins > 0).all()):
             at = int((~(margins > 0)).nonzero()[0])
             raise ValueError(
