@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import stability as st
+from stability import search
 from stability.cli.searching import lines
 
 
@@ -30,6 +31,67 @@ def test_round_off_is_not_called_a_lower_bound(generator):
     assert set(tiny.to_frame()["meaning"]) == {"below floor: round-off"}
     assert "below floor" in repr(tiny)
     assert torch.equal(tiny.floor, ckn.reference(x).floor)
+
+
+class Pixels(nn.Module):
+    def forward(self, images):
+        return images.flatten(1)
+
+
+def test_round_off_of_a_head_is_not_called_a_lower_bound(generator):
+    x = st.images.load("fashion", count=2, size=(8, 8))
+    coarse = nn.Linear(64, 3)  # single precision behind double
+    with torch.no_grad():
+        coarse.bias += 1e3
+    fine = nn.Linear(64, 3).double()
+    fine.load_state_dict(coarse.state_dict())
+    given = {"jacobian_norm": 1e-6, "generator": generator, "starts": (search.Saturated(2),), "steps": 2}
+    for head, resolved in ((coarse, False), (fine, True)):
+        found = st.worst_case(Pixels(), x, displacement_norm=1e-6, objective=search.Change(head), **given)
+        assert bool((found.distance > found.floor).all())
+        assert found.resolved.tolist() == [resolved] * 2
+        assert (set(found.to_frame()["meaning"]) == {"lower bound of the supremum"}) == resolved
+    margin = search.Margin(coarse, coarse(x.float().flatten(1)).argmax(1))
+    assert not st.worst_case(Pixels(), x, displacement_norm=1e-6, objective=margin, **given).resolved.any()
+
+
+def test_angles_of_outputs_on_one_ray_are_round_off(generator):
+    class Ray(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.across = nn.Parameter(torch.randn(1, 5, generator=torch.Generator().manual_seed(0)))
+
+        def forward(self, images):
+            return images.flatten(1).float().sum(1, keepdim=True).square() @ self.across
+
+    x = st.images.load("fashion", count=1, size=(8, 8))
+    found = st.worst_case(Ray(), x, displacement_norm=1.0, jacobian_norm=0.5, generator=generator,
+                          objective=search.Angle(), starts=(search.Saturated(2),), steps=2)  # fmt: skip
+    assert found.meanings == ["below floor: round-off"]
+
+
+def test_the_floor_of_an_objective_is_that_of_the_distance_where_it_is_one(generator):
+    x = st.images.load("fashion", count=2, size=(8, 8))
+    given = {"displacement_norm": 1.0, "jacobian_norm": 0.5, "generator": generator,
+             "starts": (search.Saturated(1),), "steps": 1}  # fmt: skip
+    distance = st.worst_case(Pixels(), x, **given)
+    assert torch.equal(distance.objective_floor, distance.floor)
+    pairs = st.worst_case(Pixels(), x, objective=search.DistanceOverPairs(4.0), **given)
+    assert torch.allclose(pairs.objective_floor, pairs.floor / 4)
+
+
+def test_a_margin_that_only_grows_is_nothing_found(generator):
+    class Flat(nn.Module):  # the right class loses nothing by any translation but gains by it
+        def forward(self, images):
+            moved = (images - x).flatten(1).square().sum(1, keepdim=True)
+            return torch.cat([1.0 + moved, torch.zeros_like(moved)], 1)
+
+    x = st.images.load("fashion", count=1, size=(8, 8))
+    found = st.worst_case(Flat(), x, displacement_norm=1.0, jacobian_norm=0.5, generator=generator,
+                          objective=search.Margin(nn.Identity(), 0), fields=search.Translations(8, 1))  # fmt: skip
+    assert found.largest_found.tolist() == [0.0]
+    assert bool((found.of_starts < 0).all())
+    assert found.meanings == ["nothing found: every field that was tried is worse than 0"]
 
 
 def test_one_start_agrees_with_nothing(generator):

@@ -11,7 +11,7 @@ from stability.deformations.linear_step import linear_step
 from stability.deformations.piecewise_linear import PiecewiseLinearField
 from stability.search.compared import compared
 from stability.search.jacobian import FieldJacobian
-from stability.search.metric import FeatureMetric
+from stability.search.metric import metrics_at_zero
 from stability.search.slope import linearised
 from stability.search.starts import Linearised
 from stability.search.weights import Weights, largest_eigenvalues, missed
@@ -51,7 +51,8 @@ def test_the_jacobian_is_the_slope_of_the_features_and_its_adjoint_is_exact(gene
     assert torch.allclose(slope, (ends[0] - ends[1]) / (2 * h), rtol=1e-4, atol=1e-6)
     w = noise(generator, *slope.shape)
     assert torch.allclose((slope * w).sum(), (tau * jacobian.adjoint(w)).sum(), rtol=1e-10)
-    assert torch.allclose(FeatureMetric(jacobian).gram(tau), jacobian.adjoint(slope), rtol=1e-12)
+    (metric,) = metrics_at_zero(compared(ckn, x), x, 0, st.SplineWarp(), (2,), generator)
+    assert torch.allclose(metric.gram(tau), jacobian.adjoint(slope), rtol=1e-12)
 
 
 @pytest.mark.parametrize("lattice", [(6, 7), (9,)], ids=str)
@@ -159,3 +160,83 @@ def test_wrong_input_is_told(change, message, generator):
     given |= {"generator": generator, **change}
     with pytest.raises(ValueError, match=message):
         linearised(given.pop("representation"), given.pop("images"), **given)
+
+
+@pytest.mark.parametrize("b", [1e-8, 1e-10, 1e-12])
+def test_nearly_nothing_but_translations_are_bounded_from_above(b, generator):
+    # the slope of translations is the larger singular value of the two columns J (1, 0), J (0, 1)
+    x = photographs()
+    columns = FieldJacobian(lambda y: y.flatten(1), x[0], st.SplineWarp(), 2).apply(
+        torch.eye(2, dtype=torch.float64)[:, None, None, :].expand(2, *SIZE, 2)
+    )
+    exact = float(torch.linalg.matrix_norm(columns, 2))
+    slope = linearised(Identity(), x, displacement_norm=1.0, jacobian_norm=b, generator=generator)
+    assert float(slope.lower) <= exact * (1 + 20 * b) <= float(slope.upper) * (1 + 20 * b)
+    assert float(slope.lower) == pytest.approx(exact, rel=2e-3)
+
+
+def test_all_fields_are_below_the_upper_value_of_a_gradient_larger_by_the_root_of_two(generator):
+    # a functional that asks pixel (4, 4) to move against both its neighbours: a cone around it has more than any field
+    # that is linear on the triangles of the grid
+    wave = torch.sin(2 * math.pi * (torch.arange(8, dtype=torch.float64) + 0.5) / 8)
+    x = wave.expand(1, 1, 8, 8).contiguous()
+    e = 1e-6
+    d = ((st.SplineWarp()(x, st.Translation((e, 0.0), size=SIZE)) - x) / e)[0, 0]
+
+    class Against(nn.Module):
+        def forward(self, y):
+            return (y[:, 0, 4, 3] / d[4, 3] + y[:, 0, 5, 4] / d[5, 4] - 2 * y[:, 0, 4, 4] / d[4, 4])[:, None]
+
+    own, larger = (
+        linearised(Against(), x, displacement_norm=1.0, jacobian_norm=b, generator=generator)
+        for b in (0.25, 0.25 * math.sqrt(2))
+    )
+    finer = worst_case(
+        Against(), x, displacement_norm=1e-4, jacobian_norm=0.25e-4, generator=generator,
+        fields=st.search.PiecewiseLinear(32),
+    )  # fmt: skip
+    reached = float(finer.largest_found) / 1e-4
+    assert float(own.upper) < reached < 0.5 < float(larger.upper)  # 2 b: what Lipschitz fields reach at most
+
+
+def test_a_constant_image_has_no_slope_but_round_off(generator):
+    x = torch.full((1, 1, *SIZE), 4.0, dtype=torch.float64)
+    slope = linearised(Identity(), x, displacement_norm=1.0, jacobian_norm=0.25, generator=generator)
+    assert float(slope.lower) == 0 < float(slope.upper) < 1e-13
+    assert slope.status == st.bounds.Status.ESTIMATE
+
+
+def test_coarse_arithmetic_widens_the_interval_and_is_an_estimate(generator):
+    class Filtered(nn.Module):
+        def __init__(self, dtype):
+            super().__init__()
+            weights = torch.randn(4, 1, 3, 3, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+            self.weights = nn.Parameter(weights.to(dtype), requires_grad=False)
+
+        def forward(self, y):
+            return torch.relu(nn.functional.conv2d(y.to(self.weights.dtype), self.weights))
+
+    x, ray = photographs(), {"displacement_norm": 1.0, "jacobian_norm": 0.25, "generator": generator}
+    exact = linearised(Filtered(torch.float64), x, **ray)
+    coarse = linearised(Filtered(torch.bfloat16), x, **ray)
+    assert exact.status == st.bounds.Status.PROBABLE
+    assert float(exact.round_off) < 1e-13
+    assert coarse.status == st.bounds.Status.ESTIMATE
+    assert float(coarse.round_off) > 1e-3
+    assert float(coarse.lower) <= float(exact.upper)
+    assert float(coarse.upper) >= float(exact.lower)
+
+
+def test_an_output_that_is_rounded_to_integers_has_slope_zero(generator):
+    class Rounded(nn.Module):
+        def forward(self, y):
+            return torch.round(20 * y)
+
+    slope = linearised(Rounded(), photographs(), displacement_norm=1.0, jacobian_norm=0.25, generator=generator)
+    assert float(slope.lower) == float(slope.upper) == 0
+
+
+def test_images_of_three_pixels_are_refused_without_naming_a_lattice(generator):
+    x = torch.rand(1, 1, 3, 8, generator=generator, dtype=torch.float64)
+    with pytest.raises(ValueError, match="images must have at least 4 pixels along each side to be linearised"):
+        linearised(Identity(), x, displacement_norm=1.0, jacobian_norm=0.25, generator=generator)

@@ -5,6 +5,7 @@ import torch
 
 import stability as st
 from stability.deformations.piecewise_linear import PiecewiseLinearField
+from stability.front_ends import MeanRemoval
 from stability.kernels import ArcCosine, Exponential, Linear, Polynomial, Sign
 from stability.search import metric
 from stability.search.compared import compared
@@ -144,3 +145,26 @@ def test_antialiasing_leaves_no_patch_of_a_signal_at_zero(generator):
     with pytest.raises(ValueError, match="patches that are 0"):
         of(st.GramCKN(raw), x, generator)
     of(st.GramCKN(still), x, generator)
+
+
+@pytest.mark.parametrize("offset", [0.0, 2e3, 1e4])
+def test_an_offset_that_the_front_end_takes_away_changes_no_slope(offset, generator):
+    layers = (st.Layer(2, 1.0, kernel=Exponential()),)
+    gram = st.GramCKN(st.Architecture(layers, front_end=MeanRemoval()))
+    given = {"displacement_norm": 1.0, "jacobian_norm": 0.25}
+    x = st.images.load("fashion", count=1, size=(6, 6))
+    own = linearised(gram, x, generator=torch.Generator().manual_seed(0), **given)
+    moved = linearised(gram, x + offset, generator=torch.Generator().manual_seed(0), **given)
+    assert float(moved.lower) == pytest.approx(float(own.lower), rel=1e-3)
+    assert float(moved.upper) == pytest.approx(float(own.upper), rel=2e-2)
+    assert float(moved.round_off) < 1e-4 * float(moved.lower)
+
+
+def test_one_hot_pixel_is_no_reason_to_refuse(generator):
+    gram = st.GramCKN(st.Architecture((st.Layer(2, 0.5, kernel=ArcCosine(1)),), antialiasing=0))
+    x = st.images.load("fashion", count=1, size=(6, 6)).clone()
+    x[0, 0, 0, 0] = 300.0
+    slope = linearised(gram, x, displacement_norm=1.0, jacobian_norm=0.25, generator=generator)
+    t = 1e-6
+    small = PiecewiseLinearField(t * slope.field.values, (6, 6))
+    assert float(gram.distance(x, CUBIC(x, small))) / t == pytest.approx(float(slope.lower), rel=1e-3)

@@ -174,3 +174,51 @@ def test_fields_that_are_drawn_do_not_depend_on_the_basis_of_their_space(generat
     turned = SubspaceSpace(space.basis, space.null @ turn, space.a, space.b)
     drawn = [one.field(one.directions(torch.Generator().manual_seed(3))).on_grid() for one in (space, turned)]
     assert torch.allclose(*drawn, atol=1e-12)
+
+
+def test_divergences_vanish_on_fine_lattices_too(generator):
+    # singular values of the equations between 1e-9 and 3e-5 of the largest are no zeros
+    basis = SplineBasis(SIZE, (24, 24), torch.device("cpu"))
+    null = Spline(24).space(SIZE, torch.ones(1).double(), torch.ones(1).double(), (DivergenceFree(),)).null
+    field = basis.field((null @ noise(generator, null.shape[1], 2)).T.unflatten(1, (basis.count, 2)))
+    jacobian = field.jacobian(basis.points + 0.13)
+    assert float(jacobian.diagonal(dim1=-2, dim2=-1).sum(-1).abs().amax()) < 1e-10 * float(jacobian.abs().amax())
+    assert torch.allclose(null.T @ null, torch.eye(null.shape[1], dtype=torch.float64), atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [(3, 8), (2, 8), (3,)], ids=str)
+def test_small_images_are_searched_with_a_lattice_of_their_own(size, generator):
+    x = torch.rand(1, 1, *size, generator=generator, dtype=torch.float64)
+    given = {"displacement_norm": 1.0, "jacobian_norm": 0.25, "generator": generator}
+    with pytest.raises(ValueError, match=r"at least 4 pixels along each side for PiecewiseLinear\(\)"):
+        worst_case(torch.nn.Identity(), x, **given)
+    found = worst_case(torch.nn.Identity(), x, fields=PiecewiseLinear(4), starts=(Saturated(2),), steps=2, **given)
+    assert bool((found.largest_found > 0).all())
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Spline(10**9), "at most 1500 dimensions, got 2000000000000000000"),
+        (lambda: Translations(10_000, 10_000), "at most 200000 fields, got 100000000"),
+        (lambda: RigidMotions(10_000, 10_000, 10_000), "at most 200000 fields, got 2000300010000"),
+    ],
+    ids=["spline", "translations", "rigid motions"],
+)
+def test_what_does_not_fit_into_memory_is_refused_before_it_is_made(make, message, generator):
+    x = torch.rand(1, 1, 8, 8, generator=generator, dtype=torch.float64)
+    with pytest.raises(ValueError, match=message):
+        worst_case(
+            torch.nn.Identity(), x, fields=make(), displacement_norm=1.0, jacobian_norm=0.25, generator=generator
+        )
+
+
+def test_a_linear_step_does_not_depend_on_the_sets_beside_it(generator):
+    direction, a = noise(generator, 2, 128), torch.ones(2, dtype=torch.float64)
+    basis = HatBasis((8, 8), (8, 8), torch.device("cpu"))
+    eye = torch.eye(128, dtype=torch.float64)
+    both = SubspaceSpace(basis, eye, a, torch.tensor([0.25, 1e-5], dtype=torch.float64))
+    alone = both[torch.tensor([0])]
+    reached = [float((s.step(g, None, 50).parameters * g)[0].sum())
+               for s, g in ((both, direction), (alone, direction[:1]))]  # fmt: skip
+    assert reached[0] == pytest.approx(reached[1], rel=1e-9)

@@ -158,3 +158,32 @@ def test_predictors_of_another_representation_and_other_labels_are_told(generato
     other = st.images.load("fashion", count=1, size=(10, 10))
     with pytest.raises(ValueError, match=r"images must have shape \(B, 1, 8, 8\) like those of the fit"):
         st.worst_case(f.representation, other, generator=generator, objective=search.Change(f), **QUICK)
+
+
+class Flattened(torch.nn.Module):
+    def forward(self, images):
+        return images.flatten(1)
+
+
+@pytest.mark.parametrize("layer", [torch.nn.Dropout(0.5), torch.nn.BatchNorm1d(64)], ids=["dropout", "batch norm"])
+def test_heads_are_asked_in_evaluation_mode_and_left_as_they_were(layer, generator):
+    x = photographs(2)
+    head = torch.nn.Sequential(layer, torch.nn.Linear(64, 3)).double()
+    states = [value.clone() for value in head.state_dict().values()]
+    found = []
+    for mode in (True, False):
+        change, same = search.Change(head.train(mode)), torch.Generator().manual_seed(0)
+        found.append(st.worst_case(Flattened(), x, objective=change, generator=same, **QUICK).largest_found)
+    assert torch.equal(*found)
+    assert not head.training
+    search.Change(head.train()).score(compared(Flattened(), x), x)
+    assert head.training
+    assert all(torch.equal(a, b) for a, b in zip(states, head.state_dict().values(), strict=True))
+    label = head.eval()(x.flatten(1)).argmax(1)
+    search.Flip(head.train(), label).level(compared(Flattened(), x), x)  # what is predicted in evaluation mode
+
+
+def test_a_head_without_a_graph_is_told_as_one(generator):
+    head = lambda features: features.flatten(1)[:, :3].detach()  # noqa: E731
+    with pytest.raises(ValueError, match="the representation and the head must let gradients through"):
+        st.worst_case(Flattened(), photographs(1), generator=generator, objective=search.Change(head), **QUICK)

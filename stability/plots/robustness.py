@@ -13,7 +13,9 @@ NOT_FOUND = Mark("none was found up to the largest size searched", "#D55E00", "n
 COLUMNS = {"certified": CERTIFIED, "as_sampled": SAMPLED, "found": FOUND}
 
 
-def radii(table: pd.DataFrame, curve: pd.DataFrame, displacement_norm: float, jacobian_norm: float) -> Drawn:
+def radii(
+    table: pd.DataFrame, curve: pd.DataFrame, displacement_norm: float, jacobian_norm: float, largest_size: float
+) -> Drawn:
     """Left: radii of every image with the right label, in the order of the certified ones. Right: accuracy by size.
 
     Args:
@@ -21,10 +23,11 @@ def radii(table: pd.DataFrame, curve: pd.DataFrame, displacement_norm: float, ja
         curve: ``RobustnessRadii.curve()``.
         displacement_norm: a at t = 1, px.
         jacobian_norm: b at t = 1.
+        largest_size: t up to which was searched.
     """
     figure, axes = panels(1, 2, 0.5)
     left, right = axes.ravel()
-    missed = _images(left, table[table["right"]], displacement_norm)
+    missed = _images(left, table[table["right"]], displacement_norm * largest_size)
     _accuracy(right, table, curve)
     ratio = f"{jacobian_norm / displacement_norm:.3g}"
     left.set_title(f"{int(table['right'].sum())} images with the right label")
@@ -81,7 +84,7 @@ def caption(table: pd.DataFrame, displacement_norm: float, jacobian_norm: float)
         "a distance depends on the "
         "field and is not counted.",
     ]
-    if (table["status_found"] == "not searched").all():
+    if table["found_displacement_px"].isna().all():
         words.append("There was no search from above.")
     else:
         words.append(

@@ -77,7 +77,7 @@ class ModuleRepresentation(KernelRepresentation):
     output is a map ``(B, K, *size')``; other outputs have area 1. Features are those of evaluation mode, whatever the
     flags of the module say and whoever sets them: they are set for every pass and put back after it. The module is
     not copied, so that it may be trained on; it computes in the dtype and on the device of its first floating-point
-    parameter (without parameters: float32).
+    parameter (without parameters: float64).
 
     Convention: layers are named as in ``module.named_modules()``; a map's channels are its second axis.
 
@@ -152,7 +152,7 @@ class ModuleRepresentation(KernelRepresentation):
         inputs = self._normalised(images.to(device, dtype, copy=True))  # a copy: the module may work in place
         found: dict[str | None, object] = {}
         calls: Counter[str] = Counter()
-        with _evaluation(self.module), contextlib.ExitStack() as hooks:
+        with evaluation_mode(self.module), contextlib.ExitStack() as hooks:
             for name in self._layers:
                 if name is not None:
                     hook = _recorder(name, found, calls)
@@ -227,7 +227,7 @@ class ModuleRepresentation(KernelRepresentation):
 
 
 @contextlib.contextmanager
-def _evaluation(module: nn.Module) -> Iterator[None]:
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
     """Evaluation mode inside, every submodule's own flag afterwards.
 
     The flags are set one by one: ``eval()`` of some modules does more than that (it may merge weights).

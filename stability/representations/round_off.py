@@ -38,3 +38,16 @@ def measured_floor(
     norms = torch.stack([rows.norm(dim=1) for rows in known])
     measured = SAFETY * (JUMPS if jumps else 1.0) * seen
     return torch.maximum(torch.maximum(measured, UNITS * unit * norms), least.to(norms.device))
+
+
+def measured_value(function: Callable[[Tensor], Tensor], images: Tensor, unit: float) -> Tensor:
+    """3 max_k |f((1 - k eps) x)|, ``(B,)``, for functions with f(x) = 0. An estimate.
+
+    Args:
+        function: images to ``(B,)``.
+        images: x, ``(B, C, *size)``.
+        unit: eps of the arithmetic.
+    """
+    with torch.no_grad():
+        seen = [function(images * (1.0 - k * unit)).abs() for k in PROBES]
+    return SAFETY * torch.stack(seen).amax(0)

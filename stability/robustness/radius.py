@@ -158,6 +158,7 @@ def robustness_radius(
         found=_found(found, searched, generator is not None),
         displacement_norm=a,
         jacobian_norm=b,
+        largest_size=float(sizes[-1]),
         left_out=left_out,
         smallest=found,
     )

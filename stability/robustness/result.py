@@ -1,6 +1,7 @@
 """``RobustnessRadii``: what is certified and what was found, image by image, and over a test set."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ MEANING = (
     "counted; a field of the size found changes it, and a smaller one may"
 )
 
+NOT_SEARCHED = "not searched"
+
 
 @dataclass(frozen=True, repr=False)
 class RobustnessRadii:
@@ -34,9 +37,11 @@ class RobustnessRadii:
         status: of that rung.
         as_sampled: by the rungs that hold for the network as it is sampled.
         status_as_sampled: of those.
-        found: at which a search changed the label: inf where it did not up to t = 1, NaN if there was none.
+        found: at which a search changed the label: inf where it did not up to the largest size searched, NaN if there
+            was no search.
         displacement_norm: a, ``(B,)`` in pixels.
         jacobian_norm: b, ``(B,)``.
+        largest_size: t up to which was searched.
         left_out: rungs that may not certify, and why.
         smallest: the search on the images with right labels; None without one.
     """
@@ -52,6 +57,7 @@ class RobustnessRadii:
     found: Tensor
     displacement_norm: Tensor
     jacobian_norm: Tensor
+    largest_size: float
     left_out: Mapping[str, str] = field(default_factory=dict)
     smallest: Smallest | None = None
     meaning: str = field(default=MEANING, repr=False)
@@ -95,23 +101,33 @@ class RobustnessRadii:
         columns["status_as_sampled"] = _words(self.status_as_sampled, self.as_sampled)
         columns["certified_speaks_of"] = "functions on the torus, every field"
         columns["as_sampled_speaks_of"] = "the sampled network, every field"
-        columns["status_found"] = "upper value of the smallest size" if self.searched else "not searched"
+        columns["status_found"] = [self._status_found(size) for size in self.found.tolist()]
         return pd.DataFrame(columns)
 
-    def curve(self, sizes: Tensor | None = None) -> pd.DataFrame:
+    def _status_found(self, size: float) -> str:
+        """What the size found says; nothing where the label was wrong from the beginning."""
+        if math.isnan(size):
+            return NOT_SEARCHED
+        if math.isinf(size):
+            return f"none found up to t = {self.largest_size:g}"
+        return "upper value of the smallest size" if size > 0 else ""
+
+    def curve(self, sizes: Tensor | Sequence[float] | None = None) -> pd.DataFrame:
         """Share of images with a right label under every field of a size, from both sides.
 
         ``as_sampled`` and ``certified``: at least this share, those whose radius exceeds t; ``found``: at most this
-        share, those that no field found up to t changes (NaN beyond t = 1, where nothing was searched).
+        share, those that no field found up to t changes (NaN beyond the largest size that was searched).
 
         Args:
             sizes: t; None: where a curve jumps.
         """
         a = self.displacement_norm
-        jumps = torch.cat([self.certified, self.as_sampled, self.found, torch.ones_like(self.found)])
-        t = jumps[jumps.isfinite() & (jumps > 0)].unique() if sizes is None else sizes.to(self.certified)
+        last = torch.full_like(self.found, self.largest_size)
+        jumps = torch.cat([self.certified, self.as_sampled, self.found, last])
+        chosen = jumps[jumps.isfinite() & (jumps > 0)].unique() if sizes is None else sizes
+        t = torch.as_tensor(chosen, dtype=torch.float64).to(self.certified).reshape(-1)
         low, sampled = ((radii[:, None] > t).double().mean(0) for radii in (self.certified, self.as_sampled))
-        high = torch.where(t <= 1.0, (self.found[:, None] > t).double().mean(0), torch.nan)
+        high = torch.where(t <= self.largest_size, (self.found[:, None] > t).double().mean(0), torch.nan)
         columns = {
             "size": t, "displacement_px": t * a[0], "jacobian": t * self.jacobian_norm[0], "as_sampled": sampled,
             "certified": low, "found": high if self.searched else torch.full_like(t, torch.nan),
@@ -144,7 +160,8 @@ class RobustnessRadii:
         from stability.plots.robustness import radii
 
         with on_paper():
-            drawn = radii(self.table(), self.curve(), float(self.displacement_norm[0]), float(self.jacobian_norm[0]))
+            norms = float(self.displacement_norm[0]), float(self.jacobian_norm[0])
+            drawn = radii(self.table(), self.curve(), *norms, self.largest_size)
             settled(drawn.figure)
         return drawn
 

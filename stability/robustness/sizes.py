@@ -11,11 +11,12 @@ from stability.bounds.rung import Rung, Status, certifying
 Rungs = Callable[[Tensor, Tensor], Sequence[Rung]]
 """From a and b, ``(B,)`` each, to bounds for every field with these norms, in units of ||x||."""
 
-SMALLEST = 2.0**-40
-"""Of the largest t there is: where no bound is below the distance there, the radius is 0."""
+SMALLEST, LARGEST = 2.0**-40, 1e12
+"""Of the largest t there is, or of a pixel: where no bound is below the distance there, the radius is 0. And up to how
+many pixels sizes are looked at."""
 BELOW_ONE = 1.0 - 1e-9
 """t b stays below 1: beyond it u - tau(u) need not be invertible."""
-BISECTIONS = 20
+BISECTIONS = 21
 """Of the logarithm of t: to a share of 3e-5."""
 NONE = "none"
 
@@ -35,7 +36,7 @@ class Certified(NamedTuple):
 
 
 def certified_sizes(rungs: Rungs, distance: Tensor, *, displacement_norm: Tensor, jacobian_norm: Tensor) -> Certified:
-    r"""max { t : t b < 1, min_rungs value(t a, t b) + floor < distance }, from below.
+    r"""max { t : t b < 1, t a <= 1e12 px, min_rungs value(t a, t b) + floor < distance }, from below.
 
     Every rung passes ``stability.bounds.certifying``. The t that is returned was evaluated: since C(s a, s b) lies in
     C(t a, t b) for s <= t, all smaller sizes are certified with it, whether or not the bounds are monotone.
@@ -57,7 +58,7 @@ def certified_sizes(rungs: Rungs, distance: Tensor, *, displacement_norm: Tensor
     >>> round(float(found.size), 3), found.by, bool(found.size < 0.5)
     (0.5, ('a',), True)
     """
-    most = BELOW_ONE / jacobian_norm  # (B,)
+    most = torch.minimum(BELOW_ONE / jacobian_norm, LARGEST / displacement_norm)  # (B,)
 
     def at(t: Tensor) -> tuple[list[Rung], Tensor]:
         found = [certifying(rung) for rung in rungs(t * displacement_norm, t * jacobian_norm)]
@@ -66,7 +67,7 @@ def certified_sizes(rungs: Rungs, distance: Tensor, *, displacement_norm: Tensor
     def holds(t: Tensor) -> Tensor:
         return at(t)[1].amin(0) < distance  # NaN: no
 
-    low, high = SMALLEST * most, most
+    low, high = SMALLEST * torch.minimum(most, 1.0 / displacement_norm), most
     some, all_ = holds(low) & (distance > 0), holds(high)
     low = torch.where(some & all_, most, low)
     for _ in range(BISECTIONS):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from stability.grid import check_images
+from stability.representations.pairs import check_scale
 from stability.warps.base import Warp
 from stability.warps.bilinear import BilinearWarp
 from stability.warps.index import IndexWarp
@@ -49,7 +50,7 @@ def check_images_of_search(images: Tensor) -> Tensor:
     """The images in float64.
 
     Raises:
-        ValueError: if their shape or a number is wrong, or one is 0.
+        ValueError: if their shape or a number is wrong, one is 0, or squares of their numbers overflow or vanish.
     """
     check_images(images)
     if images.ndim not in (3, 4):
@@ -58,7 +59,7 @@ def check_images_of_search(images: Tensor) -> Tensor:
     if not len(images) or bool(zero.any()):
         at = f"image {int(zero.nonzero()[0])} is" if len(images) else "no images"
         raise ValueError(f"images must not be 0, got {at} of {len(images)}; nothing moves when a zero image does")
-    return images.detach().to(torch.float64)
+    return check_scale(images.detach().to(torch.float64))
 
 
 def check_norm(name: str, value: float | Tensor, images: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from stability.grid import spatial_size
+from stability.operators.precision import unit
 from stability.representations.base import Representation
 from stability.representations.explicit import ExplicitRepresentation
 from stability.representations.linear import LinearGram
@@ -39,6 +40,11 @@ class Compared(abc.ABC):
     @abc.abstractmethod
     def floor(self) -> Tensor:
         """What round-off leaves of a distance from x_i, ``(B,)``."""
+
+    @property
+    def unit(self) -> float:
+        """eps of the arithmetic."""
+        return torch.finfo(torch.float64).eps
 
     @abc.abstractmethod
     def squared_distance(self, others: Tensor, owner: Tensor) -> Tensor:
@@ -159,6 +165,13 @@ class _Encoded(Vectors):
     def __init__(self, representation: ExplicitRepresentation | ModuleRepresentation, images: Tensor) -> None:
         self.representation = representation
         super().__init__(images)
+
+    @property
+    def unit(self) -> float:
+        """That of the representation, or of what comes out of it."""
+        with torch.no_grad():
+            found = self.features(self.images[:1])
+        return max(unit(self.representation.dtype, self.images.device), torch.finfo(found.dtype).eps)
 
     def features(self, others: Tensor) -> Tensor:
         phi = self.representation

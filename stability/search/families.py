@@ -1,19 +1,24 @@
 r"""Families of fields among which is searched: Fourier series, B-splines, and what constraints leave of them."""
 
 import abc
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from stability.deformations.lattice import check_lattice
-from stability.deformations.modes import check_cutoff
+from stability.deformations.modes import check_cutoff, disc
 from stability.search.basis import Basis, FourierBasis, HatBasis, SplineBasis
 from stability.search.constraints import Constraint, DivergenceFree, check_constraints
 from stability.search.piecewise import PiecewiseLinearSpace
 from stability.search.space import Space
 from stability.search.subspace import LARGEST, RANK, SubspaceSpace
+
+LEAST = 4
+"""Nodes per axis, at least."""
 
 
 class Fields(abc.ABC):
@@ -51,9 +56,15 @@ class PiecewiseLinear(Fields):
         constraints: Sequence[Constraint] = (),
     ) -> Space:
         """Without constraints the fast linear step."""
+        if self.lattice is None and min(size) < LEAST:
+            raise ValueError(
+                f"images must have at least {LEAST} pixels along each side for PiecewiseLinear(), whose nodes are "
+                f"pixels, got {size}; use fields=PiecewiseLinear({LEAST}) or Translations()"
+            )
         lattice = check_lattice(size if self.lattice is None else self.lattice, size)
         if not constraints:
             return PiecewiseLinearSpace(size, lattice, displacement_norm, jacobian_norm)
+        _check_dimensions(math.prod(lattice) * len(size))
         return _left(HatBasis(size, lattice, displacement_norm.device), displacement_norm, jacobian_norm, constraints)
 
 
@@ -87,7 +98,9 @@ class Spline(Spanned):
 
     def basis(self, size: tuple[int, ...], device: torch.device) -> Basis:
         """Norms are looked at three times as densely as the lattice."""
-        return SplineBasis(size, check_lattice(self.lattice, size), device)
+        lattice = check_lattice(self.lattice, size)
+        _check_dimensions(math.prod(lattice) * len(size))
+        return SplineBasis(size, lattice, device)
 
 
 @dataclass(frozen=True)
@@ -102,23 +115,19 @@ class Fourier(Spanned):
 
     def basis(self, size: tuple[int, ...], device: torch.device) -> Basis:
         """Norms are looked at 8 times per shortest wavelength."""
-        return FourierBasis(size, check_cutoff(self.cutoff, size), device)
+        cutoff = check_cutoff(self.cutoff, size)
+        _check_dimensions(len(size) * (2 * len(disc(size, cutoff)) + 1))
+        return FourierBasis(size, cutoff, device)
 
 
 def _left(basis: Basis, a: Tensor, b: Tensor, constraints: Sequence[Constraint]) -> SubspaceSpace:
     """What the constraints leave."""
     constraints = check_constraints(constraints)
     total = basis.count * basis.d
-    if total > LARGEST:
-        raise ValueError(
-            f"a family with dense matrices must have at most {LARGEST} dimensions, got {total}; use a coarser lattice, "
-            "for example PiecewiseLinear(lattice=16), or a lower cutoff"
-        )
     null = torch.eye(total, dtype=torch.float64, device=a.device)
     if constraints:
         equations = torch.cat([one.equations(basis) for one in constraints])
-        values, vectors = torch.linalg.eigh(equations.T @ equations)
-        null = vectors[:, values <= RANK * values[-1].clamp_min(1e-300)]
+        null = _null_space(equations)
     if not null.shape[1]:
         names = " and ".join(type(one).__name__ for one in constraints)
         use = "Fourier(2)" if any(isinstance(one, DivergenceFree) for one in constraints) else "a finer lattice"
@@ -126,3 +135,21 @@ def _left(basis: Basis, a: Tensor, b: Tensor, constraints: Sequence[Constraint])
             f"fields must be able to fulfil {names}, got {type(basis).__name__}, of which nothing is left; use {use}"
         )
     return SubspaceSpace(basis, null, a, b)
+
+
+def _check_dimensions(total: int) -> None:
+    """Before anything is made of dense matrices."""
+    if total > LARGEST:
+        raise ValueError(
+            f"a family with dense matrices must have at most {LARGEST} dimensions, got {total}; use a coarser lattice, "
+            "for example PiecewiseLinear(lattice=16), or a lower cutoff"
+        )
+
+
+def _null_space(equations: Tensor) -> Tensor:
+    """Orthonormal columns that span {c : E c = 0}."""
+    triangle = torch.linalg.qr(equations, mode="r").R  # the same singular values: those of E^T E would be squared
+    # numpy's LAPACK: torch's does not converge where hundreds of singular values are equal
+    _, values, vectors = np.linalg.svd(triangle.cpu().numpy())
+    rank = int((values > RANK * max(values.max(), 1e-300)).sum())
+    return torch.from_numpy(vectors[rank:].T.copy()).to(equations)

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 MEANING = "lower bound of the supremum"
 BELOW_FLOOR = "below floor: round-off"
-"""What is written instead where the distance found is not above what round-off leaves."""
+"""What is written instead where the value or the distance found is not above what round-off leaves."""
+NOTHING = "nothing found: every field that was tried is worse than 0"
+"""What is written where a margin only grew: the zero field stands for it, with the value 0."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -32,9 +34,10 @@ class Found:
         norm_x: ||x||, ``(B,)``.
         norm_phi: ||Phi(x)||, ``(B,)``.
         floor: what round-off leaves of a distance, ``(B,)``: a search that finds less has found round-off.
+        objective_floor: and of the objective, ``(B,)``.
         asked_displacement_norm: a in pixels, ``(B,)``.
         asked_jacobian_norm: b, ``(B,)``.
-        of_starts: the end of every start that was kept, ``(B, S)``.
+        of_starts: the end of every start that was kept, ``(B, S)``; below 0 where a margin grew.
         trace: the objective at the start and after every step of every start, ``(T, B, S)``, non-decreasing along T.
         objective: what was made large.
         value_evaluations: deformed images whose objective was evaluated without a gradient, all images together.
@@ -50,6 +53,7 @@ class Found:
     norm_x: Tensor
     norm_phi: Tensor
     floor: Tensor
+    objective_floor: Tensor
     asked_displacement_norm: Tensor
     asked_jacobian_norm: Tensor
     of_starts: Tensor
@@ -61,8 +65,15 @@ class Found:
 
     @property
     def resolved(self) -> Tensor:
-        """Whether the distance found is more than round-off, ``(B,)``."""
-        return self.distance > self.floor
+        """Whether value and distance found are more than round-off, ``(B,)``."""
+        return (self.distance > self.floor) & (self.largest_found > self.objective_floor)
+
+    @property
+    def meanings(self) -> list[str]:
+        """What the value of every image is."""
+        best = self.of_starts.amax(1)
+        known = zip(self.resolved.tolist(), (best < 0).tolist(), strict=True)
+        return [self.meaning if resolved else NOTHING if worse else BELOW_FLOOR for resolved, worse in known]
 
     @property
     def relative(self) -> Tensor:
@@ -97,8 +108,9 @@ class Found:
         """One row per image; ``search`` is true and ``meaning`` says what the value is."""
         columns: dict[str, object] = {"image": range(len(self.norm_x))}
         for name in (
-            "largest_found", "relative", "distance", "floor", "angle", "norm_x", "norm_phi", "displacement_norm",
-            "jacobian_norm", "asked_displacement_norm", "asked_jacobian_norm", "spread", "median_spread",
+            "largest_found", "objective_floor", "relative", "distance", "floor", "angle", "norm_x", "norm_phi",
+            "displacement_norm", "jacobian_norm", "asked_displacement_norm", "asked_jacobian_norm", "spread",
+            "median_spread",
         ):  # fmt: skip
             columns[name] = getattr(self, name).tolist()
         frame = pd.DataFrame(columns)
@@ -106,7 +118,7 @@ class Found:
         frame["value_evaluations"], frame["gradient_evaluations"] = self.value_evaluations, self.gradient_evaluations
         frame["objective"], frame["unit"] = type(self.objective).__name__, self.objective.unit
         frame["search"] = True
-        frame["meaning"] = [self.meaning if known else BELOW_FLOOR for known in self.resolved.tolist()]
+        frame["meaning"] = self.meanings
         return frame
 
     def plot(self, index: int = 0) -> "Figure":

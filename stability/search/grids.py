@@ -13,6 +13,9 @@ from stability.search.candidates import Candidates
 MARGIN = 1 - 1e-9
 """Distance kept from the norms."""
 
+MOST = 200_000
+"""Fields of a grid."""
+
 
 @dataclass(frozen=True)
 class Translations(Candidates):
@@ -28,6 +31,7 @@ class Translations(Candidates):
 
     def __post_init__(self) -> None:
         _check(angles=self.angles, radii=self.radii)
+        _check_total(self.angles * self.radii)
 
     def fields(self, size: tuple[int, ...], displacement_norm: float, jacobian_norm: float) -> Deformation:
         """All of them, batch shape ``(angles radii,)``."""
@@ -55,6 +59,7 @@ class RigidMotions(Candidates):
 
     def __post_init__(self) -> None:
         _check(angles=self.angles, radii=self.radii, rotations=self.rotations)
+        _check_total((2 * self.rotations + 1) * (self.radii + 1) * self.angles)
 
     def fields(self, size: tuple[int, ...], displacement_norm: float, jacobian_norm: float) -> Deformation:
         """All of them, one batch.
@@ -89,3 +94,8 @@ def _check(**numbers: int) -> None:
     for name, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} must be an integer of at least 1, got {value!r}; use 8")
+
+
+def _check_total(total: int) -> None:
+    if total > MOST:
+        raise ValueError(f"a grid must have at most {MOST} fields, got {total}; ask for fewer angles or radii")

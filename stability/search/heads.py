@@ -8,6 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from stability.operators.precision import unit
+from stability.representations.module import evaluation_mode
 from stability.representations.pair_gradient import safe_root
 from stability.rkhs.predictor import Predictor
 from stability.rkhs.sphere import normalise
@@ -15,10 +17,23 @@ from stability.search.compared import Compared
 
 Head = Callable[[Tensor], Tensor] | Predictor
 """Features ``(n, K, *size')`` to outputs ``(n, classes)``, differentiable (``torch.nn.Identity()`` for logits); or a
-predictor of the representation, of images."""
+predictor of the representation, of images. Modules are asked in evaluation mode, whatever their flags say."""
 
 Outputs = Callable[[Tensor], Tensor]
 """Images ``(n, C, *size)`` to outputs ``(n, classes)``, float64, differentiable."""
+
+
+def precision(head: Head) -> torch.dtype | None:
+    """That of a network's first floating-point parameter; None: it has none."""
+    if not isinstance(head, nn.Module):
+        return None
+    return next((p.dtype for p in head.parameters() if p.is_floating_point()), None)
+
+
+def unit_of(head: Head, compared: Compared) -> float:
+    """eps of the coarser of the two arithmetics."""
+    own = precision(head)
+    return max(compared.unit, unit(own, compared.images.device) if own is not None else 0.0)
 
 
 def check_head(head: object) -> None:
@@ -96,10 +111,11 @@ def _predicted(head: Predictor, compared: Compared) -> Outputs:
 
 
 def _read(head: Callable[[Tensor], Tensor], features: Tensor, count: int) -> Tensor:
-    if isinstance(head, nn.Module):  # networks compute in their own precision
-        features = features.to(next((p.dtype for p in head.parameters() if p.is_floating_point()), features.dtype))
+    own = head if isinstance(head, nn.Module) else nn.Identity()
+    features = features.to(precision(head) or features.dtype)  # networks compute in their own
     try:
-        outputs = head(features)
+        with evaluation_mode(own):
+            outputs = head(features)
     except RuntimeError as error:  # torch's words for shapes that do not fit
         raise ValueError(
             f"head must take features of shape {tuple(features.shape)}, got {error}; flatten them or fit its layers"

@@ -41,9 +41,8 @@ class FieldJacobian:
                     "the representation must let gradients through, got values without a graph; remove no_grad and "
                     "detach from its forward pass"
                 )
-            (self._back,) = torch.autograd.grad(self._rows, self._tau, self._dual, create_graph=True)
-        if not self._back.requires_grad:  # J does not depend on w: it is 0
-            self._back = self._back + 0.0 * self._dual.sum()
+            (back,) = torch.autograd.grad(self._rows, self._tau, self._dual, create_graph=True)
+            self._back = back + 0.0 * self._dual.sum()  # where J does not depend on w it is 0
 
     def apply(self, fields: Tensor) -> Tensor:
         """J tau, ``(n, K)``, for ``(n, *size, d)``."""

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from stability.representations.pair_gradient import safe_root
+from stability.representations.round_off import UNITS, measured_value
 from stability.search.checks import is_number
 from stability.search.compared import Compared
-from stability.search.heads import Head, check_head, column_of, outputs_of
+from stability.search.heads import Head, check_head, column_of, outputs_of, unit_of
 
 Score = Callable[[Tensor, Tensor], Tensor]
 """Images ``(n, C, *size)`` and the indices ``(n,)`` of the images that they come from, to values ``(n,)``, float64."""
@@ -31,6 +32,10 @@ class Objective(abc.ABC):
             images: x_i, ``(B, C, *size)``.
         """
 
+    def floor(self, compared: Compared, images: Tensor) -> Tensor:
+        """What round-off leaves of a value, ``(B,)``: measured at x, an estimate."""
+        return _measured(self.score(compared, images), images, compared.unit)
+
 
 @dataclass(frozen=True)
 class Distance(Objective):
@@ -41,6 +46,10 @@ class Distance(Objective):
     def score(self, compared: Compared, images: Tensor) -> Score:
         """The distance itself."""
         return compared.distance
+
+    def floor(self, compared: Compared, images: Tensor) -> Tensor:
+        """That of the representation."""
+        return compared.floor
 
 
 @dataclass(frozen=True)
@@ -78,6 +87,10 @@ class DistanceOverPairs(Objective):
         """The distance over its unit."""
         return lambda others, owner: compared.distance(others, owner) / self.unit_distance
 
+    def floor(self, compared: Compared, images: Tensor) -> Tensor:
+        """That of the representation."""
+        return compared.floor / self.unit_distance
+
 
 @dataclass(frozen=True)
 class Change(Objective):
@@ -104,6 +117,10 @@ class Change(Objective):
             return safe_root((outputs(others) - before[owner]).square().sum(1))
 
         return change
+
+    def floor(self, compared: Compared, images: Tensor) -> Tensor:
+        """Measured, and at least some units in the last place of the outputs."""
+        return _of_outputs(self, self.head, compared, images)
 
 
 @dataclass(frozen=True)
@@ -150,6 +167,10 @@ class Margin(Objective):
         margins, before = self.margins(compared, images)
         return lambda others, owner: before[owner] - margins(others, owner)
 
+    def floor(self, compared: Compared, images: Tensor) -> Tensor:
+        """Measured, and at least some units in the last place of the outputs."""
+        return _of_outputs(self, self.head, compared, images)
+
 
 @dataclass(frozen=True)
 class AtFixedNorm(Objective):
@@ -180,6 +201,10 @@ class AtFixedNorm(Objective):
 
         return rescaled
 
+    def floor(self, compared: Compared, images: Tensor) -> Tensor:
+        """That of the objective."""
+        return self.objective.floor(compared, images)
+
 
 def check_objective(objective: object) -> None:
     """Raise ``ValueError`` unless it is an objective."""
@@ -191,3 +216,15 @@ def _margin(outputs: Tensor, own: Tensor) -> Tensor:
     """The output of the own class minus the largest of the others, ``(n,)``."""
     others = outputs.scatter(1, own[:, None], -torch.inf)
     return outputs.gather(1, own[:, None])[:, 0] - others.amax(1)
+
+
+def _measured(score: Score, images: Tensor, unit: float) -> Tensor:
+    owner = torch.arange(len(images), device=images.device)
+    return measured_value(lambda others: score(others, owner), images, unit)
+
+
+def _of_outputs(objective: Objective, head: Head, compared: Compared, images: Tensor) -> Tensor:
+    unit = unit_of(head, compared)
+    with torch.no_grad():
+        largest = outputs_of(head, compared)(images).abs().amax(1)
+    return torch.maximum(_measured(objective.score(compared, images), images, unit), UNITS * unit * largest)

@@ -18,6 +18,9 @@ MARGIN = 1 - 1e-9
 SMOOTH = (1.0, 2.0, 3.0)
 """Cycles per shorter side of random directions, in turn: smooth ones lead further where the norms are large."""
 
+SHORTEST = 3
+"""Pixels of a side along which one cycle is below the Nyquist frequency."""
+
 
 class PiecewiseLinearSpace(Space):
     """Node values on a lattice, ``(n, *lattice, d)`` in pixels.
@@ -51,8 +54,12 @@ class PiecewiseLinearSpace(Space):
         return Step(found.values, found.splitting)
 
     def directions(self, generator: torch.Generator) -> Tensor:
-        """Band-limited Gaussian fields at the nodes."""
-        drawn = self.a.new_empty(len(self.a), *self.lattice, len(self.size))
+        """Band-limited Gaussian fields at the nodes; independent values if no wave fits the image."""
+        shape = (len(self.a), *self.lattice, len(self.size))
+        if min(self.size) < SHORTEST:
+            draw = torch.randn(shape, generator=generator, device=generator.device, dtype=torch.float64)
+            return draw.to(self.a.device)
+        drawn = self.a.new_empty(shape)
         for k, cutoff in enumerate(SMOOTH[: len(drawn)]):
             rows = drawn[k :: len(SMOOTH)]
             fields = PiecewiseLinearField.sample(

@@ -77,8 +77,8 @@ class Problem:
                     gradient = torch.zeros_like(part)  # an output that does not depend on the image at all
                 if gradient is None:
                     raise ValueError(
-                        "the representation must let gradients through, got values without a graph; remove no_grad and "
-                        "detach from its forward pass"
+                        "the representation and the head must let gradients through, got values without a graph; "
+                        "remove no_grad, detach and integers from their forward passes"
                     )
             values.append(value.detach())
             gradients.append(gradient)

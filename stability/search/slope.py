@@ -14,6 +14,7 @@ from stability.deformations.piecewise_linear import PiecewiseLinearField
 from stability.representations.base import Representation
 from stability.search.checks import check_differentiable, check_images_of_search, check_norm
 from stability.search.compared import compared
+from stability.search.families import LEAST
 from stability.search.frank_wolfe import COLD
 from stability.search.metric import Metric, metrics_at_zero
 from stability.search.piecewise import PiecewiseLinearSpace
@@ -46,28 +47,39 @@ SHORT, LONG = 12, 100
 FAILURE = 1e-6
 """Probability with which Lanczos' method misses more than is allowed for."""
 
+STEEPEST = 1e-5
+"""b / (a / px) that the upper value is found for, at least: the quadratic form of smaller ones has no digits left. The
+set is larger then, by fields that differ from translations by less than that."""
+
+PRECISE = 1e-4
+"""Share of the lower value up to which round-off, which is counted in both ends, does not count in the status."""
+
 CUBIC = SplineWarp()
 
 
 @dataclass(frozen=True, repr=False)
 class Slope:
-    """lower <= sup ||J tau|| over C(a, b) <= upper, J = d Phi(L_tau x) / d tau at 0, for every image.
+    """lower <= sup ||J tau|| over the pixel grid's C(a, b) <= upper, J = d Phi(L_tau x) / d tau at 0, for every image.
 
-    For small t the largest distance over C(t a, t b) is t times that slope, up to terms of order t^2.
+    The fields are those of C(a, b) that are linear on the triangles of the pixel grid. For small t the largest distance
+    that they reach in C(t a, t b) is t times that slope, up to terms of order t^2. Other fields of C(a, b) may have
+    more (a cone around a pixel between two others): all are below the upper value for a and 2^(1/2) b.
 
     Args:
         field: has the slope ``lower``, batch shape ``(B,)``: the predicted worst field, at the norms a and b.
-        lower: attained, ``(B,)``.
-        upper: ``(B,)``, over fields that are linear on the triangles of the pixel grid.
+        lower: attained, ``(B,)``, less the round-off.
+        upper: ``(B,)``, and the round-off.
         norm_x: ||x||, ``(B,)``.
-        status: of the upper value.
+        round_off: of ||J tau|| as measured at the field, ``(B,)``: an estimate.
+        status: of the upper value; "estimate" if round-off is more than 1e-4 of a lower value.
     """
 
     field: PiecewiseLinearField
     lower: Tensor
     upper: Tensor
     norm_x: Tensor
-    status: Status = Status.PROBABLE
+    round_off: Tensor
+    status: Status
 
     @property
     def width(self) -> Tensor:
@@ -76,7 +88,7 @@ class Slope:
 
     def to_frame(self) -> pd.DataFrame:
         """One row per image."""
-        names = ("lower", "upper", "width", "norm_x")
+        names = ("lower", "upper", "width", "norm_x", "round_off")
         columns: dict[str, object] = {name: getattr(self, name).tolist() for name in names}
         frame = pd.DataFrame({"image": range(len(self.lower)), **columns})
         frame["status"] = str(self.status)
@@ -96,6 +108,9 @@ def linearised(
     warp: Warp = CUBIC,
 ) -> Slope:
     r"""sup ||J tau|| over {sup |tau| <= a, sup ||grad tau||_2 <= b}, from both sides, J = d Phi(L_tau x) / d tau at 0.
+
+    The fields are linear on the triangles of the pixel grid. Any field of C(a, b) has the same values at the pixels as
+    one of these with a gradient of at most 2^(1/2) b: the upper value for a and 2^(1/2) b holds for all fields.
 
     From below by tau <- argmax <J^T J tau, s> over C(a, b), which never lowers ||J tau||; from above by the largest
     eigenvalue of J^T J relative to a quadratic form that is at most 1 on C(a, b) (see ``weights``), which holds except
@@ -134,36 +149,47 @@ def linearised(
         for name, value in (("displacement_norm", displacement_norm), ("jacobian_norm", jacobian_norm))
     )
     check_differentiable(warp)
+    if min(images.shape[2:]) < LEAST:
+        raise ValueError(
+            f"images must have at least {LEAST} pixels along each side to be linearised, got "
+            f"{tuple(images.shape[2:])}; use worst_case with small norms and another family of fields"
+        )
     fixed, rows = compared(representation, images), []
     for i in range(len(images)):
         several, single = metrics_at_zero(fixed, images, i, warp, (STARTS, 1), generator)
         rows.append(_one(several, single, a[i], b[i], generator))
-    fields, lower, upper = zip(*rows, strict=True)
+    fields, attained, above, error = zip(*rows, strict=True)
+    lower, upper, round_off = a.new_tensor(attained), a.new_tensor(above), a.new_tensor(error)
+    lower = (lower - round_off).clamp_min(0.0)
+    precise = bool((round_off <= PRECISE * lower).logical_or(round_off == 0).all())
     return Slope(
-        PiecewiseLinearField(torch.stack(fields), tuple(images.shape[2:])),
-        a.new_tensor(lower),
-        a.new_tensor(upper),
-        images.flatten(1).norm(dim=1),
+        field=PiecewiseLinearField(torch.stack(fields), tuple(images.shape[2:])),
+        lower=lower,
+        upper=upper + round_off,
+        norm_x=images.flatten(1).norm(dim=1),
+        round_off=round_off,
+        status=Status.PROBABLE if precise else Status.ESTIMATE,
     )
 
 
 def _one(
     several: Metric, single: Metric, a: Tensor, b: Tensor, generator: torch.Generator
-) -> tuple[Tensor, float, float]:
-    """Field, lower and upper value of one image."""
+) -> tuple[Tensor, float, float, float]:
+    """Field, lower and upper value of one image, and the round-off of the lower one."""
     n, *lattice = several.shape[:-1]
     space = PiecewiseLinearSpace(tuple(lattice), tuple(lattice), a.expand(n), b.expand(n))
     field, lower = _climbed(several, space, space.step(space.directions(generator), None, COLD))
     if lower == 0:
-        return field, 0.0, 0.0 if _silent(single, generator) else math.inf
-    upper, vectors = _upper(single, field, lower, float(a), float(b), generator)
+        return field, 0.0, 0.0 if _silent(single, generator) else math.inf, 0.0
+    upper, vectors = _upper(single, field, lower, float(a), float(torch.maximum(b, STEEPEST * a)), generator)
     # the relaxation's own top eigenvectors, one by one and together, are near the maximiser where it is tight
     both = vectors[:1] + vectors[1:2] if len(vectors) > 1 else vectors
     other = vectors[:1] - vectors[1:2] if len(vectors) > 1 else vectors
     ends = torch.cat([vectors[:2], both, other])[:n]
     ends = torch.cat([ends, ends[:1].expand(n - len(ends), *ends.shape[1:])])
     again, value = _climbed(several, space, space.step(several.gram(ends), None, COLD))
-    return (again, value, max(value, upper)) if value > lower else (field, lower, max(lower, upper))
+    field, lower = (again, value) if value > lower else (field, lower)
+    return field, lower, max(lower, upper), single.round_off(field)
 
 
 def _silent(metric: Metric, generator: torch.Generator) -> bool:

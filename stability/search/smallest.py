@@ -175,6 +175,8 @@ def smallest_deformation(
     )
     if not isinstance(target, Target):
         raise ValueError(f"target must be one like Level(0.5) or Flip(head, label), got {target!r}; use Level(0.5)")
+    if not isinstance(partial, bool):
+        raise ValueError(f"partial must be True or False, got {partial!r}; use partial=True")
     t, constraints = check_sizes(sizes), check_constraints(constraints)
     if float(t[-1]) > 1:
         raise ValueError(f"sizes must be at most 1, got {tuple(sizes)}; ask for larger norms instead")

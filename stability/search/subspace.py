@@ -65,9 +65,8 @@ class SubspaceSpace(Space):
             torch.einsum("ipr,ips->rs", self._at, self._at)
             + length.square().reshape(-1, 1, 1) * torch.einsum("ijpr,ijps->rs", self._slope, self._slope)
         )
-        factor = torch.linalg.cholesky(
-            system + 1e-12 * system.diagonal(dim1=1, dim2=2).amax() * torch.eye(len(g[0])).to(g)
-        )
+        largest = system.diagonal(dim1=1, dim2=2).amax(1).reshape(-1, 1, 1)
+        factor = torch.linalg.cholesky(system + 1e-12 * largest * torch.eye(len(g[0])).to(g))
         n = len(g)
         z_p, z_q = (
             (

@@ -183,6 +183,7 @@ def _found(
         norm_x=images.flatten(1).norm(dim=1),
         norm_phi=fixed.norm,
         floor=fixed.floor,
+        objective_floor=objective.floor(fixed, images),
         asked_displacement_norm=asked[0],
         asked_jacobian_norm=asked[1],
         of_starts=trace[-1],

@@ -129,7 +129,7 @@ def search_columns(
     }  # fmt: skip
     name = search.objective.kind + ("_at_fixed_norm" if search.fixed_norm else "")
     words = {
-        "status_largest_found": found.meaning, "status_supremum": str(status), "scope_supremum": str(scope),
+        "status_largest_found": found.meanings[0], "status_supremum": str(status), "scope_supremum": str(scope),
         "objective": name, "field_file": file,
     }  # fmt: skip
     columns = {key: value.double().expand(math.prod(shape)).numpy() for key, value in numbers.items()}
