@@ -3,6 +3,7 @@ r"""``Compared``: Phi(x_i) held fixed, and what an objective may ask about other
 import abc
 import math
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -127,7 +128,7 @@ class Vectors(Compared):
         self.norm = self._rows.norm(dim=1)
         self._units = _unit(self._rows)
 
-    @property
+    @cached_property
     def floor(self) -> Tensor:
         """That of the representation."""
         return self.representation.reference(self.images).floor
@@ -208,7 +209,7 @@ class _Paired(Compared):
         self._states = self._program.complete(plan.prepare(images))
         self.norm = images.new_tensor([state.squared_norm for state in self._states]).clamp_min(0.0).sqrt()
 
-    @property
+    @cached_property
     def floor(self) -> Tensor:
         """That of the kernel."""
         return self.representation.reference(self.images).floor
