@@ -211,3 +211,17 @@ def test_certified_radii_of_predictors(place):
         return found.certified, found.distance, found.curve()
 
     place.check(radii, lambda: (st.GramCKN(ARCH), images(3), torch.arange(3)), rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["gram", "linear"])
+def test_what_predictors_lose(name, place):
+    def lost(phi, x, labels):
+        f = st.Predictor.fit(phi, x, labels, st.KernelRidge(0.1))
+        for objective in (search.Change(f), search.Margin(f, labels[:1])):
+            found = st.worst_case(phi, x[:1], generator=rng(), objective=objective, **FEW | {"steps": 1})
+            yield found.largest_found, found.objective_floor > 0
+
+    def build():
+        return {"gram": st.GramCKN(ARCH), "linear": st.LinearGram(ARCH)}[name], images(3), torch.arange(3)
+
+    place.check(lambda *given: list(lost(*given)), build, rtol=1e-4)
