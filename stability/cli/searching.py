@@ -224,7 +224,7 @@ def lines(rows: "pd.DataFrame") -> list[str]:
             if name.startswith("bound_") and name != "bound_supremum"
         ]
         if "trivial" in row:
-            bounds.append(("trivial", row["trivial"], "proof" if math.isfinite(row["trivial"]) else "not covered"))
+            bounds.append(("trivial", row["trivial"], row["status_trivial"]))
         words = [
             f"{name} {bound:.4g} ({status})" if math.isfinite(bound) else f"{name} none ({status})"
             for name, bound, status in bounds

@@ -62,6 +62,7 @@ DISPLACED, SHEARED, BOTH = "displacement", "jacobian", "both"
 DEFAULTS: dict[str, Any] = {
     "front_end": "none", "architecture": "", "filters": "", "layer": "", "cutoff": math.nan, "search": False,
     "bound_closed_form": math.nan, "status_closed_form": "not asked", "scope_closed_form": "", "trivial": math.nan,
+    "status_trivial": "not recorded",
     "interpolation_error": math.nan, "floor": math.nan, "distance_over_pairs": math.nan, "antialiasing": math.nan,
     "asked_jacobian_norm": math.nan, "asked_displacement_norm": math.nan,
     "mean_displacement": math.nan, "family_parameters": "",
