@@ -203,7 +203,7 @@ def _part(text: str) -> dict[str, Any]:
 def lines(rows: "pd.DataFrame") -> list[str]:
     """Every search in words: value, status, certified norms, spread, and the bounds beside it."""
     from stability.search.found import BELOW_FLOOR
-    from stability.sweeps.searches import fields_in_words, found_in_words
+    from stability.sweeps.search_words import fields_in_words, found_in_words
 
     found = []
     for row in rows.to_dict("records"):

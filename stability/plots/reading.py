@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from stability.plots.series import ABSCISSA, CONTROL, EXACT, SIZE, complete
-from stability.sweeps.result import ROWS, RUN, SEARCHED, STRIP, read_rows, read_run
+from stability.sweeps.result import ROWS, RUN, SEARCHED, STRIP, below_floor, read_rows, read_run
 
 Array: TypeAlias = npt.NDArray[np.float64]
 
@@ -109,6 +109,11 @@ def of_sweep(run: Run, sweep: str) -> pd.DataFrame:
 def measured(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows that hold a number: sizes that a field cannot have are left out."""
     return rows[rows[DISTANCE].notna()]
+
+
+def resolved(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows whose distance is more than round-off."""
+    return rows[~below_floor(rows)]
 
 
 def inputs(rows: pd.DataFrame) -> list[str]:
