@@ -17,7 +17,7 @@ from stability.plots.captions import closing
 from stability.plots.drawing import CKN_MARK, LINEAR_MARK, PAIRS_MARK, panels, triangle
 from stability.plots.reading import DISTANCE, measured, spread, two_images
 from stability.plots.series import parameter_words
-from stability.sweeps.searches import fields_in_words
+from stability.sweeps.search_words import fields_in_words
 
 
 @pytest.fixture(scope="module")

@@ -28,8 +28,8 @@ def commands() -> list[Command]:
     plot.add_argument(
         "--figure",
         required=True,
-        help="strip, distance_versus_deformation (trained beside random weights, too), plane, pooling_scale, "
-        "patch_size or anchors, as far as the rows allow",
+        help="strip, largest_found, searched, distance_versus_deformation (trained beside random weights, too), plane, "
+        "pooling_scale, patch_size or anchors, as far as the rows allow",
     )
     plot.add_argument("--style", default="screen", help="screen or paper")
     plot.add_argument("-o", "--out", required=True, help="file.pdf, file.png or file.svg")

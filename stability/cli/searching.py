@@ -10,7 +10,7 @@ from jsonargparse import Namespace
 
 from stability.cli.parser import Command, Parser, add_jobs, check_jobs, given
 from stability.cli.theory import architecture
-from stability.cli.trained import FRONT_ENDS, WIDTHS, add_lenet
+from stability.cli.trained import FRONT_ENDS, TOLD_WIDTHS, add_lenet, default_widths
 from stability.names import resolve
 
 if TYPE_CHECKING:
@@ -26,7 +26,9 @@ MODELS: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Representations, and which of the options they take."""
 VALUES = {"piecewise_linear": "lattice", "spline": "lattice", "fourier": "cutoff", "fixed_border": "width"}
-"""Kinds with a number behind a colon: ``fourier:4``, ``fixed-border:2``."""
+"""Fields and constraints with a number behind a colon: ``fourier:4``, ``fixed-border:2``."""
+OF_WARPS = {"spline": "degree", "band_limited": "oversample"}
+"""Warps with one: ``spline:5``."""
 TABLE, FIGURE = "table.csv", "searched.png"
 
 
@@ -50,7 +52,7 @@ def commands() -> list[Command]:
         "--widths",
         type=int,
         nargs="+",
-        help="ckn, cnn, random-features, lenet: channels of every layer (default: 16 32, of a lenet 6 16)",
+        help=f"ckn, cnn, random-features, lenet: channels of every layer (default: {TOLD_WIDTHS})",
     )
     search.add_argument("--fit-images", type=int, help="ckn: images whose patches anchors are (default: 32, or all)")
     add_lenet(search)
@@ -80,7 +82,7 @@ def commands() -> list[Command]:
     search.add_argument("--linearised", type=int, default=20, help="starts by the slope at 0")
     search.add_argument("--kept", type=int, default=8, help="starts that go on after the first steps")
     search.add_argument("--steps", type=int, default=20, help="of every start, at most")
-    search.add_argument("--warp", default="band-limited", help="band-limited (exact) or spline")
+    search.add_argument("--warp", default="band-limited", help="band-limited (exact) or spline[:DEGREE], 3 or 5")
     search.add_argument(
         "--rungs", nargs="+", default=["closed_form", "trivial"], help="bounds of the field found; see docs/spec.md"
     )
@@ -118,7 +120,7 @@ def specification(options: Namespace) -> "SweepSpec":
     from stability.sweeps.spec import SweepSpec
 
     model = resolve("model", options.model, MODELS)
-    widths = options.widths or (None if options.model == "lenet" else WIDTHS)
+    widths = options.widths or (None if options.model == "lenet" else default_widths(options.patch_sizes))
     given_options = {
         "filters": widths, "widths": widths, "checkpoint": options.checkpoint,
         "layers": [options.layer or "classifier"], "images": _fit_images(options) if "images" in model else None,
@@ -156,7 +158,7 @@ def specification(options: Namespace) -> "SweepSpec":
     }  # fmt: skip
     data: dict[str, Any] = {
         "images": images, "architecture": network, "representations": [chosen], "search": [search],
-        "warp": _part(options.warp), "rungs": options.rungs, "seed": options.seed,
+        "warp": _part(options.warp, OF_WARPS), "rungs": options.rungs, "seed": options.seed,
     }  # fmt: skip
     return SweepSpec(**data)
 
@@ -168,42 +170,45 @@ def _models_with(option: str) -> list[str]:
 
 
 def _fit_images(options: Namespace) -> int | None:
-    """How many images anchors are chosen from: all of a shipped set that has fewer than are usual; None: as usual."""
-    if options.fit_images is not None or options.checkpoint is not None or options.root is not None:
+    """How many images anchors are chosen from: all of a set that has fewer than are usual; None: as usual."""
+    if options.fit_images is not None or options.checkpoint is not None:
         return None if options.fit_images is None else int(options.fit_images)
-    from stability.images import load
+    from stability.images import dataset
     from stability.sweeps.models import CKNSpec
 
     usual = int(CKNSpec.model_fields["images"].default)
     try:
-        return min(usual, len(load(options.images, size=tuple(options.size), channels=options.channels)))
+        return min(usual, len(dataset(options.images, root=options.root, count=usual).labels))
     except ValueError:  # told where the images are asked for
         return None
 
 
-def _part(text: str) -> dict[str, Any]:
+def _part(text: str, values: Mapping[str, str] = VALUES) -> dict[str, Any]:
     """``KIND`` or ``KIND:NUMBER``.
 
     >>> _part("fixed-border:2"), _part("translations")
     ({'kind': 'fixed_border', 'width': 2.0}, {'kind': 'translations'})
+    >>> _part("spline:8"), _part("spline:5", OF_WARPS)
+    ({'kind': 'spline', 'lattice': 8}, {'kind': 'spline', 'degree': 5})
     """
     name, colon, value = text.partition(":")
     kind = name.replace("-", "_")
     if not colon:
         return {"kind": kind}
+    example = "spline:5" if values is OF_WARPS else "fourier:3"
     try:
         number = float(value)
     except ValueError:
-        raise ValueError(f"what follows {name}: must be a number, got {value!r}; use for example fourier:3") from None
-    if kind not in VALUES:
+        raise ValueError(f"what follows {name}: must be a number, got {value!r}; use for example {example}") from None
+    if kind not in values:
         raise ValueError(f"{name} must come without a number, got {text!r}; use {name}")
-    return {"kind": kind, VALUES[kind]: int(number) if number.is_integer() and kind != "fixed_border" else number}
+    return {"kind": kind, values[kind]: int(number) if number.is_integer() and kind != "fixed_border" else number}
 
 
 def lines(rows: "pd.DataFrame") -> list[str]:
     """Every search in words: value, status, certified norms, spread, and the bounds beside it."""
     from stability.search.found import BELOW_FLOOR
-    from stability.sweeps.searches import fields_in_words, found_in_words
+    from stability.sweeps.search_words import fields_in_words, found_in_words
 
     found = []
     for row in rows.to_dict("records"):
@@ -224,7 +229,7 @@ def lines(rows: "pd.DataFrame") -> list[str]:
             if name.startswith("bound_") and name != "bound_supremum"
         ]
         if "trivial" in row:
-            bounds.append(("trivial", row["trivial"], "proof" if math.isfinite(row["trivial"]) else "not covered"))
+            bounds.append(("trivial", row["trivial"], row["status_trivial"]))
         words = [
             f"{name} {bound:.4g} ({status})" if math.isfinite(bound) else f"{name} none ({status})"
             for name, bound, status in bounds

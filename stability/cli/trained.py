@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,9 +26,19 @@ FRONT_ENDS: dict[str, FrontEnd | None] = {
     "none": None, "mean-removal": MeanRemoval(), "gradient": Gradient(), "whitening": Whitening()
 }  # fmt: skip
 WIDTHS = (16, 32)
-"""Channels of a CNN or CKN whose layers are not told."""
+"""Channels of the first layers of a CNN or CKN whose layers are not told; further ones have as many as the last."""
+TOLD_WIDTHS = "16 32, further layers 32, as many as there are patch sizes; of a lenet 6 16"
 HEADS = {"stochastic": False, "exact": True}
 SCHEDULES = {"constant": False, "cosine": True}
+
+
+def default_widths(sizes: Sequence[int]) -> tuple[int, ...]:
+    """A width for every patch size.
+
+    >>> default_widths([3]), default_widths([3, 3, 5])
+    ((16,), (16, 32, 32))
+    """
+    return tuple(WIDTHS[min(i, len(WIDTHS) - 1)] for i in range(len(sizes)))
 
 
 def add_lenet(parser: Parser) -> None:
@@ -59,9 +70,7 @@ def commands() -> list[Command]:
     train.add_argument("--flip", type=float, default=0.0, help="probability with which an image is mirrored")
     train.add_argument("--shift", type=int, default=0, help="px by which images are shifted at most, at random")
     train.add_argument("--seed", type=int, default=0, help="of the weights and of the batches")
-    train.add_argument(
-        "--widths", type=int, nargs="+", help="channels of every layer (default: 16 32, of a lenet 6 16)"
-    )
+    train.add_argument("--widths", type=int, nargs="+", help=f"channels of every layer (default: {TOLD_WIDTHS})")
     add_lenet(train)
     train.add_argument("--patch-sizes", type=int, nargs="+", default=[3, 3], help="cnn, ckn: e of every layer")
     train.add_argument(
@@ -166,7 +175,7 @@ def _network(options: Namespace, torus: bool, images: "Tensor") -> "nn.Module":
             padding=options.padding,
             batch_normalisation=options.batch_normalisation,
         )
-    widths = tuple(options.widths or WIDTHS)
+    widths = tuple(options.widths or default_widths(options.patch_sizes))
     kernels = ["arc-cosine-1"] if options.model == "cnn" else options.kernels
     chosen = architecture(options.patch_sizes, options.pooling_scales, options.subsampling, kernels, options)
     chosen = dataclasses.replace(chosen, front_end=resolve("front-end", options.front_end, FRONT_ENDS))

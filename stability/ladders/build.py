@@ -37,6 +37,7 @@ from stability.ladders.closed import (
     covered_status,
     hoelder_rung,
     trivial_norms,
+    trivial_status,
 )
 from stability.ladders.field_constants import certified, enclosed
 from stability.ladders.field_rungs import FieldRungs, sampling_status
@@ -142,13 +143,10 @@ def ladder(
         return pushed(theorem, gains, errors, norm_warped + errors) / norm_x
 
     floor, defect = reference.floor / norm_x, allowance(remaining)
-    round_off = {"floor": floor}
     sampling = {"floor": floor, "defect": defect, "refinement": change / norm_x}
-    lower = [Rung("trivial", trivial / norm_x, Status.PROOF, THIS, allowances=round_off)]
-    if theorem.tangent:  # its step needs poolings that keep signs, as those of functions do and sampled ones nearly do
-        sampled = Status.ESTIMATE if architecture.spacings[-1] > 1 else best
-        sampled = sampled if bool(trivial.isfinite().any()) else Status.NOT_COVERED
-        lower = [Rung("trivial", trivial / norm_x, sampled, THIS, allowances=sampling)]
+    trusted = trivial_status(theorem, best, bool(trivial.isfinite().any()))
+    allowances = sampling if theorem.tangent else {"floor": floor}
+    lower = [Rung("trivial", trivial / norm_x, trusted, THIS, allowances=allowances)]
     commutation, spectra, energies = torch.full_like(observed, math.nan), None, []
     own = theorem.lipschitz
     if maps_fit(architecture, representation, deformation.size) if maps is None else maps:

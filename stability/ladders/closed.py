@@ -27,6 +27,28 @@ def covered_status(forms: Sequence[ClosedForm], best: Status) -> Status:
     return Status.weakest(best, *covered) if covered else Status.NOT_COVERED
 
 
+def trivial_status(theorem: Theorem, best: Status, known: bool = True) -> Status:
+    """How far the trivial bound can be trusted, ||Phi(y) - Phi(x)|| <= g prod rho ||A_0 F (y - x)||.
+
+    Of a tangent kernel its step needs poolings that keep signs, as those of functions do and sampled ones nearly do.
+
+    Args:
+        theorem: of the representation.
+        best: what the grid and the warp allow.
+        known: whether there is a finite number at all.
+
+    >>> from stability.architecture import Architecture
+    >>> arch = Architecture.dyadic(depth=2, subsampling=2)
+    >>> [str(trivial_status(Theorem(arch, tangent=tangent), Status.PROOF)) for tangent in (False, True)]
+    ['proof', 'estimate']
+    """
+    if not known:
+        return Status.NOT_COVERED
+    if not theorem.tangent:
+        return Status.PROOF
+    return Status.ESTIMATE if theorem.architecture.spacings[-1] > 1 else best
+
+
 def closed_form_rung(
     forms: Sequence[ClosedForm], norm_x: Tensor, status: Status, allowances: Mapping[str, Tensor]
 ) -> Rung:

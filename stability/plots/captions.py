@@ -2,6 +2,7 @@
 
 import decimal
 
+import numpy as np
 import pandas as pd
 
 from stability.plots.architectures import architecture_words
@@ -38,6 +39,16 @@ def status_words(rows: pd.DataFrame) -> str:
     """Every status of the closed form in a table, with its number of rows."""
     counts = rows["status_closed_form"].value_counts()
     return ", ".join(f"{status} ({count} rows)" for status, count in counts.items())
+
+
+def trivial_words(rows: pd.DataFrame) -> str:
+    """How far the trivial bounds of a table can be trusted: their status, or every status with its number of rows.
+
+    >>> trivial_words(pd.DataFrame({"trivial": [0.1, 0.2], "status_trivial": ["proof", "estimate"]}))
+    'proof (1 rows), estimate (1 rows)'
+    """
+    counts = rows.loc[np.isfinite(rows["trivial"].to_numpy(dtype=float)), "status_trivial"].value_counts()
+    return ", ".join(f"{status} ({count} rows)" if len(counts) > 1 else str(status) for status, count in counts.items())
 
 
 def percent_up(share: float) -> str:
@@ -88,8 +99,13 @@ def closing(rows: pd.DataFrame, *, statuses: bool = True) -> str:
     if statuses and len(covered):
         sentences.append(
             f"Status of the closed form: {status_words(covered)}; it speaks of every image and every field with these "
-            "norms. Trivial: the images' own distance after the first low-pass times the Lipschitz constants; a proof "
-            "for this image and this field only."
+            "norms."
+        )
+    trusted = trivial_words(there)
+    if statuses and trusted:
+        sentences.append(
+            "Trivial: the images' own distance after the first low-pass times the Lipschitz constants, for this image "
+            f"and this field only; status: {trusted}."
         )
     outside = series_of(there[~there[SERIES].isin(covered[SERIES])])
     if outside:

@@ -4,12 +4,10 @@ import textwrap
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
 from stability.plots.architectures import with_settings
-from stability.plots.captions import closing, listed
 from stability.plots.drawing import (
     BOUND_MARK,
     DISPLACEMENT,
@@ -27,12 +25,13 @@ from stability.plots.drawing import (
     plain,
     plain_log_ticks,
 )
-from stability.plots.reading import DISTANCE, Run, input_name, measured, part, spread
+from stability.plots.largest_caption import SUPREMUM, TRIVIAL, caption
+from stability.plots.reading import DISTANCE, Run, input_name, measured, part, resolved, spread
 from stability.plots.series import FIELD, SERIES, SETTING, TRANSLATION, parameter_words, series_of
-from stability.sweeps.searches import fields_in_words
+from stability.sweeps.result import BELOW
+from stability.sweeps.search_words import bounded_in_words, searches_in_words
 
 A, B = "asked_displacement_norm", "asked_jacobian_norm"
-SUPREMUM = "bound_supremum"
 FOUND_MARK = Mark("largest found", "#D55E00", "-", "*", 1.3)
 RANDOM_MARK = Mark("random", "#0072B2", (0, (1, 1.2)), "o", 0.9)
 SUPREMUM_MARK = replace(BOUND_MARK, label="bound of the supremum (closed form)")
@@ -53,15 +52,17 @@ class Curve:
 
 def largest_found(run: Run) -> Drawn:
     """The largest distance found, over ||x||, against the size: beside the largest of the random fields, below the
-    bound of the supremum. A row of panels for each representation, a column for each of the norms that stays.
+    bound of the supremum over the same fields. A row of panels for each representation, a column for each of the norms
+    that stays. What is not above round-off is left out.
 
     Args:
-        run: needs searched distances of an exact or finite network.
+        run: needs searched distances of an exact or finite network, one of them above round-off.
 
     Raises:
         ValueError: if the run has none.
     """
-    rows = needed(run)
+    every = needed(run)
+    rows = resolved(every)
     found = rows[rows["search"]]
     moving, fixed = (A, B) if found[A].nunique() >= found[B].nunique() else (B, A)
     names = [name for name in series_of(rows) if (found[SERIES] == name).any()]
@@ -73,20 +74,24 @@ def largest_found(run: Run) -> Drawn:
     across = sorted(found[fixed].unique())
     shape = (min(len(kinds), MOST), min(len(across), MOST))
     figure, grid = panels(*shape, 0.16 + (0.62 if shape == (1, 1) else 0.33 * shape[0]), sharey="row", sharex=True)
+    searches = _searches(every)
     looks: dict[str, Mark] = {}
     for (series, setting, front_end), own_axes in zip(kinds[: shape[0]], grid, strict=True):
-        block = rows[(rows[SERIES] == series) & (rows[SETTING] == setting) & (rows["front_end"] == front_end)]
+        block, whole = (
+            part[(part[SERIES] == series) & (part[SETTING] == setting) & (part["front_end"] == front_end)]
+            for part in (rows, every)
+        )
         for value, axes in zip(across[: shape[1]], own_axes, strict=True):
-            for curve in _curves(block, fixed, value):
+            for curve in _curves(block, fixed, value, searches):
                 looks.setdefault(curve.mark.label, curve.mark)
                 _draw(axes, curve, moving)
-            searched = block[block["search"] & (block[fixed] == value)]
-            bounds = [(searched, SUPREMUM, SUPREMUM_MARK), *_trivial_bounds(searched)]
-            for own, column, mark in bounds:
-                medians = spread(own, moving, column)["median"]
+            searched, asked = (part[part["search"] & (part[fixed] == value)] for part in (block, whole))
+            for curve, column in [*_bounds(asked, searches), *_trivial_bounds(searched, searches)]:
+                medians = spread(curve.rows, moving, column)["median"]
                 if len(medians):
-                    looks.setdefault(mark.label, mark if mark.label != _TRIVIAL else replace(mark, color=_GREY))
-                    line(axes, medians.index, medians, mark, marker="." if len(medians) == 1 else "")
+                    key = curve.mark if curve.mark.label != TRIVIAL else replace(curve.mark, color=TRIVIAL_MARK.color)
+                    looks.setdefault(key.label, key)
+                    line(axes, medians.index, medians, curve.mark, marker="." if len(medians) == 1 else "")
             held = rf"$\|\nabla\tau\|_\infty\leq{value:g}$" if fixed == B else rf"$\|\tau\|_\infty\leq{value:g}$ px"
             words = [plain(series), *([setting] if setting and found[SETTING].nunique() > 1 else [])]
             words += [input_name(front_end)] if found["front_end"].nunique() > 1 else []
@@ -97,10 +102,7 @@ def largest_found(run: Run) -> Drawn:
     for axes in grid[-1]:
         axes.set_xlabel("asked " + (DISPLACEMENT if moving == A else JACOBIAN))
     legend_below(figure, [handle(mark, label=_wrapped(mark.label)) for mark in looks.values()])
-    return Drawn(figure, _caption(rows, kinds, across))
-
-
-_TRIVIAL, _GREY = "trivial bound at the field found", TRIVIAL_MARK.color
+    return Drawn(figure, caption(every, more=len(kinds) > MOST or len(across) > MOST))
 
 
 def _wrapped(label: str) -> str:
@@ -109,7 +111,11 @@ def _wrapped(label: str) -> str:
 
 
 def needed(run: Run) -> pd.DataFrame:
-    """Searched distances, and the random ones with the same representation; ``ValueError`` if nothing was searched."""
+    """Searched distances, and the random ones with the same representation.
+
+    Raises:
+        ValueError: if nothing was searched, or nothing found but round-off.
+    """
     rows = part(run, "curves")
     rows = measured(rows)
     searched = rows["search"].fillna(False).astype(bool)
@@ -117,38 +123,72 @@ def needed(run: Run) -> pd.DataFrame:
     rows = rows.assign(search=searched)[~searched | (objective == "distance")]
     if not rows["search"].any():
         raise ValueError("rows must hold a searched distance, got none; give the specification a search")
+    if not resolved(rows)["search"].any():
+        raise ValueError(
+            f"rows must hold a searched distance above round-off, got {int(rows['search'].sum())} {BELOW}; search "
+            "within larger norms"
+        )
     return with_settings(rows)
 
 
-def _sets(searched: pd.DataFrame) -> list[tuple[str, pd.DataFrame, str]]:
-    """Every search, what tells it from others, and its colour."""
-    told = parameter_words(searched)
-    among = {str(text): fields_in_words(str(text)) for text in searched["family_parameters"].unique()}
-    by_set = len(set(among.values())) == len(among)  # else starts or steps differ, too
-    found = []
-    for i, (parameters, rows) in enumerate(searched.groupby("family_parameters", sort=False)):
-        words = among[str(parameters)] if by_set else told.get(str(parameters), "")
-        extra = f", {words}" if words and len(among) > 1 else ""
-        found.append((extra, rows, FOUND_COLORS[i % len(FOUND_COLORS)]))
-    return found
+@dataclass(frozen=True)
+class Search:
+    """One search of a run.
+
+    Args:
+        parameters: its cell in ``family_parameters``.
+        words: what tells it from the others; "" if it is the only one.
+        color: its own.
+        bounded: the fields over whose supremum its bound stands.
+    """
+
+    parameters: str
+    words: str
+    color: str
+    bounded: str
 
 
-def _trivial_bounds(searched: pd.DataFrame) -> list[tuple[pd.DataFrame, str, Mark]]:
-    """The trivial bound at the fields of every search, which is a bound of that search alone."""
+def _searches(rows: pd.DataFrame) -> list[Search]:
+    """Every search of a table."""
+    told = searches_in_words(map(str, rows.loc[rows["search"], "family_parameters"]))
     return [
-        (rows, "trivial", replace(TRIVIAL_MARK, label=_TRIVIAL, color=color if extra else _GREY))
-        for extra, rows, color in _sets(searched)
+        Search(text, words if len(told) > 1 else "", FOUND_COLORS[i % len(FOUND_COLORS)], bounded_in_words(text))
+        for i, (text, words) in enumerate(told.items())
     ]
 
 
-def _curves(block: pd.DataFrame, fixed: str, value: float) -> list[Curve]:
+def _bounds(searched: pd.DataFrame, searches: list[Search]) -> list[tuple[Curve, str]]:
+    """The bound of the supremum over every set of fields, in the colour of the first search in this set."""
+    first: dict[str, Search] = {}
+    for search in searches:
+        first.setdefault(search.bounded, search)
+    sets = searched["family_parameters"].map({search.parameters: search.bounded for search in searches})
+    curves = []
+    for bounded, search in first.items():
+        told = replace(SUPREMUM_MARK, label=f"{SUPREMUM_MARK.label}, {bounded}", color=search.color)
+        mark = told if len(first) > 1 else SUPREMUM_MARK
+        curves.append((Curve(searched[sets == bounded], mark), SUPREMUM))
+    return curves
+
+
+def _trivial_bounds(searched: pd.DataFrame, searches: list[Search]) -> list[tuple[Curve, str]]:
+    """The trivial bound at the fields of every search, which is a bound of that search alone."""
+    curves = []
+    for search in searches:
+        mark = replace(TRIVIAL_MARK, label=TRIVIAL, color=search.color if search.words else TRIVIAL_MARK.color)
+        curves.append((Curve(searched[searched["family_parameters"] == search.parameters], mark), "trivial"))
+    return curves
+
+
+def _curves(block: pd.DataFrame, fixed: str, value: float, searches: list[Search]) -> list[Curve]:
     """Every search, and of every random family within the same norms the largest field of each image."""
     told = parameter_words(block)
     own = block[block[fixed] == value]
-    curves = [
-        Curve(rows, replace(FOUND_MARK, label=FOUND_MARK.label + extra, color=color))
-        for extra, rows, color in _sets(own[own["search"]])
-    ]
+    curves = []
+    for search in searches:
+        rows = own[own["search"] & (own["family_parameters"] == search.parameters)]
+        label = FOUND_MARK.label + (f", {search.words}" if search.words else "")
+        curves += [Curve(rows, replace(FOUND_MARK, label=label, color=search.color))] if len(rows) else []
     both = own[~own["search"] & own[A].notna() & own[B].notna()]
     shifts = block[(block["family"] == TRANSLATION) & block[A].isin(own.loc[own["search"], A].unique())]
     groups = list(both.groupby(["family", "family_parameters"], sort=False))
@@ -174,34 +214,3 @@ def _draw(axes: Axes, curve: Curve, moving: str) -> None:
         band(axes, found.index, found, curve.mark)
     style: dict[str, Any] = {"markersize": 9} if curve.mark.marker == FOUND_MARK.marker else {}
     line(axes, found.index, found["median"], curve.mark, **style)
-
-
-def _caption(rows: pd.DataFrame, kinds: list[Any], across: list[float]) -> str:
-    found = rows[rows["search"]]
-    images = found["image"].nunique()
-    among = listed(list(dict.fromkeys(fields_in_words(str(text)) for text in found["family_parameters"])))
-    words = [
-        f"The largest distance that a search found among {among} with the two norms, over ||x||: medians over "
-        f"{images} image{'s' if images > 1 else ''} with the 10-90 % band. It is a lower bound of the supremum over "
-        "all fields: largest found <= supremum <= bound of the supremum, the closed form for the norms that were "
-        "asked for."
-    ]
-    random = sorted({FIELD.get(name, name) for name in rows.loc[~rows["search"], "family"]})
-    if random:
-        words.append(
-            f"Beside it {listed([f'{name}s' for name in random])} within the same norms: of every image the largest "
-            "field, medians over images."
-        )
-    whole = found[[fields_in_words(str(text)) == "all fields" for text in found["family_parameters"]]]
-    ratio = (whole[SUPREMUM] / whole[DISTANCE]).replace(np.inf, np.nan).dropna()
-    if len(ratio):
-        words.append(
-            f"The bound stands {ratio.median():.2g} times above what was found (median; {ratio.min():.3g} to "
-            f"{ratio.max():.3g}): the supremum lies between."
-        )
-    spreads = found.loc[found["starts"] > 1, "spread"].dropna()
-    if len(spreads):
-        words.append(f"Starts that were kept differ by {spreads.median():.0%} (median), at most {spreads.max():.0%}.")
-    if len(kinds) > MOST or len(across) > MOST:
-        words.append(f"Only the first {MOST} of each kind of panel are drawn.")
-    return " ".join([*words, closing(rows)])

@@ -1,5 +1,6 @@
 """What a figure is drawn from: the rows of a run, its record, its strip of deformed images. No torch."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from stability.plots.series import ABSCISSA, CONTROL, EXACT, SIZE, complete
-from stability.sweeps.result import ROWS, RUN, SEARCHED, STRIP, read_rows, read_run
+from stability.sweeps.result import ROWS, RUN, SEARCHED, STRIP, below_floor, read_rows, read_run
+from stability.sweeps.store import SPEC
 
 Array: TypeAlias = npt.NDArray[np.float64]
 
@@ -61,8 +63,25 @@ def read(folder: str | Path) -> Run:
     path = Path(folder)
     for name in (ROWS, RUN):
         if not (path / name).is_file():
-            raise ValueError(f"folder must hold {name}, got {str(folder)!r}; run `stability run --store` first")
+            raise ValueError(f"folder must hold {name}, got {_lacking(path)}")
     return Run(read_rows(path), read_run(path), _arrays(path / STRIP), _arrays(path / SEARCHED))
+
+
+def _lacking(folder: Path) -> str:
+    """What a folder without a table is, and how it gets one."""
+    if not (folder / SPEC).is_file():
+        return f"{str(folder)!r}; run `stability run --store` first"
+    try:
+        spec = json.loads((folder / SPEC).read_text())["spec"]
+        searched = bool(spec.get("search")) and not spec.get("deformations")
+    except (ValueError, KeyError, AttributeError):
+        searched = False
+    how = (
+        "`stability search` with the same options, or `stability run` with the same spec"
+        if searched
+        else ("`stability run` with the same spec")
+    )
+    return f"the store {str(folder)!r}, which is not complete; repeat {how}: it goes on"
 
 
 def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
@@ -109,6 +128,11 @@ def of_sweep(run: Run, sweep: str) -> pd.DataFrame:
 def measured(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows that hold a number: sizes that a field cannot have are left out."""
     return rows[rows[DISTANCE].notna()]
+
+
+def resolved(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows whose distance is more than round-off."""
+    return rows[~below_floor(rows)]
 
 
 def inputs(rows: pd.DataFrame) -> list[str]:

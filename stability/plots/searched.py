@@ -1,7 +1,6 @@
 """What a search found in pictures: before and after, the grid carried along, both maps, the trace of every start."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -13,18 +12,19 @@ from matplotlib.figure import Figure, FigureBase
 from matplotlib.ticker import MaxNLocator
 
 from stability.plots.deformation import light, outward
-from stability.plots.drawing import Drawn, on_paper, plain, settled
+from stability.plots.drawing import Drawn, on_paper, settled
 from stability.plots.reading import Run
-from stability.plots.sampled import FLAT, Array, Sampled, grid_lines, sample, spacing
-from stability.plots.series import WORDS
+from stability.plots.sampled import FLAT, Array, Sampled, grid_lines, spacing
+from stability.plots.searched_cell import Cell, cell_of_found, cell_of_store
 from stability.plots.sheet import Shown
 from stability.plots.strip import GRID_COLORS
-from stability.sweeps.pictures import as_picture
-from stability.sweeps.searches import fields_in_words, found_in_words, is_angle
+from stability.sweeps.search_words import at_fixed_norm
 
 if TYPE_CHECKING:
     from stability.search.found import Found
 
+LONG = 20
+"""Letters of an objective that fill the title of a panel."""
 ARROWS = 13
 """Arrows along the longer side."""
 BEST, OTHER = "#0072B2", "#9a9a9a"
@@ -37,35 +37,12 @@ CAPTION = (
     "columns, orange: rows). After: L_tau x(u) = x(u - tau(u)) with the grid carried along. Arrows on |tau| end at u. "
     "The maps of |tau| (px) and of ||grad tau|| reach up to the norms that were asked for: where they are dark the "
     "field uses what it is allowed. Trace: the objective after every step of every start; only some starts go on after "
-    "the first steps, and their agreement is a sign, no proof. Shown are the largest distances of the run."
+    "the first steps, and their agreement is a sign, no proof. The bound of the supremum is the closed form for the "
+    "norms and the fields of the title. Shown are the largest distances of the run."
 )
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One search.
-
-    Args:
-        before: x, ``size``.
-        after: L_tau x, ``size``.
-        sampled: tau and its gradient on a fine grid.
-        norms: a in px and b that were asked for.
-        certified: those of the field found, from above.
-        trace: the objective after every step of every start, ``(T, S)``; NaN: no such step.
-        words: what was searched.
-        value: in words.
-        unit: of the objective.
-    """
-
-    before: Array
-    after: Array
-    sampled: Sampled
-    norms: tuple[float, float]
-    certified: tuple[float, float]
-    trace: Array
-    words: str
-    value: str
-    unit: str
+AT_FIXED_NORM = (
+    "At fixed norm means that L_tau x was given the norm of x before it was measured, and that 'after' is drawn so."
+)
 
 
 def draw(found: "Found", index: int = 0) -> Figure:
@@ -78,22 +55,7 @@ def draw(found: "Found", index: int = 0) -> Figure:
         raise ValueError(
             f"index must be from 0 to {len(found.norm_x) - 1}, got {index!r}; one image is drawn at a time"
         )
-    one = found.field.flat()[index]
-    norms = one.suprema()
-    value = f"{float(found.largest_found[index]):.4g}"
-    if found.objective.unit == "distance":
-        value += f" = {float(found.relative[index]):.4g} ||x||"
-    cell = Cell(
-        before=as_picture(found.images[index].double().cpu().numpy()),
-        after=as_picture(found.deformed[index].double().cpu().numpy()),
-        sampled=sample(one),
-        norms=(float(found.asked_displacement_norm[index]), float(found.asked_jacobian_norm[index])),
-        certified=(float(norms.displacement.upper), float(norms.jacobian.upper)),
-        trace=found.trace[:, index].double().cpu().numpy(),
-        words=f"image {index}",
-        value=f"{value}, {found.meaning}",
-        unit=found.objective.unit,
-    )
+    cell = cell_of_found(found, index)
     with on_paper():
         figure = _figure(1, len(cell.sampled.axes))
         _block(figure, cell)
@@ -113,8 +75,9 @@ def searched(run: Run) -> Drawn:
     count = len(arrays["before"])
     figure = _figure(count, 1 + ("y" in arrays))
     for block, k in zip(figure.subfigures(count, 1, squeeze=False)[:, 0], range(count), strict=True):
-        _block(block, _cell(arrays, k))
-    return Drawn(figure, CAPTION)
+        _block(block, cell_of_store(arrays, k))
+    fixed = any(at_fixed_norm(str(objective)) for objective in arrays["objective"])
+    return Drawn(figure, f"{CAPTION} {AT_FIXED_NORM}" if fixed else CAPTION)
 
 
 def needed(run: Run) -> Mapping[str, Any]:
@@ -122,28 +85,6 @@ def needed(run: Run) -> Mapping[str, Any]:
     if "before" not in run.searched or not len(run.searched["before"]):
         raise ValueError("the run must hold searched.npz, got none; give the specification a search")
     return run.searched
-
-
-def _cell(arrays: Mapping[str, Any], k: int) -> Cell:
-    axes = tuple(arrays[name] for name in ("x", "y") if name in arrays)
-    own = {name: arrays[name][k] for name in arrays if name not in ("x", "y")}
-    objective = str(own["objective"])
-    value = found_in_words(objective, float(own["largest_found"]), float(own["norm_x"]))
-    if objective == "distance" and np.isfinite(own["bound_supremum"]):  # of other objectives it is none
-        value += f"; bound of the supremum: {own['bound_supremum']:.3g} ||x||"
-    among = fields_in_words(str(own["family_parameters"]))
-    name = plain(WORDS.get(str(own["representation"]), str(own["representation"])))
-    return Cell(
-        before=own["before"],
-        after=own["after"],
-        sampled=Sampled(axes, own["displacement"].astype(float), own["jacobian"].astype(float)),
-        norms=(float(own["asked_displacement_norm"]), float(own["asked_jacobian_norm"])),
-        certified=(float(own["displacement_norm_upper"]), float(own["jacobian_norm_upper"])),
-        trace=own["trace"][:, np.isfinite(own["trace"]).any(axis=0)],
-        words=f"{name}, image {int(own['image'])}" + ("" if among == "all fields" else f", {among}"),
-        value=value,
-        unit="radian" if is_angle(objective) else "distance",
-    )
 
 
 def _figure(blocks: int, d: int) -> Figure:
@@ -180,7 +121,7 @@ def _plane(figure: FigureBase, grid: Any, cell: Cell) -> None:
     scale = (high - low) or 1.0
     for axes, image, lines, name in (
         (grid[0, 0], cell.before, still, "before"),
-        (grid[0, 1], cell.after, sampled, "after"),
+        (grid[0, 1], cell.after, sampled, _after(cell)),
     ):
         image = (image - low) / scale if colours else image
         _picture(axes, sampled, image, cmap="gray", vmin=low, vmax=high)
@@ -252,7 +193,7 @@ def _line(grid: Any, cell: Cell) -> None:
     pixels = np.arange(len(cell.before))
     before, displacement, slope = grid[0, 0], grid[0, 1], grid[1, 0]
     before.plot(pixels, cell.before, color=OTHER, label="before")
-    before.plot(pixels, cell.after, color=BEST, label="after")
+    before.plot(pixels, cell.after, color=BEST, label=_after(cell))
     before.legend()
     displacement.plot(u, cell.sampled.displacement[:, 0], color=BEST)
     slope.plot(u, cell.sampled.jacobian[:, 0, 0], color=BEST)
@@ -264,6 +205,10 @@ def _line(grid: Any, cell: Cell) -> None:
             axes.axhline(value, color=OTHER, linestyle=(0, (4, 2)), linewidth=0.9)
         axes.set_ylabel(label)
         axes.set_xlabel("x / px")
+
+
+def _after(cell: Cell) -> str:
+    return "after, at the norm of x" if cell.fixed else "after"
 
 
 def _trace(axes: Axes, cell: Cell) -> None:
@@ -278,7 +223,10 @@ def _trace(axes: Axes, cell: Cell) -> None:
             marker="o" if len(trace) == 1 else "", zorder=3 if chosen else 2,
         )  # fmt: skip
     count = trace.shape[1]
-    what = "distance" if cell.unit == "distance" else f"objective ({cell.unit})"
-    axes.set_title(f"trace: {what}, {count} start{'s' if count > 1 else ''}")
+    comma = ", " if len(cell.objective) < LONG else ",\n"
+    axes.set_title(f"trace: {cell.objective}{comma}{count} start{'s' if count > 1 else ''}")
     axes.set_xlabel("step")
-    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    if len(trace) == 1:
+        axes.set_xticks([0])
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))

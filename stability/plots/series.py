@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stability.sweeps.searches import fields_in_words
+from stability.sweeps.search_words import searches_in_words
 
 KIND, SERIES, SETTING, DEFORMATION = "representation_kind", "series", "setting", "deformation"
 ASKED, SIZE, ABSCISSA = "asked", "size", "abscissa"
@@ -62,6 +62,7 @@ DISPLACED, SHEARED, BOTH = "displacement", "jacobian", "both"
 DEFAULTS: dict[str, Any] = {
     "front_end": "none", "architecture": "", "filters": "", "layer": "", "cutoff": math.nan, "search": False,
     "bound_closed_form": math.nan, "status_closed_form": "not asked", "scope_closed_form": "", "trivial": math.nan,
+    "status_trivial": "not recorded",
     "interpolation_error": math.nan, "floor": math.nan, "distance_over_pairs": math.nan, "antialiasing": math.nan,
     "asked_jacobian_norm": math.nan, "asked_displacement_norm": math.nan,
     "mean_displacement": math.nan, "family_parameters": "",
@@ -153,28 +154,20 @@ def _deformations(rows: pd.DataFrame) -> pd.DataFrame:
     return rows
 
 
-FIELDS = ("fields", "constraints")
-"""What says among which fields a search goes."""
-
-
 def parameter_words(rows: pd.DataFrame) -> dict[str, str]:
     """Parameters of a family in words, as far as they tell two of its specs apart; keyed by their JSON."""
     found: dict[str, str] = {}
     for family, texts in rows.groupby("family")["family_parameters"]:
         data = {text: json.loads(text) for text in texts.unique() if text}
-        among = {text: fields_in_words(text) for text in data} if family == SEARCH else {}
-        kinds = {json.dumps([values.get(name) for name in FIELDS]) for values in data.values()}
-        told_apart = len(set(among.values())) == len(kinds)  # of grids of candidates the words leave out how fine
-        among = among if told_apart else {}
-        left_out = FIELDS if told_apart and family == SEARCH else ("cutoff", "shift")
+        if family == SEARCH:
+            found |= searches_in_words(data) if len(data) > 1 else dict.fromkeys(data, "")
+            continue
         for text, values in data.items():
-            told = [among[text]] if len(set(among.values())) > 1 else []
-            told += [
+            found[text] = ", ".join(
                 f"{name.replace('_', ' ')} {told_value(value)}"
                 for name, value in values.items()
-                if name not in left_out and any(other.get(name) != value for other in data.values())
-            ]
-            found[text] = ", ".join(told)
+                if name not in ("cutoff", "shift") and any(other.get(name) != value for other in data.values())
+            )
     return found
 
 

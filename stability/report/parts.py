@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stability.bounds.rung import Status
 from stability.plots import Run, applicable, svg
-from stability.plots.captions import sample_words
+from stability.plots.captions import sample_words, trivial_words
 from stability.plots.reading import DISTANCE, input_name, inputs, is_quickstart, measured, part
 from stability.plots.series import DEFORMATION, EXACT, KIND, SERIES, SETTING, filled
 from stability.report.markup import escape, grid, paragraph, prose
@@ -190,10 +191,11 @@ def glossary(run: Run) -> str:
     scope_rows = [
         [str(name), str(count), "for which images and fields the bound speaks"] for name, count in scopes.items()
     ]
+    there = measured(rows)
     trivial = [
         "this image, this field",
-        str(int(np.isfinite(measured(rows)["trivial"].to_numpy(dtype=float)).sum())),
-        "the trivial bounds: a proof, for this pair only",
+        str(int(np.isfinite(there["trivial"].to_numpy(dtype=float)).sum())),
+        f"the trivial bounds, for this pair only; status: {trivial_words(there) or Status.NOT_COVERED}",
     ]
     return grid(["status", "rows", "meaning"], body, words=(2,)) + grid(
         ["scope", "rows", "meaning"], [*scope_rows, trivial], words=(2,)

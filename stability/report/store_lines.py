@@ -8,7 +8,7 @@ from stability.plots.anchors import COUNT, ERROR
 from stability.plots.anchors import paired as finite_and_exact
 from stability.plots.architectures import setting_words
 from stability.plots.captions import listed
-from stability.plots.reading import DISTANCE, Run, input_name, inputs, measured
+from stability.plots.reading import Run, input_name, inputs, measured
 from stability.plots.series import (
     ASKED,
     BOTH,
@@ -28,21 +28,20 @@ from stability.plots.series import (
     theory,
 )
 from stability.report.numbers import apart_from_linear, medians, percent
-from stability.sweeps.searches import fields_in_words
+from stability.report.searched_lines import searched_lines
 
 PIXELS, GRADIENT = 1.0, 0.1
 """The sizes that the lines speak of: the nearest ones in the rows."""
-NORMS = ["asked_displacement_norm", "asked_jacobian_norm"]
 MOST = 8
 """Names in one sentence."""
-AMONG = "among"
-"""Of searched rows: the fields among which was searched, in words."""
 
 
 def store_headline(run: Run) -> str:
     """What the first deformation does to the representation that stands for the others."""
     rows = _there(run)
-    field = deformations(drawn(rows) if len(drawn(rows)) else rows)[0]
+    if not len(drawn(rows)):
+        return searched_lines(rows)[0]  # every model has fields of its own
+    field = deformations(drawn(rows))[0]
     group, size = _at_one_size(rows, field)
     main = main_series(rows)
     if main is None or group[group[SERIES] == main].empty:
@@ -66,7 +65,7 @@ def store_lines(run: Run) -> list[str]:
     """
     rows = _there(run)
     lines = [_content(rows), *[_deformation(rows, field) for field in deformations(drawn(rows))[:MOST]]]
-    lines += [_searched(rows, *which) for which in _searches(rows)[:MOST]]
+    lines += searched_lines(rows)
     apart = apart_from_linear(rows)
     if apart:
         words = listed([f"{percent(value)} on {input_name(name)}" for name, value in apart.items()])
@@ -164,47 +163,14 @@ def _deformation(rows: pd.DataFrame, field: str) -> str:
     return words + "."
 
 
-def _searches(rows: pd.DataFrame) -> list[tuple[str, str, float, float]]:
-    """Line, set of fields and norms of the searched distances: the largest norms of every representation and set."""
-    if "largest_found" not in rows:
-        return []
-    found = _with_sets(rows[rows["search"].fillna(False).astype(bool) & (rows["objective"] == "distance")])
-    last = found.sort_values(NORMS, kind="stable").drop_duplicates([SERIES, AMONG], keep="last")
-    order = {name: place for place, name in enumerate(series_of(found))} if len(found) else {}
-    cells = last[[SERIES, AMONG, *NORMS]].itertuples(index=False)
-    chosen = [(str(name), str(among), float(a), float(b)) for name, among, a, b in cells]
-    return sorted(chosen, key=lambda one: (order[one[0]], one[1] != "all fields", one[1]))
-
-
-def _with_sets(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows.assign(**{AMONG: [fields_in_words(text) for text in rows["family_parameters"]]})
-
-
-def _searched(rows: pd.DataFrame, series: str, among: str, a: float, b: float) -> str:
-    """What was found within two norms, beside the largest random field and the bound of the supremum."""
-    same = rows[(rows[SERIES] == series) & (rows[NORMS[0]] == a) & (rows[NORMS[1]] == b)]
-    chosen = same["search"].fillna(False).astype(bool)
-    found, random = _with_sets(same[chosen & (same["objective"] == "distance")]), same[~chosen]
-    found = found[found[AMONG] == among]
-    words = (
-        f"Largest found among {among} with ||tau|| <= {a:g} px and ||grad tau|| <= {b:g}: the {series} moves by "
-        f"{percent(float(found[DISTANCE].median()))} of ||x|| (median), a lower bound of the supremum"
-    )
-    bound = float(found["bound_supremum"].median())
-    whole = "" if among == "all fields" else " over all fields"
-    words += f"{whole}, which the closed form bounds by {percent(bound)}" if np.isfinite(bound) else ""
-    if len(random) and among == "all fields":
-        largest = random.groupby("image")[DISTANCE].max().median()
-        count = random.groupby("family")["field_seed"].nunique().sum()
-        words += f"; the largest of {count} random fields within these norms by {percent(float(largest))}"
-    return words + "."
-
-
 def _models(rows: pd.DataFrame, outside: list[str]) -> str:
-    field = deformations(rows[~rows[KIND].isin(THEORY)])[0]
-    found, size = _at_one_size(rows, field)
-    there = [name for name in series_of(rows) if found.loc[found[SERIES] == name, "pairs"].notna().any()]
-    values = [f"{name} {_span(found.loc[found[SERIES] == name, 'pairs'])}" for name in there]
+    shared = drawn(rows)  # a field that was searched belongs to one model alone
+    other, values = shared[~shared[KIND].isin(THEORY)], []
+    if len(other):
+        field = deformations(other)[0]
+        found, size = _at_one_size(shared, field)
+        there = [name for name in series_of(shared) if found.loc[found[SERIES] == name, "pairs"].notna().any()]
+        values = [f"{name} {_span(found.loc[found[SERIES] == name, 'pairs'])}" for name in there]
     compared = (
         f"In units of the distance between two images, the only one to compare between models "
         f"({plural(field)} of {size}): {_some(values)}. "

@@ -14,6 +14,8 @@ from stability.architecture import Architecture
 from stability.bounds.form import ClosedForm
 from stability.bounds.rung import Status
 from stability.bounds.theorem import Theorem
+from stability.ladders.closed import trivial_status
+from stability.ladders.field_rungs import sampling_status
 from stability.operators.pooling import sampling_gains
 from stability.plain_data import describe
 from stability.representations.base import Representation
@@ -250,16 +252,20 @@ def _bounds(
             found["form_closed_form"] = over_items(words, shape)
     if "trivial" in spec.rungs:
         trivial = by_norms = torch.full((images, there), math.nan, dtype=torch.float64)
-        theorem = representation.theorem
+        theorem, trusted = representation.theorem, Status.NOT_COVERED
         if theorem is not None and forms is not None:
             warped = deformed.warped.flatten(2).norm(dim=2)  # (I, F)
             gains = sampling_gains(theorem.architecture, spec.images.size)
             difference = _pushed(theorem, gains, deformed.difference(theorem.architecture), (norm_x * warped).sqrt())
             trivial = _over(difference, norm_x)
+            best = sampling_status(theorem.architecture) if certain else Status.ESTIMATE
+            trusted = trivial_status(theorem, best, bool(trivial.isfinite().any()))
             stated = torch.tensor([form.trivial_norms if exact else math.inf for form in forms], dtype=torch.float64)
             measured = (1.0 + _over(warped, norm_x)) * theorem.growth
             by_norms = math.prod(gains) * torch.where(stated.isfinite(), stated.expand_as(measured), measured)
         found["trivial"], found["trivial_norms"] = spread(trivial), spread(by_norms)
+        words = [str(trusted) if i in fields.present else OUT_OF_REACH for i in range(count)]
+        found["status_trivial"] = over_items(words, shape)
     return found
 
 

@@ -53,7 +53,9 @@ def plan(spec: SweepSpec, *, jobs: int = 1, store: Store | None = None) -> list[
         found = f"reach     {unreachable} of {pairs} fields with two norms are out of reach"
         lines.append(f"{found}: {what}" if unreachable else found)
     else:
-        lines.append("reach     one norm is prescribed: every size can be reached")
+        both = {None not in pair for draw in cut.draws for pair in draw.pairs}
+        words = {False: "one norm is prescribed", True: "two norms are limits, of which the tighter one binds"}
+        lines.append(f"reach     {'; '.join(words[two] for two in sorted(both))}: every size can be reached")
     searches = [chunk for chunk in cut.chunks if chunk.search]
     if searches:
         took = math.fsum(map(cut.seconds, searches))

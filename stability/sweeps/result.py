@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 ROWS, RUN, STRIP, SEARCHED = "rows.parquet", "run.json", "strip.npz", "searched.npz"
 UNDEFINED, BELOW, RESOLVED = "undefined", "below floor", "resolved"
+ROUND_OFF = f"{BELOW}: round-off"
+"""What is written instead of a status where the distance found is not above what round-off leaves."""
 PACKAGES = ("torch", "numpy", "kornia", "pandas", "pyarrow")
 
 
@@ -41,11 +43,19 @@ def read_rows(folder: str | Path) -> "pd.DataFrame":
 def told(frame: "pd.DataFrame") -> "pd.DataFrame":
     """What the floor says of each distance: the column ``resolution``; "undefined" in ``floor`` too if Phi(x) = 0."""
     zero = frame["floor"].isna() & frame["distance"].notna()
-    below = frame["distance_over_input_norm"] <= frame["floor"]
-    frame["resolution"] = below.map({True: BELOW, False: RESOLVED}).mask(zero, UNDEFINED).mask(frame["distance"].isna())
+    frame["resolution"] = (
+        below_floor(frame).map({True: BELOW, False: RESOLVED}).mask(zero, UNDEFINED).mask(frame["distance"].isna())
+    )
     if zero.any():
         frame["floor"] = frame["floor"].astype(object).mask(zero, UNDEFINED)
     return frame
+
+
+def below_floor(frame: "pd.DataFrame") -> "pd.Series[bool]":
+    """Whether a row's distance is round-off: not above ``floor``."""
+    import pandas as pd
+
+    return frame["distance_over_input_norm"] <= pd.to_numeric(frame["floor"], errors="coerce")
 
 
 def read_run(folder: str | Path) -> dict[str, Any]:

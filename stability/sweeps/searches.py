@@ -1,7 +1,6 @@
 """Searches in a specification: the field of given norms that moves a representation most, as far as one is found."""
 
 import itertools
-import json
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -190,60 +189,6 @@ class SearchSpec(Spec):
     def cutoff(self) -> float:
         """Of Fourier fields; 0 for others."""
         return float(getattr(self.fields, "cutoff", 0.0))
-
-
-CONSTRAINTS = {
-    "translation_free": "without a mean",
-    "divergence_free": "without divergence",
-    "fixed_border": "0 within {width:g} px of the border",
-}
-
-
-def is_angle(objective: str) -> bool:
-    """Whether a row's ``objective`` is in radians; of the others it is a distance."""
-    return objective.startswith("angle")
-
-
-def fields_in_words(parameters: str) -> str:
-    """Among which fields a search looked.
-
-    Args:
-        parameters: a row's ``family_parameters``.
-
-    >>> fields_in_words('{"constraints": [], "fields": {"kind": "piecewise_linear", "lattice": null}}')
-    'all fields'
-    >>> fields_in_words('{"constraints": [{"kind": "translation_free"}], "fields": {"kind": "fourier", "cutoff": 3}}')
-    'Fourier fields of cut-off 3, without a mean'
-    """
-    data = json.loads(parameters) if parameters else {}
-    fields, constraints = data.get("fields") or {}, data.get("constraints") or []
-    kind, lattice = fields.get("kind", "piecewise_linear"), fields.get("lattice")
-    if kind == "piecewise_linear" and lattice is None and not constraints:
-        return "all fields"
-    nodes = "" if lattice is None else f" on {told_lattice(lattice)} nodes"
-    words = {
-        "piecewise_linear": f"piecewise linear fields{nodes}",
-        "spline": f"splines{nodes}",
-        "fourier": f"Fourier fields of cut-off {fields.get('cutoff', 0):g}",
-    }.get(kind, kind.replace("_", " "))
-    limits = [CONSTRAINTS.get(one["kind"], one["kind"].replace("_", " ")).format(**one) for one in constraints]
-    return ", ".join([words, *limits])
-
-
-def told_lattice(lattice: int | Sequence[int]) -> str:
-    """``8``, or ``6 x 8``."""
-    return " x ".join(map(str, lattice)) if isinstance(lattice, Sequence) else str(lattice)
-
-
-def found_in_words(objective: str, largest_found: float, norm_x: float) -> str:
-    """What was found, with its unit.
-
-    >>> found_in_words("distance_at_fixed_norm", 1.0, 4.0), found_in_words("angle", 0.5, 4.0)
-    ('1 = 0.25 ||x||', '0.5 rad')
-    """
-    if is_angle(objective):
-        return f"{largest_found:.4g} rad"
-    return f"{largest_found:.4g} = {largest_found / norm_x:.4g} ||x||"
 
 
 def check_searched(domain: str, warp: Spec | None, representations: Sequence[Any]) -> None:

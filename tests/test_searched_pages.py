@@ -1,0 +1,236 @@
+"""What is said and drawn of searches: every bound beside its own set of fields, no median across settings, no round-off
+as a finding, and no distance at the field where another objective was found."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+
+import stability as st
+from stability import plots, report, search
+from stability.boundaries import Zero
+from stability.kernels import ArcCosine
+from stability.plots.drawing import plain
+from stability.plots.searched_cell import cell_of_found, cell_of_store
+from stability.search.found import BELOW_FLOOR
+from stability.sweeps.result import ROUND_OFF, below_floor
+from stability.sweeps.run import run
+from stability.sweeps.search_words import bounded_in_words, fields_in_words
+
+DISTANCE = "distance_over_input_norm"
+QUICK = {"starts": [{"kind": "saturated", "count": 2}], "steps": 3, "kept": 1}
+NORMS = {"displacement_norm": [0.5, 1.0], "jacobian_norm": 0.25}
+BORDER = "0 within 1 px of the border"
+
+
+def translations(angles: int, **changes):
+    return {**NORMS, "fields": {"kind": "translations", "angles": angles}, **changes}
+
+
+def spec(searches, **changes) -> st.SweepSpec:
+    values = {
+        "images": st.ImagesSpec(name="fashion", count=2, size=(10, 10)),
+        "architecture": st.Architecture((st.Layer(3, 16.0, 1, ArcCosine(1)),), 1.0),
+        "representations": [st.LinearSpec()],
+        "deformations": [],
+        "search": searches,
+    }
+    return st.SweepSpec(**(values | changes))
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory) -> plots.Run:
+    """All fields beside translations, which the wide pooling of a torus does not see: round-off."""
+    folder = tmp_path_factory.mktemp("pages") / "wide"
+    run(spec([{**NORMS, **QUICK}, translations(8), translations(16)]), folder)
+    return plots.read(folder)
+
+
+@pytest.fixture(scope="module")
+def zero(tmp_path_factory) -> plots.Run:
+    folder = tmp_path_factory.mktemp("pages") / "zero"
+    searches = [
+        {**NORMS, **QUICK},
+        translations(8),
+        translations(16),
+        {**NORMS, **QUICK, "constraints": ["fixed-border"]},
+    ]
+    architecture = st.Architecture((st.Layer(3, 16.0, 1, ArcCosine(1)),), 1.0, Zero())
+    run(spec(searches, architecture=architecture), folder)
+    return plots.read(folder)
+
+
+@pytest.fixture(scope="module")
+def varied(tmp_path_factory) -> plots.Run:
+    """Two scales and two front ends, random fields within the same norms."""
+    folder = tmp_path_factory.mktemp("pages") / "varied"
+    vary = {"layers.-1.pooling_scale": [1, 4], "front_end": [None, st.front_ends.MeanRemoval()]}
+    run(
+        spec(
+            [{"displacement_norm": 1.0, "jacobian_norm": 0.25, **QUICK}],
+            vary=vary, deformations=[st.MixedSpec(displacement_norm=1.0, jacobian_norm=0.25)], fields=3,
+        ),
+        folder,
+    )  # fmt: skip
+    return plots.read(folder)
+
+
+def drawn_lines(run_: plots.Run) -> dict[str, np.ndarray]:
+    (axes,) = plots.FIGURES["largest_found"](run_).figure.axes
+    found: dict[str, list[np.ndarray]] = {}
+    for line in axes.get_lines():
+        found.setdefault(str(line.get_label()), []).append(np.asarray(line.get_ydata(), dtype=float))
+    return {name: ys[0] for name, ys in found.items() if len(ys) == 1}
+
+
+def searched_words(run_: plots.Run) -> list[str]:
+    return [line for line in report.summary(run_) if line.startswith("Largest found")]
+
+
+# --- the figure -------------------------------------------------------------------------------------------------------
+
+
+def test_every_bound_is_drawn_for_its_own_fields_and_grows_with_the_norm(wide):
+    shown = drawn_lines(wide)
+    architecture = st.Architecture((st.Layer(3, 16.0, 1, st.kernels.Linear()),), 1.0)
+    for words, b in (("all fields", 0.25), ("all translations", 0.0)):
+        bound = shown[plain(f"bound of the supremum (closed form), {words}")]
+        expected = [st.closed_form(architecture, displacement_norm=a, jacobian_norm=b).value for a in (0.5, 1.0)]
+        assert bound.tolist() == pytest.approx(expected)
+        assert (np.diff(bound) >= 0).all()
+    assert (shown["largest found, all fields"] <= shown["bound of the supremum (closed form), all fields"]).all()
+    assert "bound of the supremum (closed form)" not in shown
+
+
+def test_no_bound_is_drawn_where_the_closed_form_says_nothing(zero):
+    shown = [name for name in drawn_lines(zero) if name.startswith("bound of the supremum")]
+    assert len(shown) == 1
+    caption = plots.FIGURES["largest_found"](zero).caption
+    for words in ("all fields", "all translations"):
+        assert f"Of the supremum over {words} the closed form says nothing here (not covered)" in caption
+    assert f"bounds the supremum over all fields that are {BORDER} with the two norms (status: proof" in caption
+    labels = [text.get_text() for text in plots.FIGURES["largest_found"](zero).figure.legends[0].get_texts()]
+    assert any(" ".join(label.split()).endswith(BORDER) for label in labels)
+
+
+def test_round_off_is_neither_drawn_nor_a_finding(wide):
+    searched = wide.rows
+    below = below_floor(searched)
+    assert below.tolist() == (searched["resolution"] == "below floor").tolist()
+    assert set(searched.loc[below, "family_parameters"].map(fields_in_words)) == {"translations"}
+    assert below.sum() == 8
+    shown = drawn_lines(wide)
+    assert not [name for name in shown if name.startswith("largest found, translations")]
+    assert min(ys.min() for ys in shown.values()) > 1e-6
+    assert f"Left out: 8 of 12 searched distances, {ROUND_OFF}." in plots.FIGURES["largest_found"](wide).caption
+    words = [line for line in searched_words(wide) if "among translations" in line]
+    assert len(words) == 2
+    assert all(ROUND_OFF in line and "lower bound" not in line and "moves by" not in line for line in words)
+    assert ROUND_OFF == BELOW_FLOOR
+    alone = plots.Run(searched[below])
+    assert "largest_found" not in plots.applicable(alone)
+    with pytest.raises(ValueError, match="above round-off, got 8 below floor"):
+        plots.FIGURES["largest_found"](alone)
+    assert ROUND_OFF in report.headline(alone)
+
+
+def test_the_pictures_of_a_search_that_found_round_off_say_so(wide):
+    arrays = {name: array if name in ("x", "y") else array[:1] for name, array in wide.searched.items()}
+    assert "lower bound of the supremum" in cell_of_store(arrays, 0).value
+    assert ROUND_OFF in cell_of_store(arrays | {DISTANCE: arrays["floor"]}, 0).value
+    x = st.images.load("fashion", count=1, size=(10, 10))
+    wide_pooling = st.LinearGram(st.Architecture((st.Layer(3, 16.0),), 1.0))
+    found = st.worst_case(
+        wide_pooling, x, displacement_norm=1.0, jacobian_norm=0.25, generator=torch.Generator(),
+        fields=search.Translations(4, 1),
+    )  # fmt: skip
+    assert ROUND_OFF in cell_of_found(found, 0).value
+
+
+# --- the lines --------------------------------------------------------------------------------------------------------
+
+
+def test_a_line_names_the_fields_that_its_bound_speaks_of(wide, zero):
+    for run_ in (wide, zero):
+        for line in searched_words(run_):
+            own = re.search(r"among (.*) with \|\|tau", line)[1]
+            assert ("over all fields," in line) == (own == "all fields")
+            assert ("over all translations" in line) == own.startswith("translations")
+    (line,) = [line for line in searched_words(zero) if BORDER in line]
+    bound = zero.rows.loc[np.isfinite(zero.rows["bound_supremum"]), ["bound_supremum", "status_supremum"]].iloc[-1]
+    assert f"over all fields that are {BORDER}, which the closed form bounds by {100 * bound.iloc[0]:.0f} %" in line
+    assert f"({bound.iloc[1]})" in line
+    assert bounded_in_words('{"fields": {"kind": "fourier", "cutoff": 3}}') == "all fields"
+
+
+def test_lines_of_two_settings_are_never_pooled_and_compare_the_same_setting_only(varied):
+    said = searched_words(varied)
+    assert len(said) == 4
+    for line in said:
+        scale = float(re.search(r"last scale (\d) px", line)[1])
+        front_end = "mean_removal" if "mean-removed images" in line else "none"
+        own = varied.rows[(varied.rows["pooling_scale"] == scale) & (varied.rows["front_end"] == front_end)]
+        found, random = own[own["search"]], own[~own["search"]]
+        expected = (
+            found[DISTANCE].median(),
+            found["bound_supremum"].median(),
+            random.groupby("image")[DISTANCE].max().median(),
+        )
+        assert [report_percent(value) in line for value in expected] == [True] * 3
+        assert expected[0] > expected[2]
+
+
+def report_percent(value: float) -> str:
+    from stability.report.numbers import percent
+
+    return f"by {percent(float(value))}"
+
+
+def test_searches_over_two_grids_of_translations_are_two_lines(zero):
+    assert len([line for line in searched_words(zero) if "translations, angles" in line]) == 2
+
+
+# --- at fixed norm ----------------------------------------------------------------------------------------------------
+
+
+def test_what_was_found_at_fixed_norm_is_said_and_drawn_at_fixed_norm(tmp_path):
+    x = st.images.load("fashion", count=1, size=(12, 12))
+    network = st.LinearGram(st.Architecture((st.Layer(3, 2.0),)))
+    found = st.worst_case(
+        network, x, displacement_norm=2.0, jacobian_norm=0.25, generator=torch.Generator().manual_seed(0),
+        objective=search.AtFixedNorm(search.Distance()), starts=(search.Saturated(1),), steps=2,
+    )  # fmt: skip
+    norm = float(x.norm())
+    rescaled = found.deformed * norm / found.deformed.norm()
+    value = float(network.distance(x, rescaled))
+    assert abs(value / float(found.distance) - 1) > 1e-3, "a case in which the norm matters"
+    cell = cell_of_found(found, 0)
+    assert f"distance at fixed norm {value:.4g} = {value / norm:.4g} ||x||" in cell.value
+    assert cell.after == pytest.approx(rescaled[0, 0].numpy())
+    figure = found.plot()
+    titles = [axes.get_title() for axes in figure.axes]
+    assert "after, at the norm of x" in titles
+    assert any(title.startswith("trace: distance at fixed norm") for title in titles)
+
+    fixed = spec([{**NORMS, **QUICK, "fixed_norm": True}], architecture=st.Architecture((st.Layer(3, 2.0),)))
+    run(fixed, tmp_path / "store")
+    store = plots.read(tmp_path / "store")
+    cell = cell_of_store(store.searched, 0)
+    assert "distance at fixed norm" in cell.value
+    assert np.linalg.norm(cell.after) == pytest.approx(np.linalg.norm(cell.before))
+    assert "was given the norm of x before it was measured" in plots.FIGURES["searched"](store).caption
+    (line,) = searched_words(store)
+    largest = store.rows[store.rows["asked_displacement_norm"] == 1.0]
+    assert report_percent((largest["largest_found"] / largest["norm_x"]).median()) in line
+    assert "where L_tau x is given the norm of x first" in line
+    assert "closed form" not in line
+
+
+# --- the status of the trivial bound ----------------------------------------------------------------------------------
+
+
+def test_the_figure_says_how_far_the_trivial_bound_can_be_trusted(wide):
+    assert "(status: proof)" in plots.FIGURES["largest_found"](wide).caption
+    weaker = plots.Run(wide.rows.assign(status_trivial="estimate"))
+    assert "(status: estimate)" in plots.FIGURES["largest_found"](weaker).caption
