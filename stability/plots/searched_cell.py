@@ -1,6 +1,5 @@
 """One search as it is drawn: of a ``Found`` or of a store, with its value and what was measured in words."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -55,14 +54,12 @@ def cell_of_found(found: "Found", index: int) -> Cell:
     one = found.field.flat()[index]
     norms = one.suprema()
     objective, after = found.objective, found.deformed[index].double()
-    inner = getattr(objective, "objective", None)  # of a distance or angle at fixed norm
-    name = _words(type(inner or objective).__name__) + (" at fixed norm" if inner else "")
+    name = objective.name
     largest, norm_x = float(found.largest_found[index]), float(found.norm_x[index])
     value = f"{largest:.4g}"
     if objective.unit in UNITS:
         value = found_in_words(UNITS[objective.unit], largest, norm_x)
-    meaning = found.meaning if bool(found.resolved[index]) else ROUND_OFF
-    if inner:
+    if objective.fixes_norm:
         after = after * (norm_x / (float(after.norm()) or 1.0))
     return Cell(
         before=as_picture(found.images[index].double().cpu().numpy()),
@@ -72,9 +69,9 @@ def cell_of_found(found: "Found", index: int) -> Cell:
         certified=(float(norms.displacement.upper), float(norms.jacobian.upper)),
         trace=found.trace[:, index].double().cpu().numpy(),
         words=f"image {index}",
-        value=f"{name} {value} ({meaning})",
+        value=f"{name} {value} ({found.meanings[index]})",
         objective=name + (" (rad)" if objective.unit == "radian" else ""),
-        fixed=inner is not None,
+        fixed=objective.fixes_norm,
     )
 
 
@@ -105,12 +102,3 @@ def cell_of_store(arrays: Mapping[str, Any], k: int) -> Cell:
         objective=said + (" (rad)" if is_angle(objective) else ""),
         fixed=fixed,
     )
-
-
-def _words(name: str) -> str:
-    """The name of a class in words.
-
-    >>> _words("DistanceOverPairs")
-    'distance over pairs'
-    """
-    return re.sub(r"(?<!^)(?=[A-Z])", " ", name).lower()

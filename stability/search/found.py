@@ -116,7 +116,7 @@ class Found:
         frame = pd.DataFrame(columns)
         frame["starts"] = self.of_starts.shape[1]
         frame["value_evaluations"], frame["gradient_evaluations"] = self.value_evaluations, self.gradient_evaluations
-        frame["objective"], frame["unit"] = type(self.objective).__name__, self.objective.unit
+        frame["objective"], frame["unit"] = self.objective.name, self.objective.unit
         frame["search"] = True
         frame["meaning"] = self.meanings
         return frame

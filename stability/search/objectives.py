@@ -20,8 +20,12 @@ Score = Callable[[Tensor, Tensor], Tensor]
 class Objective(abc.ABC):
     """A function of Phi(x) and Phi(y), differentiable in y."""
 
+    name: str
+    """What it is called in tables and figures."""
     unit: str
     """What its values are measured in."""
+    fixes_norm: bool = False
+    """Whether L_tau x is given the norm of x first."""
 
     @abc.abstractmethod
     def score(self, compared: Compared, images: Tensor) -> Score:
@@ -41,7 +45,7 @@ class Objective(abc.ABC):
 class Distance(Objective):
     """||Phi(L_tau x) - Phi(x)||, what the theorem bounds."""
 
-    unit = "distance"
+    name, unit = "distance", "distance"
 
     def score(self, compared: Compared, images: Tensor) -> Score:
         """The distance itself."""
@@ -56,7 +60,7 @@ class Distance(Objective):
 class Angle(Objective):
     """The angle between Phi(L_tau x) and Phi(x), in radians: a deformation that only makes the image larger is none."""
 
-    unit = "radian"
+    name, unit = "angle", "radian"
 
     def score(self, compared: Compared, images: Tensor) -> Score:
         """The angle itself."""
@@ -77,7 +81,7 @@ class DistanceOverPairs(Objective):
 
     unit_distance: float
 
-    unit = "median distance of two images"
+    name, unit = "distance over pairs", "median distance of two images"
 
     def __post_init__(self) -> None:
         if not (is_number(self.unit_distance) and 0 < self.unit_distance < float("inf")):
@@ -102,7 +106,7 @@ class Change(Objective):
 
     head: Head
 
-    unit = "prediction"
+    name, unit = "change of a prediction", "prediction"
 
     def __post_init__(self) -> None:
         check_head(self.head)
@@ -135,7 +139,7 @@ class Margin(Objective):
     head: Head
     label: int | Tensor
 
-    unit = "margin"
+    name, unit = "loss of margin", "margin"
 
     def __post_init__(self) -> None:
         check_head(self.head)
@@ -184,6 +188,13 @@ class AtFixedNorm(Objective):
 
     def __post_init__(self) -> None:
         check_objective(self.objective)
+
+    fixes_norm = True
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """That of the objective, and how it is measured."""
+        return f"{self.objective.name} at fixed norm"
 
     @property
     def unit(self) -> str:  # type: ignore[override]
