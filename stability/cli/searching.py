@@ -207,7 +207,7 @@ def _part(text: str, values: Mapping[str, str] = VALUES) -> dict[str, Any]:
 
 def lines(rows: "pd.DataFrame") -> list[str]:
     """Every search in words: value, status, certified norms, spread, and the bounds beside it."""
-    from stability.search.found import BELOW_FLOOR
+    from stability.sweeps.result import BELOW, ROUND_OFF
     from stability.sweeps.search_words import fields_in_words, found_in_words
 
     found = []
@@ -219,7 +219,7 @@ def lines(rows: "pd.DataFrame") -> list[str]:
         starts = f"; {row['starts']:.0f} starts differ by {row['spread']:.1%}" if several else ""
         among = fields_in_words(row["family_parameters"])
         among = "" if among == "all fields" else f" among {among}"
-        status = BELOW_FLOOR if row["resolution"] == "below floor" else row["status_largest_found"]
+        status = ROUND_OFF if row["resolution"] == BELOW else row["status_largest_found"]
         what = f"largest found {row['objective'].replace('_', ' ')}{among} {value} ({status})"
         found.append(f"image {row['image']}, {size}: {what}; {norms}{starts}")
         bounds = [("supremum of the distance", row["bound_supremum"], row["status_supremum"])]
