@@ -55,6 +55,16 @@ def test_default_widths_are_as_many_as_the_layers(model, sizes, widths):
     assert (chosen.filters if model == "ckn" else chosen.widths) == widths
 
 
+@pytest.mark.parametrize(("sizes", "scales"), [(["3"], [2.0]), (["3", "5"], [2.0, 4.0]), (["3"] * 3, [2.0, 4.0, 8.0])])
+def test_default_scales_are_as_many_as_the_layers(sizes, scales):
+    assert [layer.pooling_scale for layer in asked("--patch-sizes", *sizes).architecture.layers] == scales
+
+
+def test_a_number_behind_a_kind_that_has_none_is_told_which_have_one():
+    with pytest.raises(ValueError, match=r"fourier must come without a number, got 'fourier:3'; only .* have one"):
+        asked("--warp", "fourier:3")
+
+
 @pytest.mark.parametrize("model", ["ckn", "cnn"])
 def test_a_network_of_one_layer_is_trained_without_widths(model, tmp_path, capsys):
     out = tmp_path / "net.safetensors"

@@ -7,6 +7,7 @@ from torch import nn
 import stability as st
 from stability import search
 from stability.cli.searching import lines
+from stability.search.compared import compared
 
 
 def test_a_module_whose_output_ignores_the_image_is_invariant(generator):
@@ -53,6 +54,57 @@ def test_round_off_of_a_head_is_not_called_a_lower_bound(generator):
         assert (set(found.to_frame()["meaning"]) == {"lower bound of the supremum"}) == resolved
     margin = search.Margin(coarse, coarse(x.float().flatten(1)).argmax(1))
     assert not st.worst_case(Pixels(), x, displacement_norm=1e-6, objective=margin, **given).resolved.any()
+
+
+def test_a_function_that_computes_in_single_precision_is_known_by_its_outputs(generator):
+    x = st.images.load("fashion", count=1, size=(8, 8))
+    weights = torch.randn(64, 3, generator=generator)
+    given = {"displacement_norm": 1e-9, "jacobian_norm": 1e-9, "starts": (search.Saturated(2),), "steps": 2}
+    coarse, fine = (
+        st.worst_case(
+            Pixels(), x, objective=search.Change(lambda z, dtype=dtype: z.flatten(1).to(dtype) @ weights.to(dtype)),
+            generator=torch.Generator().manual_seed(0), **given,
+        )
+        for dtype in (torch.float32, torch.float64)
+    )  # fmt: skip
+    assert coarse.meanings == ["below floor: round-off"]
+    assert fine.meanings == ["lower bound of the supremum"]
+
+
+def test_a_class_that_decides_nothing_hides_no_margin(generator):
+    x = st.images.load("fashion", count=1, size=(8, 8))
+    weights = torch.randn(64, 3, generator=generator, dtype=torch.float64)
+    label = int((x.flatten(1) @ weights).argmax())
+    given = {"displacement_norm": 1.0, "jacobian_norm": 0.25, "starts": (search.Saturated(2),), "steps": 2}
+
+    def with_mask(value):
+        head = lambda z: torch.cat([z.flatten(1) @ weights, z.new_full((len(z), 1), value)], 1)  # noqa: E731
+        return st.worst_case(Pixels(), x, objective=search.Margin(head, label),
+                             generator=torch.Generator().manual_seed(0), **given)  # fmt: skip
+
+    ordinary = with_mask(-1e3)
+    for value in (-1e15, -1e300, -torch.inf):
+        found = with_mask(value)
+        assert found.resolved.all()
+        assert torch.equal(found.largest_found, ordinary.largest_found)
+
+
+def test_a_prediction_of_a_kernel_is_resolved_where_its_distance_is_not(generator):
+    x = st.images.load("fashion", count=4, size=(8, 8))
+    gram = st.GramCKN(st.Architecture((st.Layer(3, 1.0),)))
+    f = st.Predictor.fit(gram, x, torch.arange(4) % 2, st.KernelRidge(1e-2))
+    given = {"generator": generator, "objective": search.Change(f), "starts": (search.Saturated(1),), "steps": 1}
+    small, larger = (st.worst_case(gram, x[:1], displacement_norm=a, jacobian_norm=a, **given) for a in (1e-7, 1e-5))
+    assert not (small.distance > small.floor).any()
+    assert small.resolved.all()
+    assert torch.allclose(small.largest_found * 100, larger.largest_found, rtol=0.2)  # starts differ
+
+
+def test_the_floor_of_an_angle_is_at_least_that_of_the_distance(generator):
+    x = st.images.load("fashion", count=3, size=(8, 8))
+    gram = st.GramCKN(st.Architecture.dyadic(depth=2))
+    known = compared(gram, x)
+    assert bool((search.Angle().floor(known, x) >= known.floor / known.norm).all())
 
 
 def test_angles_of_outputs_on_one_ray_are_round_off(generator):

@@ -176,6 +176,6 @@ def test_sequences_may_come_as_tensors_generators_or_alone(generator):
 def test_a_head_that_does_not_fit_is_told_in_one_line(generator):
     x = st.images.load("blobs", count=1, size=(8, 8))
     objective = search.Change(nn.Linear(5, 2).double())
-    with pytest.raises(ValueError, match=r"head must take features of shape \(1, 192\)"):
+    with pytest.raises(ValueError, match=r"head must take torch.float64 features of shape \(1, 192\)"):
         st.worst_case(small_network(generator), x, displacement_norm=1.0, jacobian_norm=0.5, generator=generator,
                       objective=objective)  # fmt: skip

@@ -1,6 +1,7 @@
 """What is said and drawn of searches: every bound beside its own set of fields, no median across settings, no round-off
 as a finding, and no distance at the field where another objective was found."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -234,3 +235,35 @@ def test_the_figure_says_how_far_the_trivial_bound_can_be_trusted(wide):
     assert "(status: proof)" in plots.FIGURES["largest_found"](wide).caption
     weaker = plots.Run(wide.rows.assign(status_trivial="estimate"))
     assert "(status: estimate)" in plots.FIGURES["largest_found"](weaker).caption
+
+
+def test_an_angle_of_round_off_is_called_so_on_the_page(tmp_path):
+    searches = [{**NORMS, **QUICK, "objective": "angle"}, {**NORMS, **QUICK}]
+    run(spec(searches, architecture=st.Architecture((st.Layer(3, 2.0),))), tmp_path / "angles")
+    found = plots.read(tmp_path / "angles")
+    angles = found.rows["objective"] == "angle"
+    assert not below_floor(found.rows).any()
+    status = found.rows["status_largest_found"].where(~angles, ROUND_OFF)  # as a search writes it, distances resolved
+    small = dataclasses.replace(found, rows=found.rows.assign(status_largest_found=status))
+    assert below_floor(small.rows).equals(angles)
+    moves, turns = (line for line in report.summary(small) if line.startswith("Largest found"))
+    assert "moves by" in moves  # distances first
+    assert "lower bound" in moves
+    assert ROUND_OFF in turns
+    assert "lower bound" not in turns
+
+
+def test_traces_of_candidates_are_drawn_beside_longer_ones(tmp_path):
+    one, few = st.Architecture((st.Layer(3, 2.0),)), st.ImagesSpec(name="fashion", count=1, size=(10, 10))
+    run(spec([{**NORMS, **QUICK}, translations(8)], architecture=one, images=few), tmp_path / "two")
+    arrays = plots.read(tmp_path / "two").searched
+    cells = [cell_of_store(arrays, k) for k in range(len(arrays["before"]))]
+    assert {len(cell.trace) == 1 for cell in cells if "translations" in cell.words} == {True}
+    assert all(np.isfinite(cell.trace).any(axis=1).all() for cell in cells)
+
+
+def test_rigid_motions_are_not_said_to_be_among_the_fields_of_the_torus(tmp_path):
+    searches = [{**NORMS, **QUICK}, {**NORMS, "fields": {"kind": "rigid_motions", "rotations": 2, "angles": 4}}]
+    run(spec(searches, architecture=st.Architecture((st.Layer(3, 2.0),))), tmp_path / "rigid")
+    caption = plots.FIGURES["largest_found"](plots.read(tmp_path / "rigid")).caption
+    assert "over all fields of the torus, to which rigid motions do not belong." in caption

@@ -10,7 +10,7 @@ from jsonargparse import Namespace
 
 from stability.cli.parser import Command, Parser, add_jobs, check_jobs, given
 from stability.cli.theory import architecture
-from stability.cli.trained import FRONT_ENDS, TOLD_WIDTHS, add_lenet, default_widths
+from stability.cli.trained import FRONT_ENDS, TOLD_SCALES, TOLD_WIDTHS, add_lenet, default_scales, default_widths
 from stability.names import resolve
 
 if TYPE_CHECKING:
@@ -57,7 +57,9 @@ def commands() -> list[Command]:
     search.add_argument("--fit-images", type=int, help="ckn: images whose patches anchors are (default: 32, or all)")
     add_lenet(search)
     search.add_argument("--patch-sizes", type=int, nargs="+", default=[3, 3], help="e of every layer")
-    search.add_argument("--pooling-scales", type=float, nargs="+", default=[2.0, 4.0], help="sigma of every layer, px")
+    search.add_argument(
+        "--pooling-scales", type=float, nargs="+", help=f"sigma of every layer, px (default: {TOLD_SCALES})"
+    )
     search.add_argument("--subsampling", type=int, nargs="+", help="stride of every layer")
     search.add_argument("--antialiasing", type=float, default=1.0, help="sigma_0, px")
     search.add_argument("--boundary", default="periodic", help="beyond the border, periodic or zero")
@@ -138,7 +140,8 @@ def specification(options: Namespace) -> "SweepSpec":
             )
     chosen = {"kind": options.model.replace("-", "_")} | {name: given_options[name] for name in model}
     chosen = {name: value for name, value in chosen.items() if value is not None}
-    network = architecture(options.patch_sizes, options.pooling_scales, options.subsampling, options.kernels, options)
+    scales = options.pooling_scales or default_scales(options.patch_sizes)
+    network = architecture(options.patch_sizes, scales, options.subsampling, options.kernels, options)
     network = dataclasses.replace(network, front_end=resolve("front-end", options.front_end, FRONT_ENDS))
     if options.saturated < 0 or options.linearised < 0 or options.saturated + options.linearised == 0:
         raise ValueError(
@@ -201,7 +204,8 @@ def _part(text: str, values: Mapping[str, str] = VALUES) -> dict[str, Any]:
     except ValueError:
         raise ValueError(f"what follows {name}: must be a number, got {value!r}; use for example {example}") from None
     if kind not in values:
-        raise ValueError(f"{name} must come without a number, got {text!r}; use {name}")
+        known = ", ".join(f"{one.replace('_', '-')}:NUMBER" for one in values)
+        raise ValueError(f"{name} must come without a number, got {text!r}; only {known} have one")
     return {"kind": kind, values[kind]: int(number) if number.is_integer() and kind != "fixed_border" else number}
 
 

@@ -28,6 +28,7 @@ FRONT_ENDS: dict[str, FrontEnd | None] = {
 WIDTHS = (16, 32)
 """Channels of the first layers of a CNN or CKN whose layers are not told; further ones have as many as the last."""
 TOLD_WIDTHS = "16 32, further layers 32, as many as there are patch sizes; of a lenet 6 16"
+TOLD_SCALES = "2 4 ..., as many as there are patch sizes"
 HEADS = {"stochastic": False, "exact": True}
 SCHEDULES = {"constant": False, "cosine": True}
 
@@ -39,6 +40,15 @@ def default_widths(sizes: Sequence[int]) -> tuple[int, ...]:
     ((16,), (16, 32, 32))
     """
     return tuple(WIDTHS[min(i, len(WIDTHS) - 1)] for i in range(len(sizes)))
+
+
+def default_scales(sizes: Sequence[int]) -> list[float]:
+    """A pooling scale for every patch size, twice that of the layer before.
+
+    >>> default_scales([3]), default_scales([3, 3, 5])
+    ([2.0], [2.0, 4.0, 8.0])
+    """
+    return [2.0 ** (i + 1) for i in range(len(sizes))]
 
 
 def add_lenet(parser: Parser) -> None:
@@ -74,7 +84,7 @@ def commands() -> list[Command]:
     add_lenet(train)
     train.add_argument("--patch-sizes", type=int, nargs="+", default=[3, 3], help="cnn, ckn: e of every layer")
     train.add_argument(
-        "--pooling-scales", type=float, nargs="+", default=[2.0, 4.0], help="cnn, ckn: sigma of every layer"
+        "--pooling-scales", type=float, nargs="+", help=f"cnn, ckn: sigma of every layer (default: {TOLD_SCALES})"
     )
     train.add_argument("--subsampling", type=int, nargs="+", help="cnn, ckn: stride of every layer")
     train.add_argument("--antialiasing", type=float, default=1.0, help="cnn, ckn: sigma_0")
@@ -177,7 +187,8 @@ def _network(options: Namespace, torus: bool, images: "Tensor") -> "nn.Module":
         )
     widths = tuple(options.widths or default_widths(options.patch_sizes))
     kernels = ["arc-cosine-1"] if options.model == "cnn" else options.kernels
-    chosen = architecture(options.patch_sizes, options.pooling_scales, options.subsampling, kernels, options)
+    scales = options.pooling_scales or default_scales(options.patch_sizes)
+    chosen = architecture(options.patch_sizes, scales, options.subsampling, kernels, options)
     chosen = dataclasses.replace(chosen, front_end=resolve("front-end", options.front_end, FRONT_ENDS))
     chosen.check_size(tuple(options.size))
     activation = ReLU() if options.smoothing is None else SmoothedReLU(options.smoothing)

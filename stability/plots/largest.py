@@ -35,7 +35,7 @@ A, B = "asked_displacement_norm", "asked_jacobian_norm"
 FOUND_MARK = Mark("largest found", "#D55E00", "-", "*", 1.3)
 RANDOM_MARK = Mark("random", "#0072B2", (0, (1, 1.2)), "o", 0.9)
 SUPREMUM_MARK = replace(BOUND_MARK, label="bound of the supremum (closed form)")
-FOUND_COLORS = ("#D55E00", "#CC79A7", "#882255", "#E69F00")
+FOUND_COLORS = ("#D55E00", "#CC79A7", "#882255", "#E69F00", "#661100", "#DDAA33", "#AA3377", "#000000")
 RANDOM_COLORS = ("#0072B2", "#56B4E9", "#009E73", "#332288", "#44AA99", "#999933")
 RANDOM_SHAPES = ("o", "s", "^", "D", "v", "P")
 MOST = 4
@@ -91,7 +91,9 @@ def largest_found(run: Run) -> Drawn:
                 if len(medians):
                     key = curve.mark if curve.mark.label != TRIVIAL else replace(curve.mark, color=TRIVIAL_MARK.color)
                     looks.setdefault(key.label, key)
-                    line(axes, medians.index, medians, curve.mark, marker="." if len(medians) == 1 else "")
+                    line(
+                        axes, medians.index, medians, curve.mark, marker="_" if len(medians) == 1 else "", markersize=14
+                    )
             held = rf"$\|\nabla\tau\|_\infty\leq{value:g}$" if fixed == B else rf"$\|\tau\|_\infty\leq{value:g}$ px"
             words = [plain(series), *([setting] if setting and found[SETTING].nunique() > 1 else [])]
             words += [input_name(front_end)] if found["front_end"].nunique() > 1 else []

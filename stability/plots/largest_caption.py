@@ -27,7 +27,8 @@ def caption(rows: pd.DataFrame, *, more: bool) -> str:
     words = [
         f"The largest distance that a search found among {among} with the two norms, over ||x||: medians over "
         f"{images} image{'s' if images > 1 else ''} with the 10-90 % band. It is a lower bound of the supremum over "
-        "the fields that were searched, and over all fields."
+        "the fields that were searched, and over all fields of the torus"
+        + (", to which rigid motions do not belong." if "rigid motions" in among else ".")
     ]
     words += [
         _bound(over, own) for over, own in every.groupby(every["family_parameters"].map(bounded_in_words), sort=False)

@@ -38,7 +38,8 @@ CAPTION = (
     "The maps of |tau| (px) and of ||grad tau|| reach up to the norms that were asked for: where they are dark the "
     "field uses what it is allowed. Trace: the objective after every step of every start; only some starts go on after "
     "the first steps, and their agreement is a sign, no proof. The bound of the supremum is the closed form for the "
-    "norms and the fields of the title. Shown are the largest distances of the run."
+    "norms of the title, over all fields if not over translations or fields with a fixed border. Shown are the largest "
+    "distances of the run."
 )
 AT_FIXED_NORM = (
     "At fixed norm means that L_tau x was given the norm of x before it was measured, and that 'after' is drawn so."

@@ -96,9 +96,15 @@ def cell_of_store(arrays: Mapping[str, Any], k: int) -> Cell:
         sampled=Sampled(axes, own["displacement"].astype(float), own["jacobian"].astype(float)),
         norms=(float(own["asked_displacement_norm"]), float(own["asked_jacobian_norm"])),
         certified=(float(own["displacement_norm_upper"]), float(own["jacobian_norm_upper"])),
-        trace=own["trace"][:, np.isfinite(own["trace"]).any(axis=0)],
+        trace=_of_steps(own["trace"]),
         words=f"{name}, image {int(own['image'])}" + ("" if among == "all fields" else f", {among}"),
         value=value,
         objective=said + (" (rad)" if is_angle(objective) else ""),
         fixed=fixed,
     )
+
+
+def _of_steps(trace: Array) -> Array:
+    """Without the rows and columns that pad it to the longest trace of the store."""
+    known = np.isfinite(trace)
+    return trace[known.any(axis=1)][:, known.any(axis=0)]

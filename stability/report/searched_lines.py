@@ -38,6 +38,7 @@ def searched_lines(rows: pd.DataFrame) -> list[str]:
     }
     cells = zip(found["objective"], found["family_parameters"], strict=True)
     found = found.assign(among=[words[cell] for cell in cells])
+    found = found.assign(kind=found["objective"] != "distance")  # distances first: of them the theorem speaks
     orders = (series_of(rows), setting_words(rows), inputs(rows))
     places = {
         f"place of {name}": found[name].map({word: place for place, word in enumerate(order)})
@@ -46,13 +47,16 @@ def searched_lines(rows: pd.DataFrame) -> list[str]:
     found = pd.concat([found, pd.DataFrame(places)], axis=1).assign(part=found[AMONG] != WHOLE)
     first, *others = places
     lines = []
-    for _, own in found.groupby([first, "part", AMONG, "objective", *others, *SAME], dropna=False):
+    for _, own in found.groupby(["kind", *others, "part", AMONG, "objective", first, *SAME], dropna=False):
         largest = own.sort_values([A, B], kind="stable").iloc[-1]
         same = [*SAME, A, B]
         at_largest, within = (part[(part[same] == largest[same]).all(axis=1)] for part in (own, drawn))
         lines.append(_line(at_largest, within, [name for name in SAME[1:] if found[name].nunique() > 1]))
     more = len(lines) - MOST
-    return lines[:MOST] + ([f"{more} more searches are in the rows."] if more > 0 else [])
+    if more <= 0:
+        return lines
+    told = "1 more search is" if more == 1 else f"{more} more searches are"
+    return [*lines[:MOST], f"{told} in the rows."]
 
 
 def _line(found: pd.DataFrame, drawn: pd.DataFrame, told: list[str]) -> str:

@@ -19,8 +19,9 @@ def measured_floor(
     r"""3 max_k ||Phi_l((1 - k eps) x) - Phi_l(x)||, at least 10 eps ||Phi_l(x)|| and 10 eps_64 ||x||, ``(L, B)``.
 
     Scaled by 1 - k eps an image is the same up to the last digits of its pixels; every product and sum is rounded
-    anew. What filters, inverse roots or means cancel thus shows; a bound by norms of moduli would be up to 10^10 times
-    as large behind some layers. An estimate.
+    anew. What filters, inverse roots or means of the image cancel thus shows; a bound by norms of moduli would be up to
+    10^10 times as large behind some layers. An estimate: a constant far above the image that a module adds and takes
+    away again does not show.
 
     Args:
         layers: the rows of every layer, ``(B, K_l)``, float64.

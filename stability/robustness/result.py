@@ -105,7 +105,7 @@ class RobustnessRadii:
         return pd.DataFrame(columns)
 
     def _status_found(self, size: float) -> str:
-        """What the size found says; nothing where the label was wrong from the beginning."""
+        """What the size found says; nothing where the label was wrong, or as good as lost, from the beginning."""
         if math.isnan(size):
             return NOT_SEARCHED
         if math.isinf(size):

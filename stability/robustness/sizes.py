@@ -71,7 +71,7 @@ def certified_sizes(rungs: Rungs, distance: Tensor, *, displacement_norm: Tensor
     some, all_ = holds(low) & (distance > 0), holds(high)
     low = torch.where(some & all_, most, low)
     for _ in range(BISECTIONS):
-        middle = (low * high).sqrt()
+        middle = low.sqrt() * high.sqrt()  # their product may underflow
         now = holds(middle)
         low, high = torch.where(now, middle, low), torch.where(now, high, middle)
     found, values = at(low)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 MEANING = "lower bound of the supremum"
 BELOW_FLOOR = "below floor: round-off"
-"""What is written instead where the value or the distance found is not above what round-off leaves."""
+"""What is written instead where the value found is not above what round-off leaves."""
 NOTHING = "nothing found: every field that was tried is worse than 0"
 """What is written where a margin only grew: the zero field stands for it, with the value 0."""
 
@@ -65,8 +65,8 @@ class Found:
 
     @property
     def resolved(self) -> Tensor:
-        """Whether value and distance found are more than round-off, ``(B,)``."""
-        return (self.distance > self.floor) & (self.largest_found > self.objective_floor)
+        """Whether the value found is more than round-off, ``(B,)``."""
+        return self.largest_found > self.objective_floor
 
     @property
     def meanings(self) -> list[str]:

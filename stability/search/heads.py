@@ -31,9 +31,13 @@ def precision(head: Head) -> torch.dtype | None:
 
 
 def unit_of(head: Head, compared: Compared) -> float:
-    """eps of the coarser of the two arithmetics."""
-    own = precision(head)
-    return max(compared.unit, unit(own, compared.images.device) if own is not None else 0.0)
+    """eps of the head's arithmetic: of its parameters, or of what comes out of it."""
+    if isinstance(head, Predictor):
+        return torch.finfo(torch.float64).eps
+    with torch.no_grad():
+        found = [_read(head, compared.features(compared.images[:1]), 1).dtype]
+    found += [own for own in [precision(head)] if own is not None]
+    return max(unit(dtype, compared.images.device) for dtype in found if dtype.is_floating_point)
 
 
 def check_head(head: object) -> None:
@@ -52,7 +56,7 @@ def outputs_of(head: Head, compared: Compared) -> Outputs:
         return _predicted(head, compared)
 
     def outputs(images: Tensor) -> Tensor:
-        return _read(head, compared.features(images), len(images))
+        return _read(head, compared.features(images), len(images)).to(torch.float64)
 
     return outputs
 
@@ -116,12 +120,13 @@ def _read(head: Callable[[Tensor], Tensor], features: Tensor, count: int) -> Ten
     try:
         with evaluation_mode(own):
             outputs = head(features)
-    except RuntimeError as error:  # torch's words for shapes that do not fit
+    except RuntimeError as error:  # torch's words for shapes and types that do not fit
         raise ValueError(
-            f"head must take features of shape {tuple(features.shape)}, got {error}; flatten them or fit its layers"
+            f"head must take {features.dtype} features of shape {tuple(features.shape)}, got {error}; flatten or cast "
+            "them, or fit its layers"
         ) from error
     if outputs.ndim != 2 or len(outputs) != count:
         raise ValueError(
             f"head must give outputs ({count}, classes), got {tuple(outputs.shape)}; end it with a linear layer"
         )
-    return outputs.to(torch.float64)
+    return outputs

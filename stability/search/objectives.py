@@ -66,6 +66,11 @@ class Angle(Objective):
         """The angle itself."""
         return compared.angle
 
+    def floor(self, compared: Compared, images: Tensor) -> Tensor:
+        """Measured, and at least the angle that the floor of a distance makes."""
+        seen = _measured(self.score(compared, images), images, compared.unit)
+        return torch.maximum(seen, torch.where(compared.norm > 0, compared.floor / compared.norm, 0.0))
+
 
 @dataclass(frozen=True)
 class DistanceOverPairs(Objective):
@@ -124,7 +129,9 @@ class Change(Objective):
 
     def floor(self, compared: Compared, images: Tensor) -> Tensor:
         """Measured, and at least some units in the last place of the outputs."""
-        return _of_outputs(self, self.head, compared, images)
+        with torch.no_grad():
+            size = outputs_of(self.head, compared)(images).norm(dim=1)
+        return _of_outputs(self, self.head, compared, images, size)
 
 
 @dataclass(frozen=True)
@@ -172,8 +179,13 @@ class Margin(Objective):
         return lambda others, owner: before[owner] - margins(others, owner)
 
     def floor(self, compared: Compared, images: Tensor) -> Tensor:
-        """Measured, and at least some units in the last place of the outputs."""
-        return _of_outputs(self, self.head, compared, images)
+        """Measured, and at least some units in the last place of the two outputs that make the margin."""
+        with torch.no_grad():
+            outputs = outputs_of(self.head, compared)(images)
+        own = column_of(self.head, self.label, len(images), outputs.shape[1], outputs.device)
+        label = outputs.gather(1, own[:, None])[:, 0]
+        runner_up = outputs.scatter(1, own[:, None], -torch.inf).amax(1)
+        return _of_outputs(self, self.head, compared, images, torch.maximum(label.abs(), runner_up.abs()))
 
 
 @dataclass(frozen=True)
@@ -234,8 +246,8 @@ def _measured(score: Score, images: Tensor, unit: float) -> Tensor:
     return measured_value(lambda others: score(others, owner), images, unit)
 
 
-def _of_outputs(objective: Objective, head: Head, compared: Compared, images: Tensor) -> Tensor:
-    unit = unit_of(head, compared)
-    with torch.no_grad():
-        largest = outputs_of(head, compared)(images).abs().amax(1)
-    return torch.maximum(_measured(objective.score(compared, images), images, unit), UNITS * unit * largest)
+def _of_outputs(objective: Objective, head: Head, compared: Compared, images: Tensor, size: Tensor) -> Tensor:
+    """What is measured, and some units in the last place of outputs of a size ``(B,)`` in the head's arithmetic."""
+    own = unit_of(head, compared)
+    seen = _measured(objective.score(compared, images), images, max(own, compared.unit))
+    return torch.maximum(seen, UNITS * own * size)

@@ -62,8 +62,8 @@ class Slope:
     """lower <= sup ||J tau|| over the pixel grid's C(a, b) <= upper, J = d Phi(L_tau x) / d tau at 0, for every image.
 
     The fields are those of C(a, b) that are linear on the triangles of the pixel grid. For small t the largest distance
-    that they reach in C(t a, t b) is t times that slope, up to terms of order t^2. Other fields of C(a, b) may have
-    more (a cone around a pixel between two others): all are below the upper value for a and 2^(1/2) b.
+    that they reach in C(t a, t b) is t times that slope, up to terms of order t^2. Other periodic fields of C(a, b) may
+    have more in the plane (a cone around a pixel between two others); all are below the upper value for (a, 2^(1/2) b).
 
     Args:
         field: has the slope ``lower``, batch shape ``(B,)``: the predicted worst field, at the norms a and b.
@@ -109,8 +109,10 @@ def linearised(
 ) -> Slope:
     r"""sup ||J tau|| over {sup |tau| <= a, sup ||grad tau||_2 <= b}, from both sides, J = d Phi(L_tau x) / d tau at 0.
 
-    The fields are linear on the triangles of the pixel grid. Any field of C(a, b) has the same values at the pixels as
-    one of these with a gradient of at most 2^(1/2) b: the upper value for a and 2^(1/2) b holds for all fields.
+    The fields are periodic and linear on the triangles of the pixel grid (between pixels, in one dimension). Any
+    periodic field of C(a, b) has the same values at the pixels as one of these with a gradient of at most 2^(1/2) b (b
+    in one dimension): the upper value for a and 2^(1/2) b holds for all of them, not for fields that jump at the
+    window's border, as rotations do.
 
     From below by tau <- argmax <J^T J tau, s> over C(a, b), which never lowers ||J tau||; from above by the largest
     eigenvalue of J^T J relative to a quadratic form that is at most 1 on C(a, b) (see ``weights``), which holds except

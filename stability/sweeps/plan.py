@@ -54,7 +54,7 @@ def plan(spec: SweepSpec, *, jobs: int = 1, store: Store | None = None) -> list[
         lines.append(f"{found}: {what}" if unreachable else found)
     else:
         both = {None not in pair for draw in cut.draws for pair in draw.pairs}
-        words = {False: "one norm is prescribed", True: "two norms are limits, of which the tighter one binds"}
+        words = {False: "one norm is prescribed", True: "two norms are limits that a field stays within"}
         lines.append(f"reach     {'; '.join(words[two] for two in sorted(both))}: every size can be reached")
     searches = [chunk for chunk in cut.chunks if chunk.search]
     if searches:

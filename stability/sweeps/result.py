@@ -52,10 +52,15 @@ def told(frame: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def below_floor(frame: "pd.DataFrame") -> "pd.Series[bool]":
-    """Whether a row's distance is round-off: not above ``floor``."""
+    """Whether a row's distance is round-off, not above ``floor``; of a search whether the objective is."""
     import pandas as pd
 
-    return frame["distance_over_input_norm"] <= pd.to_numeric(frame["floor"], errors="coerce")
+    below = frame["distance_over_input_norm"] <= pd.to_numeric(frame["floor"], errors="coerce")
+    if "status_largest_found" not in frame:
+        return below
+    status = frame["status_largest_found"]
+    searched = status.notna() & (status != "")
+    return below.where(~searched, status == ROUND_OFF) | (below & searched & (frame["objective"] == "distance"))
 
 
 def read_run(folder: str | Path) -> dict[str, Any]:
