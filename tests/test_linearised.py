@@ -240,3 +240,65 @@ def test_images_of_three_pixels_are_refused_without_naming_a_lattice(generator):
     x = torch.rand(1, 1, 3, 8, generator=generator, dtype=torch.float64)
     with pytest.raises(ValueError, match="images must have at least 4 pixels along each side to be linearised"):
         linearised(Identity(), x, displacement_norm=1.0, jacobian_norm=0.25, generator=generator)
+
+
+class Attention(nn.Module):
+    """Patches that attend to each other."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches = nn.Conv2d(1, 8, 4, 4, dtype=torch.float64)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True, dtype=torch.float64)
+
+    def forward(self, y):
+        tokens = self.patches(y).flatten(2).transpose(1, 2)
+        return self.attention(tokens, tokens, tokens, need_weights=False)[0].flatten(1)
+
+
+def test_attention_has_the_slope_of_its_small_distances(generator):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = Attention()
+    x = photographs()
+    slope = linearised(network, x, displacement_norm=1.0, jacobian_norm=0.25, generator=generator)
+    t = 1e-5
+    small = PiecewiseLinearField(t * slope.field.values, SIZE)
+    with torch.no_grad():
+        moved = (network(st.SplineWarp()(x, small)) - network(x)).norm() / t
+    assert float(moved) == pytest.approx(float(slope.lower), rel=1e-3)
+
+
+def test_an_operation_without_a_second_derivative_is_told(generator):
+    class Once(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, y):
+            ctx.save_for_backward(y)
+            return y.square()
+
+        @staticmethod
+        @torch.autograd.function.once_differentiable
+        def backward(ctx, gradient):
+            return 2 * ctx.saved_tensors[0] * gradient
+
+    class Squares(nn.Module):
+        def forward(self, y):
+            return Once.apply(y)
+
+    with pytest.raises(ValueError, match="must have second derivatives to be linearised"):
+        linearised(Squares(), photographs(), displacement_norm=1.0, jacobian_norm=0.25, generator=generator)
+
+
+def test_a_constant_module_has_slope_zero_and_a_detached_one_is_refused(generator):
+    class Constant(nn.Module):
+        def forward(self, y):
+            return torch.ones(len(y), 3)
+
+    class Detached(nn.Module):
+        def forward(self, y):
+            return y.detach()
+
+    ray = {"displacement_norm": 1.0, "jacobian_norm": 0.25, "generator": generator}
+    slope = linearised(Constant(), photographs(), **ray)
+    assert float(slope.lower) == float(slope.upper) == 0
+    with pytest.raises(ValueError, match="must let gradients through"):
+        linearised(Detached(), photographs(), **ray)

@@ -7,13 +7,17 @@ import re
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 import stability as st
 from stability import plots, report, search
 from stability.boundaries import Zero
 from stability.kernels import ArcCosine
 from stability.plots.drawing import plain
-from stability.plots.searched_cell import cell_of_found, cell_of_store
+from stability.plots.sampled import Sampled
+from stability.plots.searched import _block
+from stability.plots.searched_cell import Cell, cell_of_found, cell_of_store
 from stability.search.found import BELOW_FLOOR
 from stability.sweeps.result import ROUND_OFF, below_floor
 from stability.sweeps.run import run
@@ -267,3 +271,17 @@ def test_rigid_motions_are_not_said_to_be_among_the_fields_of_the_torus(tmp_path
     run(spec(searches, architecture=st.Architecture((st.Layer(3, 2.0),))), tmp_path / "rigid")
     caption = plots.FIGURES["largest_found"](plots.read(tmp_path / "rigid")).caption
     assert "over all fields of the torus, to which rigid motions do not belong." in caption
+
+
+def test_long_titles_are_wrapped():
+    words = "finite CKN, 16-32 anchors, image 1, Fourier fields of cut-off 2.5, without divergence, without a mean"
+    u = np.linspace(-0.5, 3.5, 9)
+    field = Sampled((u, u), np.zeros((9, 9, 2)), np.zeros((9, 9, 2, 2)))
+    cell = Cell(np.zeros((4, 4)), np.ones((4, 4)), field, (1.0, 0.25), (0.99, 0.25), np.ones((3, 2)), words, "1",
+                "distance", False)  # fmt: skip
+    figure = Figure(figsize=(7, 5))
+    _block(figure, cell)
+    FigureCanvasAgg(figure).draw()
+    box = figure._suptitle.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.x1

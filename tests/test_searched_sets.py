@@ -64,7 +64,7 @@ def test_searches_of_two_sets_of_fields_are_told_apart(two_sets):
         assert bool((line.get_ydata() >= lines_of[line.get_color()]).all())
     assert bound in drawn.caption
     titles = [block._suptitle.get_text() for block in plots.FIGURES["searched"](whole_run).figure.subfigs]
-    assert any(bound in title for title in titles)
+    assert any(bound in title.replace("\n", " ") for title in titles)
     said = "\n".join(lines(rows))
     assert said.count(f"among piecewise linear fields on 5 nodes, {bound}") == 2
 

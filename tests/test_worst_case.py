@@ -10,8 +10,10 @@ import stability as st
 from stability.deformations.linear_step import linear_step
 from stability.deformations.triangulation import largest_displacement, largest_gradient
 from stability.search.compared import compared
-from stability.search.families import PiecewiseLinear
+from stability.search.constraints import TranslationFree
+from stability.search.families import Fourier, PiecewiseLinear
 from stability.search.frank_wolfe import Phase, _searched, ascend
+from stability.search.grids import Translations
 from stability.search.objectives import Angle, AtFixedNorm, Change, Distance, DistanceOverPairs, Margin
 from stability.search.problem import Problem
 from stability.search.starts import Given, Linearised, Saturated, signed
@@ -326,3 +328,32 @@ def test_a_line_search_begins_one_length_before_the_last_one_that_helped():
     assert found[:, 0].tolist() == [1.0, 0.16, 0.0]
     assert torch.allclose(best, torch.tensor([0.0, -0.01, -0.01], dtype=torch.float64))
     assert first.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("fields", [Fourier(2), PiecewiseLinear(6), PiecewiseLinear()], ids=repr)
+def test_no_search_ends_below_a_few_translations(fields, generator):
+    # a smooth signal, on which ascents in few dimensions end below a shift
+    u = torch.arange(40, dtype=torch.float64) * 2 * math.pi / 40
+    x = (torch.sin(u) + 0.5 * torch.cos(2 * u)).reshape(1, 1, 40).repeat(2, 1, 1)
+    x[1] = torch.randn(40, generator=generator, dtype=torch.float64)
+    weights = torch.randn(4, 1, 5, generator=generator, dtype=torch.float64)
+
+    class Filters(nn.Module):
+        def forward(self, y):
+            return nn.functional.softplus(nn.functional.conv1d(nn.functional.pad(y, (2, 2), mode="circular"), weights))
+
+    ray = {"displacement_norm": torch.tensor([1.2, 3.0]), "jacobian_norm": 0.35, "generator": generator}
+    found = worst_case(Filters(), x, fields=fields, starts=(Saturated(2),), steps=2, **ray)
+    shifts = worst_case(Filters(), x, fields=Translations(16, 2), **ray)
+    assert bool((found.largest_found >= shifts.largest_found * (1 - 1e-6)).all())
+    assert bool((found.displacement_norm <= ray["displacement_norm"]).all())
+    assert bool((found.trace.diff(dim=0) >= 0).all())
+    assert torch.equal(found.trace[-1], found.of_starts)
+
+
+def test_constraints_hold_where_translations_are_looked_at(generator):
+    x = torch.randn(1, 1, 10, 10, generator=generator, dtype=torch.float64)
+    given = {"displacement_norm": 3.0, "jacobian_norm": 0.1, "starts": (Saturated(1),), "steps": 1}
+    free = {"fields": Fourier(2), "constraints": [TranslationFree()]}
+    found = worst_case(nn.Identity(), x, generator=generator, **given, **free)
+    assert float(found.field.on_grid().mean((0, 1, 2)).abs().max()) < 1e-9

@@ -1,5 +1,6 @@
 """What a search found in pictures: before and after, the grid carried along, both maps, the trace of every start."""
 
+import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ from stability.sweeps.search_words import at_fixed_norm
 if TYPE_CHECKING:
     from stability.search.found import Found
 
+LETTERS, SHORT = 84, 44
+"""Letters of a title's line, and of what is searched where both norms still fit beside it."""
 LONG = 20
 """Letters of an objective that fill the title of a panel."""
 ARROWS = 13
@@ -101,9 +104,10 @@ def _block(figure: FigureBase, cell: Cell) -> None:
     grid = figure.subplots(*SHAPE[d][:2], squeeze=False)
     (a, b), (_, upper_a), (_, upper_b) = cell.norms, *(outward(value, value) for value in cell.certified)
     found = cell.value.replace("||x||", r"$\|x\|$")
+    words = "\n".join(textwrap.wrap(cell.words, LETTERS))
+    norms = rf"$\|\tau\|_\infty\leq{a:g}$ px, $\|\nabla\tau\|_\infty\leq{b:g}$ (certified: {upper_a} px, {upper_b})"
     figure.suptitle(
-        rf"{cell.words}, $\|\tau\|_\infty\leq{a:g}$ px, $\|\nabla\tau\|_\infty\leq{b:g}$"
-        rf" (certified: {upper_a} px, {upper_b})" + f"\nlargest found: {found}",
+        words + (", " if len(cell.words) <= SHORT else "\n") + norms + f"\nlargest found: {found}",
         fontsize=mpl.rcParams["axes.titlesize"],
     )
     if d == 2:

@@ -24,6 +24,11 @@ class Step(NamedTuple):
 class Space(abc.ABC):
     """n convex sets of fields, all given by parameters ``(n, *shape)``, on which displacements depend linearly."""
 
+    a: Tensor
+    """sup |tau| at most, ``(n,)`` in pixels."""
+    b: Tensor
+    """sup ||grad tau||_2 at most, ``(n,)``."""
+
     @abc.abstractmethod
     def displacement(self, parameters: Tensor, points: Tensor) -> Tensor:
         """tau(u) at common points, ``(n, P, d)`` in pixels, differentiable in the parameters.
