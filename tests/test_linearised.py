@@ -225,6 +225,7 @@ def test_coarse_arithmetic_widens_the_interval_and_is_an_estimate(generator):
     assert float(coarse.round_off) > 1e-3
     assert float(coarse.lower) <= float(exact.upper)
     assert float(coarse.upper) >= float(exact.lower)
+    assert float(coarse.upper - coarse.lower) >= 2 * float(coarse.round_off)  # counted at both ends
 
 
 def test_an_output_that_is_rounded_to_integers_has_slope_zero(generator):
