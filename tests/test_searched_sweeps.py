@@ -227,7 +227,9 @@ def test_the_command_line_searches_like_the_library_by_default():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"search": {"displacement_norm": 1.0}}, r"jacobian_norm must be valid"),
+        ({"search": {"displacement_norm": 1.0}}, r"jacobian_norm must be given; see docs"),
+        ({"search": {"displacement_norm": -1.0, "jacobian_norm": 0.1}}, "must be greater than 0, got -1.0; see docs"),
+        ({"search": {"displacement_norm": 1.0, "jacobian_norm": 0.1, "steps": "x"}}, "got 'x'; see docs"),
         ({"search": {"displacement_norm": 1.0, "jacobian_norm": 0.1, "step": 3}}, "did you mean 'steps'"),
         ({"search": {"displacement_norm": 1.0, "jacobian_norm": 0.1, "fields": "fuorier"}}, "did you mean 'fourier'"),
         ({"search": {**TRANSLATIONS, "constraints": ["translation_free"]}}, "left out for translations"),

@@ -30,5 +30,9 @@ def one_line(name: str, error: ValidationError) -> str:
         return f"{name}.{where}: {unknown('the value', first['input'], _choices(first))}"
     if first["type"] == "value_error":
         return f"{where or name}: {message}" if where else message
-    given = f", got {first['input']!r}" if first["type"] != "missing" else ""
-    return f"{name}.{where} must be valid{given}: {message}"
+    if first["type"] == "missing":
+        return f"{name}.{where} must be given; see docs/spec.md"
+    wanted = message.removeprefix("Input should be ")
+    if wanted == message:
+        return f"{name}.{where} must be valid, got {first['input']!r}: {message}; see docs/spec.md"
+    return f"{name}.{where} must be {wanted}, got {first['input']!r}; see docs/spec.md"
