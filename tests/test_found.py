@@ -78,7 +78,9 @@ def test_a_class_that_decides_nothing_hides_no_margin(generator):
     given = {"displacement_norm": 1.0, "jacobian_norm": 0.25, "starts": (search.Saturated(2),), "steps": 2}
 
     def with_mask(value):
-        head = lambda z: torch.cat([z.flatten(1) @ weights, z.new_full((len(z), 1), value)], 1)  # noqa: E731
+        def head(z):
+            return torch.cat([z.flatten(1) @ weights, z.new_full((len(z), 1), value)], 1)
+
         return st.worst_case(Pixels(), x, objective=search.Margin(head, label),
                              generator=torch.Generator().manual_seed(0), **given)  # fmt: skip
 

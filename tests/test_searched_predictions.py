@@ -184,6 +184,8 @@ def test_heads_are_asked_in_evaluation_mode_and_left_as_they_were(layer, generat
 
 
 def test_a_head_without_a_graph_is_told_as_one(generator):
-    head = lambda features: features.flatten(1)[:, :3].detach()  # noqa: E731
+    def head(features):
+        return features.flatten(1)[:, :3].detach()
+
     with pytest.raises(ValueError, match="the representation and the head must let gradients through"):
         st.worst_case(Flattened(), photographs(1), generator=generator, objective=search.Change(head), **QUICK)
