@@ -22,10 +22,12 @@ Gradients are counted in deformed images. ``--only`` names methods to run.
 
 import argparse
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 import pictures
@@ -53,6 +55,14 @@ from stability.search.starts import Start, signed
 PAIRS = ((1.0, 0.1), (2.0, 0.25), (4.0, 0.5), (0.5, 0.5))
 SIZE, CELLS = (32, 32), (1.0, 1.0)
 STARTS, STEPS = 8, 20
+
+
+class Outcome(NamedTuple):
+    """What one method found."""
+
+    value: float
+    gradients: int
+    spread: float = math.nan  # over the starts that a search kept
 
 
 @dataclass(frozen=True)
@@ -83,30 +93,30 @@ class Case:
         return values / share.clamp_min(1e-300).reshape(-1, 1, 1, 1)
 
 
-def random(case: Case) -> tuple[float, int]:
+def random(case: Case) -> Outcome:
     """The best of N fields of the law ``MixedField``."""
     law = {"displacement_norm": case.a, "jacobian_norm": case.b, "batch_shape": (case.random,)}
-    return _best(case, st.MixedField.sample(SIZE, generator=case.generator, **law)), 0
+    return Outcome(_best(case, st.MixedField.sample(SIZE, generator=case.generator, **law)), 0)
 
 
-def saturated(case: Case) -> tuple[float, int]:
+def saturated(case: Case) -> Outcome:
     """The best of N / 4 saturated fields."""
     law = {"displacement_norm": case.a, "jacobian_norm": case.b, "batch_shape": (max(1, case.random // 4),)}
-    return _best(case, PiecewiseLinearField.saturated(SIZE, generator=case.generator, **law)), 0
+    return Outcome(_best(case, PiecewiseLinearField.saturated(SIZE, generator=case.generator, **law)), 0)
 
 
 def _best(case: Case, fields: st.Deformation) -> float:
     return float(case.ckn.reference(case.image).distance(st.SplineWarp()(case.image[:, None], fields)).max())
 
 
-def translations(case: Case) -> tuple[float, int]:
+def translations(case: Case) -> Outcome:
     """A polar grid."""
     found = st.worst_case(case.ckn, case.image, displacement_norm=case.a, jacobian_norm=case.b,
                           fields=st.search.Translations(), generator=case.generator)  # fmt: skip
-    return float(found.largest_found), 0
+    return Outcome(float(found.largest_found), 0)
 
 
-def projected(case: Case) -> tuple[float, int]:
+def projected(case: Case) -> Outcome:
     """tau <- P(tau + 2 a g / rms(g)), P the projection."""
     problem = case.problem(STARTS)
     values = case.starts(problem)
@@ -116,7 +126,7 @@ def projected(case: Case) -> tuple[float, int]:
         size = gradient.square().sum(-1).flatten(1).mean(1).sqrt().clamp_min(1e-300).reshape(-1, 1, 1, 1)
         values = projection(values + 2 * case.a * gradient / size, case.a, case.b)
         best = torch.maximum(best, problem.values(values))
-    return float(best.max()), problem.counts.gradients
+    return Outcome(float(best.max()), problem.counts.gradients)
 
 
 def projection(values: Tensor, a: float, b: float, iterations: int = 60) -> Tensor:
@@ -136,7 +146,7 @@ def projection(values: Tensor, a: float, b: float, iterations: int = 60) -> Tens
     return result / share.clamp_min(1.0).reshape(-1, 1, 1, 1)
 
 
-def adef(case: Case) -> tuple[float, int]:
+def adef(case: Case) -> Outcome:
     """tau <- tau + step G g / max |G g|, G a Gaussian of 2 px, scaled into C(a, b) before each step and at the end."""
     problem, matrices = case.problem(STARTS), pooling_matrices(SIZE, 2.0)
     values = case.starts(problem)
@@ -146,13 +156,13 @@ def adef(case: Case) -> tuple[float, int]:
         largest = smooth.norm(dim=-1).flatten(1).amax(1).clamp_min(1e-300).reshape(-1, 1, 1, 1)
         values = case.scaled(values + case.a / 2 * smooth / largest)
         best = torch.maximum(best, problem.values(values))
-    return float(best.max()), problem.counts.gradients
+    return Outcome(float(best.max()), problem.counts.gradients)
 
 
 PENALTIES, SOFT_STEPS = (0.5, 1.0, 2.0), 60
 
 
-def stadv(case: Case, penalties: Sequence[float] = PENALTIES) -> tuple[float, int]:
+def stadv(case: Case, penalties: Sequence[float] = PENALTIES) -> Outcome:
     """Adam on distance / ||Phi(x)|| - penalty mean (excess over the norms)^2, scaled into C(a, b); the best penalty.
 
     The flow loss of the original, which knows no norms, ends below its starts for every weight that was tried: what it
@@ -176,10 +186,10 @@ def stadv(case: Case, penalties: Sequence[float] = PENALTIES) -> tuple[float, in
             second = 0.99 * second + 0.01 * gradient.square().mean((1, 2, 3), keepdim=True)
             values = values + case.a / 10 * (first / (1 - 0.9**k)) / ((second / (1 - 0.99**k)).sqrt() + 1e-12)
             best = torch.maximum(best, problem.values(case.scaled(values)))
-    return float(best.max()), problem.counts.gradients
+    return Outcome(float(best.max()), problem.counts.gradients)
 
 
-def cold(case: Case) -> tuple[float, int]:
+def cold(case: Case) -> Outcome:
     """The straightforward Frank-Wolfe: nothing is warm, nothing stops, every step length is tried."""
     problem = case.problem(STARTS)
     values = case.starts(problem)
@@ -195,37 +205,55 @@ def cold(case: Case) -> tuple[float, int]:
             best = torch.where(better, reached, best)
             chosen = torch.where(better.reshape(-1, 1, 1, 1), tried, chosen)
         values = chosen
-    return float(best.max()), problem.counts.gradients
+    return Outcome(float(best.max()), problem.counts.gradients)
 
 
-def same(case: Case) -> tuple[float, int]:
+def same(case: Case) -> Outcome:
     """``worst_case`` from eight saturated fields, all of which go on."""
     return searched(case, (st.search.Saturated(STARTS),), STARTS, STEPS)
 
 
-def search(case: Case) -> tuple[float, int]:
+def search(case: Case) -> Outcome:
     """``worst_case``."""
     return searched(case, worst.STARTS, worst.KEPT, worst.STEPS)
 
 
-def long(case: Case) -> tuple[float, int]:
-    """``worst_case``, ten times as dear."""
+def long(case: Case) -> Outcome:
+    """``worst_case`` from eight times as many starts, with twice as many steps."""
     return searched(case, (st.search.Saturated(40), st.search.Linearised(160)), 40, 40)
 
 
-def searched(case: Case, starts: Sequence[Start], kept: int, steps: int) -> tuple[float, int]:
+def searched(case: Case, starts: Sequence[Start], kept: int, steps: int) -> Outcome:
     """The largest found, once the norms have been looked at."""
     found = st.worst_case(case.ckn, case.image, displacement_norm=case.a, jacobian_norm=case.b, starts=starts,
                           kept=kept, steps=steps, generator=case.generator)  # fmt: skip
     within = float(found.displacement_norm) <= case.a * (1 + 1e-6), float(found.jacobian_norm) <= case.b * (1 + 1e-6)
     assert all(within), "a constraint is not met"
-    print(f"    spread {float(found.spread):.3f}, of the median start {float(found.median_spread):.3f}", flush=True)
-    return float(found.largest_found), found.gradient_evaluations
+    return Outcome(float(found.largest_found), found.gradient_evaluations, float(found.spread))
 
 
-METHODS: tuple[Callable[[Case], tuple[float, int]], ...] = (
+METHODS: tuple[Callable[[Case], Outcome], ...] = (
     random, saturated, translations, projected, adef, stadv, cold, same, search, long,
 )  # fmt: skip
+
+
+def summary(frame: pd.DataFrame) -> str:
+    """Medians over the images, how far starts disagree, and every search beside the others of the same run."""
+    pairs = frame.groupby(["a", "b", "method"], sort=False)
+    columns = {"least": ("factor", "min"), "largest": ("factor", "max"), "most spread": ("spread", "max")}
+    medians = pairs[["factor", "seconds", "gradients"]].median().join(pairs.agg(**columns))
+    medians["above 5 %"] = (
+        frame.assign(over=frame["spread"] > 0.05).groupby(["a", "b", "method"], sort=False)["over"].sum()
+    )
+    parts = [medians.to_string()]
+    wide = frame.pivot_table(index=["a", "b", "image"], columns="method", values=["value", "seconds"], sort=False)
+    for one, other in (("same", "cold"), ("search", "cold"), ("search", "long")):
+        if {("value", one), ("value", other)} <= set(wide.columns):
+            ratios = pd.DataFrame({"value": wide["value"][one] / wide["value"][other],
+                                   "times faster": wide["seconds"][other] / wide["seconds"][one]})  # fmt: skip
+            found = ratios.groupby(level=["a", "b"], sort=False).agg(["median", "min", "max"])
+            parts += [f"{one} beside {other}", found.to_string(), ratios.agg(["median", "min", "max"]).to_string()]
+    return "\n".join(parts)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -251,17 +279,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 if given.only and method.__name__ not in (*given.only, "random"):
                     continue
                 start = time.process_time()
-                value, gradients = method(case)
+                value, gradients, spread = method(case)
                 seconds = time.process_time() - start
                 unit = value if unit is None else unit
                 row = {"source": given.source, "image": i, "a": a, "b": b, "method": method.__name__, "value": value,
-                       "factor": value / unit, "seconds": seconds, "gradients": gradients}  # fmt: skip
+                       "factor": value / unit, "seconds": seconds, "gradients": gradients,
+                       "spread": spread}  # fmt: skip
                 rows.append(row)
                 print(json.dumps(row), flush=True)
     frame = pd.DataFrame(rows)
     if given.out:
         frame.to_csv(given.out, index=False)
-    print(frame.groupby(["a", "b", "method"], sort=False)[["factor", "seconds", "gradients"]].median().to_string())
+    print(summary(frame))
 
 
 if __name__ == "__main__":

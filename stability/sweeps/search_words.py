@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 CONSTRAINTS = {
     "translation_free": "without a mean",
@@ -26,9 +27,8 @@ def fields_in_words(parameters: str) -> str:
     >>> fields_in_words('{"constraints": [{"kind": "translation_free"}], "fields": {"kind": "fourier", "cutoff": 3}}')
     'Fourier fields of cut-off 3, without a mean'
     """
-    data = json.loads(parameters) if parameters else {}
-    fields, constraints = data.get("fields") or {}, data.get("constraints") or []
-    kind, lattice = fields.get("kind", "piecewise_linear"), fields.get("lattice")
+    fields, kind, constraints = _parts(parameters)
+    lattice = fields.get("lattice")
     if kind == "piecewise_linear" and lattice is None and not constraints:
         return "all fields"
     nodes = "" if lattice is None else f" on {told_lattice(lattice)} nodes"
@@ -61,6 +61,13 @@ def searches_in_words(parameters: Iterable[str]) -> dict[str, str]:
     return found
 
 
+def _parts(parameters: str) -> tuple[dict[str, Any], str, list[dict[str, Any]]]:
+    """Of a row's ``family_parameters`` the fields, their kind and the constraints."""
+    data = json.loads(parameters) if parameters else {}
+    fields = data.get("fields") or {}
+    return fields, fields.get("kind", "piecewise_linear"), data.get("constraints") or []
+
+
 def _settings(parameters: str) -> dict[str, str]:
     """The settings of a search that its fields' words may leave out, in words."""
     data = dict(json.loads(parameters)) if parameters else {}
@@ -84,11 +91,10 @@ def bounded_in_words(parameters: str) -> str:
     >>> bounded_in_words('{"constraints": [{"kind": "fixed_border", "width": 2.0}], "fields": {"kind": "spline"}}')
     'all fields that are 0 within 2 px of the border'
     """
-    data = json.loads(parameters) if parameters else {}
-    kind = (data.get("fields") or {}).get("kind", "piecewise_linear")
+    _, kind, constraints = _parts(parameters)
     if kind in ("translations", "rigid_motions"):
         return f"all {kind.replace('_', ' ')}"
-    borders = [one for one in data.get("constraints") or [] if one["kind"] == "fixed_border"]
+    borders = [one for one in constraints if one["kind"] == "fixed_border"]
     return " ".join(["all fields", *(f"that are {CONSTRAINTS['fixed_border'].format(**one)}" for one in borders)])
 
 
