@@ -37,7 +37,8 @@ class Found:
         objective_floor: and of the objective, ``(B,)``.
         asked_displacement_norm: a in pixels, ``(B,)``.
         asked_jacobian_norm: b, ``(B,)``.
-        of_starts: the end of every start that was kept, ``(B, S)``; below 0 where a margin grew.
+        of_starts: the end of every start that was kept, second chances included, ``(B, S)``; below 0 where a margin
+            grew.
         trace: the objective at the start and after every step of every start, ``(T, B, S)``, non-decreasing along T.
         objective: what was made large.
         value_evaluations: deformed images whose objective was evaluated without a gradient, all images together.

@@ -54,6 +54,18 @@ class Ascent(NamedTuple):
     parameters: Tensor
     trace: Tensor
 
+    def rows(self, rows: Tensor) -> "Ascent":
+        """Those of some fields."""
+        return Ascent(self.parameters[rows], self.trace[:, rows])
+
+    def replaced(self, rows: Tensor, other: "Ascent") -> "Ascent":
+        """With other ends of some fields, whose traces go on with those of the others."""
+        later = self.trace[-1:].repeat(len(other.trace), 1)
+        later[:, rows] = torch.maximum(later[:, rows], other.trace)
+        parameters = self.parameters.clone()
+        parameters[rows] = other.parameters
+        return Ascent(parameters, torch.cat([self.trace, later]))
+
 
 def ascend(problem: Problem, parameters: Tensor, steps: int, phases: Sequence[Phase] = PHASES) -> Ascent:
     """Frank-Wolfe from given fields; between two phases fields are enlarged up to the sets' norms where that helps.
