@@ -14,6 +14,8 @@ the law ``MixedField``, with seconds of one image. Methods:
     cold            Frank-Wolfe with 200 iterations from zero in each linear step, in double precision like everything
                     else, all starts to the end
     same            ``worst_case`` from as many starts of the same kind as cold, without second chances
+    chanced         the same with them
+    once            ``worst_case`` without second chances
     search          ``worst_case``
     long            ``worst_case`` from 200 starts, 40 of which take up to 40 steps: what a larger search would find
 
@@ -219,6 +221,16 @@ def search(case: Case) -> Outcome:
     return searched(case, worst.STARTS, worst.KEPT, worst.STEPS)
 
 
+def once(case: Case) -> Outcome:
+    """``worst_case`` without second chances."""
+    return searched(case, worst.STARTS, worst.KEPT, worst.STEPS, chances=0)
+
+
+def chanced(case: Case) -> Outcome:
+    """``worst_case`` from eight saturated fields, all of which go on, with second chances."""
+    return searched(case, (st.search.Saturated(STARTS),), STARTS, STEPS)
+
+
 def long(case: Case) -> Outcome:
     """``worst_case`` from eight times as many starts, with twice as many steps."""
     return searched(case, (st.search.Saturated(40), st.search.Linearised(160)), 40, 40)
@@ -234,8 +246,11 @@ def searched(case: Case, starts: Sequence[Start], kept: int, steps: int, chances
 
 
 METHODS: tuple[Callable[[Case], Outcome], ...] = (
-    random, saturated, translations, projected, adef, stadv, cold, same, search, long,
+    random, saturated, translations, projected, adef, stadv, cold, same, chanced, once, search, long,
 )  # fmt: skip
+
+
+COMPARED = (("same", "cold"), ("search", "cold"), ("chanced", "same"), ("search", "once"), ("search", "long"))
 
 
 def summary(frame: pd.DataFrame) -> str:
@@ -248,7 +263,7 @@ def summary(frame: pd.DataFrame) -> str:
     )
     parts = [medians.to_string()]
     wide = frame.pivot_table(index=["a", "b", "image"], columns="method", values=["value", "seconds"], sort=False)
-    for one, other in (("same", "cold"), ("search", "cold"), ("search", "long")):
+    for one, other in COMPARED:
         if {("value", one), ("value", other)} <= set(wide.columns):
             ratios = pd.DataFrame({"value": wide["value"][one] / wide["value"][other],
                                    "times faster": wide["seconds"][other] / wide["seconds"][one]})  # fmt: skip

@@ -8,6 +8,7 @@ from PIL import Image
 import stability as st
 from stability import cli, plots
 from stability.cli.searching import commands, specification
+from stability.search.chances import CHANCES
 from stability.sweeps.plan import plan
 from stability.sweeps.result import read_rows
 from stability.sweeps.store import Store
@@ -135,3 +136,10 @@ def test_a_plan_says_one_norm_of_one_norm_only(families, searches, words):
     assert words in reach
     assert ("one norm is prescribed" in reach) == ("one norm" in words)
     assert reach.endswith("every size can be reached")
+
+
+def test_second_chances_can_be_left_out_or_asked_for():
+    assert asked("--chances", "0").search[0].chances == 0
+    assert asked().search[0].chances == CHANCES
+    with pytest.raises(ValueError, match="chances"):
+        asked("--chances", "-1")

@@ -1,4 +1,4 @@
-"""Second chances: starts that end behind go on from -tau and tau +- a e_i; no end is lower, all are in C(a, b)."""
+"""Second chances: starts that end behind go on from -tau and tau moved; no end is lower, all are in C(a, b)."""
 
 import pytest
 import torch
@@ -7,6 +7,9 @@ import stability as st
 from stability import search
 from stability.search import chances
 from stability.search.frank_wolfe import Ascent
+from stability.sweeps.chunks import Draw
+from stability.sweeps.searches import SearchSpec
+from stability.sweeps.searching import find
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +48,90 @@ def test_the_field_is_the_one_whose_value_is_given(trained):
     assert float(found.trace[-1].max()) == pytest.approx(float(found.largest_found), rel=1e-12)
 
 
+def test_images_of_a_batch_keep_their_own_fields_and_norms(trained):
+    x, ckn = trained
+    a, b = torch.tensor([1.0, 0.5, 2.0]), torch.tensor([0.25, 0.5, 0.25])
+    given = {"displacement_norm": a, "jacobian_norm": b, "starts": (search.Saturated(8),)}
+    found, plain = (
+        st.worst_case(ckn, x[1:6:2], generator=torch.Generator().manual_seed(5), chances=chances, **given)
+        for chances in (3, 0)
+    )
+    assert int((found.of_starts > plain.of_starts * (1 + 1e-3)).any(1).sum()) >= 2  # images with starts that are helped
+    assert bool((found.displacement_norm <= a).all())
+    assert bool((found.jacobian_norm <= b).all())
+    again = ckn.distance(x[1:6:2], st.SplineWarp()(x[1:6:2], found.field))
+    torch.testing.assert_close(again.double(), found.largest_found, rtol=1e-9, atol=0)
+    assert torch.equal(found.largest_found, found.of_starts.amax(1))
+
+
+def nothing(problem, parameters):
+    return parameters[:, None].repeat(1, 4, 1, 1, 1)
+
+
+def mirrored(problem, parameters, plain=chances._tries):
+    return plain(problem, parameters)[:, :1]
+
+
+def shifted(problem, parameters, plain=chances._tries):
+    return plain(problem, parameters)[:, 1:5]
+
+
+def stretched(problem, parameters, plain=chances._tries):
+    return plain(problem, parameters)[:, 5:]
+
+
+@pytest.fixture(scope="module")
+def dress():
+    """A symmetric shape 32 px wide: shifted in whole it changes most; starts end where it grows about an edge."""
+    x = st.images.load("fashion", count=10, size=(32, 32))
+    rng = torch.Generator().manual_seed(0)
+    return x, st.CKN.fit(st.Architecture.dyadic(depth=2), x, filters=(16, 16), generator=rng)
+
+
+@pytest.mark.parametrize(
+    ("tries", "where", "a", "b"),
+    [(mirrored, "trained", 0.5, 0.5), (stretched, "trained", 1.0, 0.25), (shifted, "dress", 1.0, 0.1)],
+)
+def test_each_kind_of_try_helps_where_a_second_ascent_from_the_same_field_does_not(
+    tries, where, a, b, request, monkeypatch
+):
+    given = {"displacement_norm": a, "jacobian_norm": b}
+    images = request.getfixturevalue(where)
+    index = 3 if where == "dress" else 1
+    monkeypatch.setattr(chances, "_tries", nothing)
+    before = searched(images, index, **given)
+    monkeypatch.setattr(chances, "_tries", tries)
+    after = searched(images, index, **given)
+    assert float(before.spread) > 0.1
+    assert float(after.spread) < 0.02
+
+
+def test_nothing_is_tried_where_only_round_off_was_found(trained, monkeypatch):
+    calls = []
+    plain = chances._tries
+    monkeypatch.setattr(chances, "_tries", lambda *given: calls.append(1) or plain(*given))
+
+    class Coarse(search.Distance):
+        def floor(self, compared, images):
+            return torch.full((len(images),), 1e3, dtype=torch.float64)
+
+    found = searched(trained, 3, objective=Coarse())
+    assert float(found.spread) > chances.BEHIND
+    assert not calls
+
+
+def test_what_does_not_help_is_not_done_again(trained, monkeypatch):
+    rows = []
+    monkeypatch.setattr(
+        chances, "_tries", lambda problem, fields: rows.append(len(fields)) or 0 * nothing(problem, fields)
+    )
+    monkeypatch.setattr(
+        chances, "ascend", lambda problem, fields, *given: Ascent(fields, 0 * problem.values(fields)[None])
+    )
+    searched(trained, 3)
+    assert len(rows) == 1
+
+
 def test_short_ascents_and_single_starts_have_none(trained, monkeypatch):
     calls = []
     plain = chances._tries
@@ -59,7 +146,7 @@ def test_short_ascents_and_single_starts_have_none(trained, monkeypatch):
 def test_other_ends_replace_rows_and_traces_never_fall():
     ascent = Ascent(torch.zeros(3, 2), torch.tensor([[1.0, 2.0, 3.0], [2.0, 3.0, 4.0]]))
     other = Ascent(torch.ones(1, 2), torch.tensor([[1.0], [2.5], [5.0]]))
-    merged = ascent.replaced(torch.tensor([1]), other)
+    merged = ascent.continued(torch.tensor([1]), other)
     assert merged.parameters.tolist() == [[0, 0], [1, 1], [0, 0]]
     assert merged.trace[:, 1].tolist() == [2, 3, 3, 3, 5]
     assert merged.trace[:, 0].tolist() == [1, 2, 2, 2, 2]
@@ -69,3 +156,20 @@ def test_other_ends_replace_rows_and_traces_never_fall():
 def test_chances_are_a_number(count, trained):
     with pytest.raises(ValueError, match="chances must be an integer of at least 0"):
         searched(trained, 3, chances=count)
+
+
+def test_a_specification_hands_them_on(trained):
+    x, ckn = trained
+    norms = {"displacement_norm": 1.0, "jacobian_norm": 0.25, "starts": [{"kind": "saturated", "count": 8}]}
+    draw = Draw(0, 5, ((1.0, 0.25),))
+    for count in (0, 3):
+        found, _ = find(SearchSpec(**norms, chances=count), draw, ckn, x[3:4], st.SplineWarp())
+        torch.testing.assert_close(found.of_starts, searched(trained, 3, chances=count).of_starts, rtol=1e-9, atol=0)
+
+
+def test_curves_hand_them_on(trained):
+    x, ckn = trained
+    given = {"displacement_norm": 1.0, "jacobian_norm": 0.25, "starts": (search.Saturated(8),), "sizes": (1.0,)}
+    for count in (0, 3):
+        curve = st.worst_case_curve(ckn, x[3:4], generator=torch.Generator().manual_seed(5), chances=count, **given)
+        assert torch.equal(curve.found[0].of_starts, searched(trained, 3, chances=count).of_starts)

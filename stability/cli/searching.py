@@ -84,6 +84,7 @@ def commands() -> list[Command]:
     search.add_argument("--linearised", type=int, default=20, help="starts by the slope at 0")
     search.add_argument("--kept", type=int, default=8, help="starts that go on after the first steps")
     search.add_argument("--steps", type=int, default=20, help="of every start, at most")
+    search.add_argument("--chances", type=int, default=3, help="second ones of a start that ends behind, at most")
     search.add_argument("--warp", default="band-limited", help="band-limited (exact) or spline[:DEGREE], 3 or 5")
     search.add_argument(
         "--rungs", nargs="+", default=["closed_form", "trivial"], help="bounds of the field found; see docs/spec.md"
@@ -157,6 +158,7 @@ def specification(options: Namespace) -> "SweepSpec":
         "displacement_norm": options.displacement, "jacobian_norm": options.jacobian, "fields": _part(options.fields),
         "constraints": [_part(name) for name in options.constraints], "objective": options.objective,
         "fixed_norm": options.fixed_norm, "kept": options.kept, "steps": options.steps,
+        "chances": options.chances,
         "starts": [{"kind": kind, "count": count} for kind, count in counts.items() if count],
     }  # fmt: skip
     data: dict[str, Any] = {

@@ -40,7 +40,8 @@ CAPTION = (
     "columns, orange: rows). After: L_tau x(u) = x(u - tau(u)) with the grid carried along. Arrows on |tau| end at u. "
     "The maps of |tau| (px) and of ||grad tau|| reach up to the norms that were asked for: where they are dark the "
     "field uses what it is allowed. Trace: the objective after every step of every start; only some starts go on after "
-    "the first steps, and their agreement is a sign, no proof. The bound of the supremum is the closed form for the "
+    "the first steps, those that end well below the best have second chances, and their "
+    "agreement is a sign, no proof. The bound of the supremum is the closed form for the "
     "norms of the title, over all fields if not over translations or fields with a fixed border. Shown are the largest "
     "distances of the run."
 )

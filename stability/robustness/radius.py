@@ -12,6 +12,7 @@ from stability.representations.base import Representation
 from stability.robustness.decision import Head, decide
 from stability.robustness.result import RobustnessRadii
 from stability.robustness.sizes import BELOW_ONE, SMALLEST, Rungs, certified_sizes
+from stability.search.chances import CHANCES
 from stability.search.checks import check_images_of_search, check_norm
 from stability.search.curve import SIZES
 from stability.search.smallest import Flip, Smallest, smallest_deformation
@@ -40,6 +41,7 @@ def robustness_radius(
     starts: Sequence[Start] = STARTS,
     kept: int = KEPT,
     steps: int = STEPS,
+    chances: int = CHANCES,
 ) -> RobustnessRadii:
     r"""certified <= min { t : some field of C(t a, t b) changes the label } <= found.
 
@@ -63,6 +65,7 @@ def robustness_radius(
         starts: of the search.
         kept: of the starts.
         steps: of every start, at most.
+        chances: second ones of starts that end behind, at most.
 
     Returns:
         Radii, one per image, in units of (a, b) and in pixels.
@@ -144,6 +147,7 @@ def robustness_radius(
             starts=starts,
             kept=kept,
             steps=steps,
+            chances=chances,
             partial=True,
         )
     return RobustnessRadii(

@@ -1,16 +1,18 @@
 r"""Second chances: an ascent that ended well below the best one of its image goes on from elsewhere.
 
 What keeps ascents at lesser maxima are above all -tau where tau is better, which are equal to first order only, and
-shapes that grow or shrink about a point where they had better be shifted. Hence the tries
+shapes that grow or shrink where they had better be shifted, or the other way round. Hence the tries
 
-    -tau,    tau +- a e_i.
+    -tau,    tau +- a e_i,    tau +- a (sin 2 pi u_i / N_i)_i.
 
-The latter are outside C(a, b), but f has a gradient there, and its linear step leads back into the set.
+All but the first are outside C(a, b), but f has a gradient there, and its linear step leads back into the set.
 """
 
 import torch
 from torch import Tensor
 
+from stability.deformations.base import Deformation
+from stability.deformations.series import FourierSeries
 from stability.deformations.translation import Translation
 from stability.search.frank_wolfe import COLD, PHASES, Ascent, ascend
 from stability.search.problem import Problem
@@ -25,14 +27,17 @@ SIFTING = 2
 """Frank-Wolfe steps after which only the best ``PURSUED`` tries of a start go on."""
 PURSUED = 2
 
+BEYOND = 1e6
+"""Times the norms: where a try may be."""
 
-def second_chances(problem: Problem, ascent: Ascent, images: int, steps: int, chances: int) -> Ascent:
-    """Starts that ended behind, once more from their mirror image and from themselves shifted, if that ends higher.
+
+def second_chances(problem: Problem, ascent: Ascent, floor: Tensor, steps: int, chances: int) -> Ascent:
+    """Starts that ended behind, once more from their mirror image and from themselves moved, if that ends higher.
 
     Args:
         problem: of n rows, equally many for each image, those of one image together.
         ascent: where they ended.
-        images: how many.
+        floor: what round-off leaves of an objective, ``(images,)``: where nothing more was found, nothing is behind.
         steps: of every try that goes on.
         chances: of a start, at most.
 
@@ -41,9 +46,9 @@ def second_chances(problem: Problem, ascent: Ascent, images: int, steps: int, ch
     """
     helped = torch.ones_like(problem.owner, dtype=torch.bool)
     for _ in range(chances):
-        values = ascent.trace[-1].unflatten(0, (images, -1))
+        values = ascent.trace[-1].unflatten(0, (len(floor), -1))
         best = values.amax(1, keepdim=True)
-        behind = (best > 0) & (values < (1 - BEHIND) * best)
+        behind = (best > floor[:, None]) & (values < (1 - BEHIND) * best)
         rows = (behind.flatten() & helped).nonzero()[:, 0]
         if not len(rows):
             break
@@ -51,26 +56,22 @@ def second_chances(problem: Problem, ascent: Ascent, images: int, steps: int, ch
         every = problem[rows.repeat_interleave(tries.shape[1])]
         step = every.space.step(every.gradients(tries.flatten(0, 1))[1], None, COLD)
         sifted = ascend(every, step.parameters, min(SIFTING, steps), PHASES[:1])
-        pursued = _best_of_each(sifted.trace[-1], len(rows), PURSUED)
+        pursued = sifted.best(len(rows), PURSUED)
         again = ascend(every[pursued], sifted.parameters[pursued], steps)
-        again = again.rows(_best_of_each(again.trace[-1], len(rows), 1))
+        again = again.rows(again.best(len(rows), 1))
         better = again.trace[-1] > ascent.trace[-1, rows]
-        ascent = ascent.replaced(rows[better], again.rows(better.nonzero()[:, 0]))
+        ascent = ascent.continued(rows[better], again.rows(better.nonzero()[:, 0]))
         helped[rows[~better]] = False
     return ascent
 
 
-def _best_of_each(values: Tensor, groups: int, most: int) -> Tensor:
-    """Where the best values of groups of equal length are, group by group."""
-    grouped = values.unflatten(0, (groups, -1))
-    first = grouped.shape[1] * torch.arange(groups, device=values.device)[:, None]
-    return (grouped.topk(most, dim=1).indices + first).flatten()
-
-
 def _tries(problem: Problem, parameters: Tensor) -> Tensor:
-    """-tau and tau +- a e_i, ``(n, 1 + 2 d, *shape)``."""
+    """-tau, tau +- a e_i and tau +- a (sin 2 pi u_i / N_i)_i, ``(n, 3 + 2 d, *shape)``."""
     size = tuple(problem.images.shape[2:])
     unit = torch.eye(len(size), dtype=torch.float64, device=parameters.device)
-    a = problem.space.a[:, None]
-    shifts = [problem.space.inside(Translation(a * direction, size)) for direction in (*unit, *-unit)]
-    return torch.stack([-parameters, *(parameters + shift for shift in shifts)], 1)
+    a, anywhere = problem.space.a, problem.space.scaled(BEYOND)
+    waves = a[:, None, None] * unit  # (n, M, d), one mode along each axis
+    others: list[Deformation] = [Translation(a[:, None] * axis, size) for axis in unit]
+    others.append(FourierSeries(unit.long(), torch.zeros_like(waves), waves, size=size))
+    moved = [parameters + sign * anywhere.inside(other) for other in others for sign in (1, -1)]
+    return torch.stack([-parameters, *moved], 1)

@@ -19,10 +19,10 @@ def is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
-def check_count(name: str, value: object, use: int) -> None:
-    """Raise ``ValueError`` unless it is an integer of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} must be an integer of at least 1, got {value!r}; use {use}")
+def check_count(name: str, value: object, use: int, least: int = 1) -> None:
+    """Raise ``ValueError`` unless it is an integer that is large enough."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}; use {use}")
 
 
 def check_differentiable(warp: object) -> None:

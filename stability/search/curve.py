@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from stability.deformations.base import Deformation
 from stability.representations.base import Representation
+from stability.search.chances import CHANCES
 from stability.search.checks import check_images_of_search, check_norm, is_number
 from stability.search.constraints import Constraint, check_constraints
 from stability.search.families import Fields
@@ -63,6 +64,7 @@ def worst_case_curve(
     starts: Sequence[Start] = STARTS,
     kept: int = KEPT,
     steps: int = STEPS,
+    chances: int = CHANCES,
 ) -> Curve:
     r"""t -> max ||Phi(L_tau x) - Phi(x)|| over C(t a, t b), from below and non-decreasing.
 
@@ -83,6 +85,7 @@ def worst_case_curve(
         starts: at every size.
         kept: of the starts.
         steps: of every start, at most.
+        chances: second ones of starts that end behind, at most.
 
     Raises:
         ValueError: if the sizes do not increase, or as in ``worst_case``.
@@ -111,6 +114,7 @@ def worst_case_curve(
                 starts=own,
                 kept=kept,
                 steps=steps,
+                chances=chances,
             )
         )
     return Curve(t, tuple(found))

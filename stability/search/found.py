@@ -39,7 +39,8 @@ class Found:
         asked_jacobian_norm: b, ``(B,)``.
         of_starts: the end of every start that was kept, second chances included, ``(B, S)``; below 0 where a margin
             grew.
-        trace: the objective at the start and after every step of every start, ``(T, B, S)``, non-decreasing along T.
+        trace: the objective at the start and after every step of every start, ``(T, B, S)``, non-decreasing along T;
+            second chances follow, and those that end lower do not show.
         objective: what was made large.
         value_evaluations: deformed images whose objective was evaluated without a gradient, all images together.
         gradient_evaluations: and with one.

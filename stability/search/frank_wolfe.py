@@ -58,8 +58,15 @@ class Ascent(NamedTuple):
         """Those of some fields."""
         return Ascent(self.parameters[rows], self.trace[:, rows])
 
-    def replaced(self, rows: Tensor, other: "Ascent") -> "Ascent":
-        """With other ends of some fields, whose traces go on with those of the others."""
+    def best(self, groups: int, most: int) -> Tensor:
+        """The rows of the highest ends, not more than asked for of each of so many groups of neighbours."""
+        values = self.trace[-1].unflatten(0, (groups, -1))
+        count = values.shape[1]
+        first = count * torch.arange(groups, device=values.device)[:, None]
+        return (values.topk(min(most, count), dim=1).indices + first).flatten()
+
+    def continued(self, rows: Tensor, other: "Ascent") -> "Ascent":
+        """Some fields end where another, higher ascent does; the others wait."""
         later = self.trace[-1:].repeat(len(other.trace), 1)
         later[:, rows] = torch.maximum(later[:, rows], other.trace)
         parameters = self.parameters.clone()

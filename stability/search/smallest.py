@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from stability.deformations.base import Deformation
 from stability.deformations.stack import stack
 from stability.representations.base import Representation
+from stability.search.chances import CHANCES
 from stability.search.checks import check_images_of_search, check_norm
 from stability.search.compared import Compared, compared
 from stability.search.constraints import Constraint, check_constraints
@@ -141,6 +142,7 @@ def smallest_deformation(
     starts: Sequence[Start] = STARTS,
     kept: int = KEPT,
     steps: int = STEPS,
+    chances: int = CHANCES,
     partial: bool = False,
 ) -> Smallest:
     r"""min t such that some field of C(t a, t b) reaches the target, from above.
@@ -163,6 +165,7 @@ def smallest_deformation(
         starts: at every size, and at the first that halves the interval in which the level is reached.
         kept: of the starts.
         steps: of every start, at most.
+        chances: second ones of starts that end behind, at most.
         partial: whether images whose target is not reached at the largest size may be among them: their size is inf.
 
     Raises:
@@ -196,6 +199,7 @@ def smallest_deformation(
         starts=starts,
         kept=kept,
         steps=steps,
+        chances=chances,
     )
     values = curve.largest_found  # (K, B)
     within = values[-1] >= level
@@ -229,6 +233,7 @@ def smallest_deformation(
             starts=(*warm(field, middle / high)[1:], *(starts if bisection == 0 else (Saturated(2),))),
             kept=kept,
             steps=steps,
+            chances=chances,
         )
         success = found.largest_found >= level
         within = within | success

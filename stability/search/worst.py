@@ -84,7 +84,8 @@ def worst_case(
             take these steps. With four steps or fewer, the best ones from the beginning.
         steps: of every start, at most; a start stops when it gains less than 5e-4 of its value, the best 2e-4.
         chances: second ones, at most, of a start that ends more than 4.5 % below the best: from its negative and from
-            itself shifted. With 0 the spread is that of single ascents. Four steps or fewer have none.
+            itself shifted or stretched. With 0 the spread is that of single ascents. None where starts may take four
+            steps or fewer in the end.
 
     Returns:
         Fields, values and how far the starts agree.
@@ -111,8 +112,7 @@ def worst_case(
     )
     check_count("steps", steps, STEPS)
     check_count("kept", kept, KEPT)
-    if isinstance(chances, bool) or not isinstance(chances, int) or chances < 0:
-        raise ValueError(f"chances must be an integer of at least 0, got {chances!r}; use {CHANCES}")
+    check_count("chances", chances, CHANCES, least=0)
     starts = check_given("starts", starts, Start, "Linearised(20)")
     constraints = check_constraints(constraints)
     for value, kind, name, use in (
@@ -124,12 +124,12 @@ def worst_case(
     if isinstance(fields, Fields):
         check_differentiable(warp)
     fixed = compared(representation, images)
-    score, counts, parts = objective.score(fixed, images), Counts(), []
+    score, floor, counts, parts = objective.score(fixed, images), objective.floor(fixed, images), Counts(), []
     if isinstance(fields, Candidates):
         if constraints:
             raise ValueError(f"constraints must be left out for {type(fields).__name__}, got {constraints!r}")
         field, values, counts.values = best_of(fields, score, images, warp, a, b)
-        return _found(images, fixed, objective, warp, field, values, values[None, :, None], (a, b), counts)
+        return _found(images, fixed, objective, floor, warp, field, values, values[None, :, None], (a, b), counts)
     indices, size = torch.arange(len(images), device=images.device), tuple(images.shape[2:])
     for start in starts:
         owner = indices.repeat_interleave(start.count)
@@ -145,21 +145,22 @@ def worst_case(
     )
     ascent = Ascent(parameters.flatten(0, 1), problem.values(parameters.flatten(0, 1))[None])
     if count > kept and steps > SCREENING:
-        problem, ascent = _best_of_each(problem, ascent, len(images), SCREENED * kept)
+        rows = ascent.best(len(images), SCREENED * kept)
+        problem, ascent = problem[rows], ascent.rows(rows)
         ascent, steps = ascend(problem, ascent.parameters, SCREENING, PHASES[:1]), steps - SCREENING
     if count > kept:
-        problem, ascent = _best_of_each(problem, ascent, len(images), kept)
-        count = kept
+        rows = ascent.best(len(images), kept)
+        problem, ascent, count = problem[rows], ascent.rows(rows), kept
     last = ascend(problem, ascent.parameters, steps)
     if steps > SCREENING:  # ends of short ascents say nothing
-        last = second_chances(problem, last, len(images), steps, chances)
+        last = second_chances(problem, last, floor, steps, chances)
     last = _not_below_translations(problem, last, len(images), steps)
     # values of other batches differ by round-off
     trace = torch.cat([ascent.trace[:-1], last.trace]).unflatten(1, (len(images), count)).cummax(0).values
     values, at = trace[-1].max(1)
     rows = indices * count + at
     field = problem[rows].space.field(last.parameters[rows])
-    return _found(images, fixed, objective, warp, field, values, trace, (a, b), counts)
+    return _found(images, fixed, objective, floor, warp, field, values, trace, (a, b), counts)
 
 
 def _not_below_translations(problem: Problem, ascent: Ascent, images: int, steps: int) -> Ascent:
@@ -183,26 +184,14 @@ def _not_below_translations(problem: Problem, ascent: Ascent, images: int, steps
         return ascent
     rows = first[better] + values[better].argmin(1)
     again = ascend(problem[rows], parameters[better * len(unit) + at[better]], steps)
-    length = max(len(again.trace), len(ascent.trace))
-    trace, own = (torch.cat([t, t[-1:].expand(length - len(t), -1)]) for t in (ascent.trace, again.trace))
-    trace, ended = trace.clone(), ascent.parameters.clone()
-    trace[:, rows], ended[rows] = own, again.parameters
-    return Ascent(ended, trace)
-
-
-def _best_of_each(problem: Problem, ascent: Ascent, images: int, most: int) -> tuple[Problem, Ascent]:
-    """The rows of the best fields of every image, not more than asked for."""
-    values = ascent.trace[-1].unflatten(0, (images, -1))
-    count = values.shape[1]
-    first = count * torch.arange(images, device=values.device)[:, None]
-    rows = (values.topk(min(most, count), dim=1).indices + first).flatten()
-    return problem[rows], Ascent(ascent.parameters[rows], ascent.trace[:, rows])
+    return ascent.continued(rows, again)
 
 
 def _found(
     images: Tensor,
     fixed: Compared,
     objective: Objective,
+    floor: Tensor,
     warp: Warp,
     field: Deformation,
     values: Tensor,
@@ -226,7 +215,7 @@ def _found(
         norm_x=images.flatten(1).norm(dim=1),
         norm_phi=fixed.norm,
         floor=fixed.floor,
-        objective_floor=objective.floor(fixed, images),
+        objective_floor=floor,
         asked_displacement_norm=asked[0],
         asked_jacobian_norm=asked[1],
         of_starts=trace[-1],

@@ -137,6 +137,7 @@ class SearchSpec(Spec):
         starts: ``saturated`` and ``linearised``, with their counts.
         kept: how many starts go on after the first steps.
         steps: of every start, at most.
+        chances: second ones of a start that ends behind, at most; 0: none.
     """
 
     kind: ClassVar[str] = "search"
@@ -155,6 +156,7 @@ class SearchSpec(Spec):
     )
     kept: Count = 8
     steps: Count = 20
+    chances: Annotated[int, Field(ge=0, le=100)] = 3
 
     @model_validator(mode="after")
     def _fit(self) -> "SearchSpec":

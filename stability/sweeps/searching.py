@@ -101,6 +101,7 @@ def find(
         starts=[_start(one) for one in search.starts],
         kept=search.kept,
         steps=search.steps,
+        chances=search.chances,
     )
     return found, Kept(found.field, found.trace[:, 0])
 
