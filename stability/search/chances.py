@@ -24,7 +24,7 @@ CHANCES = 3
 """How often, as long as it helps."""
 
 SIFTING = 2
-"""Frank-Wolfe steps after which only the best ``PURSUED`` tries of a start go on."""
+"""Frank-Wolfe steps after which only the best ``PURSUED`` tries of a start go on, each if the start is still behind."""
 PURSUED = 2
 
 BEYOND = 1e6
@@ -45,24 +45,37 @@ def second_chances(problem: Problem, ascent: Ascent, floor: Tensor, steps: int, 
         The same with better ends for some rows; none is lower.
     """
     helped = torch.ones_like(problem.owner, dtype=torch.bool)
+    new = ~helped
     for _ in range(chances):
-        values = ascent.trace[-1].unflatten(0, (len(floor), -1))
-        best = values.amax(1, keepdim=True)
-        behind = (best > floor[:, None]) & (values < (1 - BEHIND) * best)
-        rows = (behind.flatten() & helped).nonzero()[:, 0]
+        rows = (_behind(ascent, floor) & helped).nonzero()[:, 0]
         if not len(rows):
             break
         tries = _tries(problem[rows], ascent.parameters[rows])  # (n, m, *shape)
         every = problem[rows.repeat_interleave(tries.shape[1])]
         step = every.space.step(every.gradients(tries.flatten(0, 1))[1], None, COLD)
         sifted = ascend(every, step.parameters, min(SIFTING, steps), PHASES[:1])
-        pursued = sifted.best(len(rows), PURSUED)
-        again = ascend(every[pursued], sifted.parameters[pursued], steps)
-        again = again.rows(again.best(len(rows), 1))
-        better = again.trace[-1] > ascent.trace[-1, rows]
-        ascent = ascent.continued(rows[better], again.rows(better.nonzero()[:, 0]))
-        helped[rows[~better]] = False
-    return ascent
+        helped[rows] = False
+        for pursued in sifted.best(len(rows), PURSUED).unflatten(0, (len(rows), -1)).T:
+            left = _behind(ascent, floor)[rows]
+            if not bool(left.any()):
+                break
+            again = ascend(every[pursued[left]], sifted.parameters[pursued[left]], steps, PHASES[:2])
+            better = again.trace[-1] > ascent.trace[-1, rows[left]]
+            higher = rows[left][better]
+            helped[higher] = new[higher] = True
+            ascent = ascent.continued(higher, again.rows(better.nonzero()[:, 0]))
+    leading = ascent.best(len(floor), 1)
+    leading = leading[new[leading]]
+    if not len(leading):
+        return ascent
+    return ascent.continued(leading, ascend(problem[leading], ascent.parameters[leading], steps, PHASES[2:]))
+
+
+def _behind(ascent: Ascent, floor: Tensor) -> Tensor:
+    """Which rows have a second chance, ``(n,)``."""
+    values = ascent.trace[-1].unflatten(0, (len(floor), -1))
+    best = values.amax(1, keepdim=True)
+    return ((best > floor[:, None]) & (values < (1 - BEHIND) * best)).flatten()
 
 
 def _tries(problem: Problem, parameters: Tensor) -> Tensor:
