@@ -19,7 +19,8 @@ the law ``MixedField``, with seconds of one image. Methods:
     search          ``worst_case``
     long            ``worst_case`` from 200 starts, 40 of which take up to 40 steps: what a larger search would find
 
-Gradients are counted in deformed images. ``--only`` names methods to run.
+Gradients are counted in deformed images. ``--only`` names methods to run. Every method draws from a generator of
+its own with the image's seed, so that searches of one kind of starts have the same ones.
 """
 
 import argparse
@@ -289,11 +290,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = []
     for i, image in enumerate(chosen[:, None], start=given.first):
         for a, b in PAIRS[: given.pairs]:
-            case = Case(ckn, image, a, b, torch.Generator().manual_seed(i), given.random)
             unit = None
             for method in METHODS:
                 if given.only and method.__name__ not in (*given.only, "random"):
                     continue
+                case = Case(ckn, image, a, b, torch.Generator().manual_seed(i), given.random)
                 start = time.process_time()
                 value, gradients, spread = method(case)
                 seconds = time.process_time() - start
