@@ -6,7 +6,7 @@ import torch
 import stability as st
 from stability import search
 from stability.search import chances
-from stability.search.frank_wolfe import Ascent
+from stability.search.frank_wolfe import PHASES, Ascent
 from stability.sweeps.chunks import Draw
 from stability.sweeps.searches import SearchSpec
 from stability.sweeps.searching import find
@@ -19,10 +19,10 @@ def trained():
     return x, st.CKN.fit(st.Architecture.dyadic(depth=2), x, filters=(16, 16), generator=rng)
 
 
-def searched(trained, image, **more):
+def searched(trained, image, seed=5, **more):
     x, ckn = trained
     given = {"displacement_norm": 1.0, "jacobian_norm": 0.25, "starts": (search.Saturated(8),), **more}
-    return st.worst_case(ckn, x[image : image + 1], generator=torch.Generator().manual_seed(5), **given)
+    return st.worst_case(ckn, x[image : image + 1], generator=torch.Generator().manual_seed(seed), **given)
 
 
 def test_starts_agree_that_differ_without(trained):
@@ -41,9 +41,10 @@ def test_starts_agree_that_differ_without(trained):
 
 def test_the_field_is_the_one_whose_value_is_given(trained):
     """A start that overtakes the others by a chance: value, distance of the field and trace belong together."""
-    found = searched(trained, 3, kept=8)
+    found, plain = (searched(trained, 0, displacement_norm=2.0, chances=count) for count in (3, 0))
+    assert float(found.largest_found) > 1.005 * float(plain.largest_found)
     x, ckn = trained
-    again = ckn.reference(x[3:4]).distance(st.SplineWarp()(x[3:4], found.field))
+    again = ckn.reference(x[:1]).distance(st.SplineWarp()(x[:1], found.field))
     torch.testing.assert_close(again.double(), found.largest_found, rtol=1e-9, atol=0)
     assert float(found.trace[-1].max()) == pytest.approx(float(found.largest_found), rel=1e-12)
 
@@ -104,6 +105,50 @@ def test_each_kind_of_try_helps_where_a_second_ascent_from_the_same_field_does_n
     after = searched(images, index, **given)
     assert float(before.spread) > 0.1
     assert float(after.spread) < 0.02
+
+
+def test_the_second_best_try_helps_where_the_best_one_does_not(trained, monkeypatch):
+    both = searched(trained, 6, displacement_norm=2.0)
+    monkeypatch.setattr(chances, "PURSUED", 1)
+    best = searched(trained, 6, displacement_norm=2.0)
+    assert float(best.spread) > 0.1
+    assert float(both.spread) < 0.02
+
+
+def test_what_helped_and_is_still_behind_has_another_chance(trained):
+    given = {"displacement_norm": 3.0, "jacobian_norm": 0.5}
+    once, often = (searched(trained, 0, 6, chances=count, **given) for count in (1, 3))
+    assert float(once.spread) > chances.BEHIND
+    assert float(often.spread) < chances.BEHIND
+
+
+@pytest.fixture
+def ascents(monkeypatch):
+    """Rows and phases of the ascents that second chances take."""
+    calls = []
+    plain = chances.ascend
+
+    def counted(problem, parameters, steps, phases):
+        calls.append((len(parameters), phases))
+        return plain(problem, parameters, steps, phases)
+
+    monkeypatch.setattr(chances, "ascend", counted)
+    return calls
+
+
+def test_the_second_best_try_goes_on_only_from_starts_that_are_still_behind(trained, ascents):
+    searched(trained, 1)
+    rounds = [(at, rows) for at, (rows, phases) in enumerate(ascents) if phases == PHASES[:1]]
+    pursued = [[rows for rows, phases in ascents[at + 1 : at + 3] if phases == PHASES[:2]] for at, _ in rounds]
+    assert pursued[0][0] == rounds[0][1] // 7  # seven tries of a start
+    assert sum(pursued[0][1:]) < pursued[0][0]
+
+
+@pytest.mark.parametrize(("image", "leads"), [(0, True), (6, False)])
+def test_a_start_that_leads_after_a_chance_is_polished(image, leads, trained, ascents):
+    found, plain = (searched(trained, image, displacement_norm=2.0, chances=count) for count in (3, 0))
+    assert (int(found.of_starts.argmax()) != int(plain.of_starts.argmax())) == leads
+    assert [rows for rows, phases in ascents if phases == PHASES[2:]] == [1] * leads
 
 
 def test_nothing_is_tried_where_only_round_off_was_found(trained, monkeypatch):
