@@ -139,7 +139,15 @@ def test_a_plan_says_one_norm_of_one_norm_only(families, searches, words):
 
 
 def test_second_chances_can_be_left_out_or_asked_for():
-    assert asked("--chances", "0").search[0].chances == 0
-    assert asked().search[0].chances == CHANCES
+    of_ascents = ("--fields", "piecewise-linear")
+    assert asked(*of_ascents, "--chances", "0").search[0].chances == 0
+    assert asked(*of_ascents).search[0].chances == CHANCES
     with pytest.raises(ValueError, match="chances"):
-        asked("--chances", "-1")
+        asked(*of_ascents, "--chances", "-1")
+
+
+@pytest.mark.parametrize("option", ["saturated", "linearised", "kept", "steps", "chances"])
+@pytest.mark.parametrize("fields", ["translations", "rigid-motions"])
+def test_options_of_ascents_are_refused_where_all_fields_are_tried(fields, option):
+    with pytest.raises(ValueError, match=f"--{option} must be left out for --fields {fields}, got 7"):
+        asked("--fields", fields, f"--{option}", "7")

@@ -179,3 +179,22 @@ def test_a_head_that_does_not_fit_is_told_in_one_line(generator):
     with pytest.raises(ValueError, match=r"head must take torch.float64 features of shape \(1, 192\)"):
         st.worst_case(small_network(generator), x, displacement_norm=1.0, jacobian_norm=0.5, generator=generator,
                       objective=objective)  # fmt: skip
+
+
+def test_values_that_become_infinite_are_refused_even_in_the_last_step(generator):
+    class Steep(search.Distance):
+        def score(self, compared, images):
+            plain = super().score(compared, images)
+            return lambda deformed, owner: torch.where(plain(deformed, owner) > 0.1, torch.inf, plain(deformed, owner))
+
+    x = st.images.load("fashion", count=1, size=(12, 12))
+    ckn = st.CKN.fit(st.Architecture.dyadic(depth=1), x, filters=(8,), generator=generator)
+    given = {"displacement_norm": 2.0, "jacobian_norm": 0.5, "starts": (search.Saturated(2),), "steps": 1}
+    with pytest.raises(ValueError, match="objective must be finite, got NaN or infinite values for image 0"):
+        st.worst_case(ckn, x, objective=Steep(), generator=generator, **given)
+
+
+def test_inference_mode_is_named_where_it_is_in_the_way(generator):
+    x = torch.rand(1, 1, 8, 8, generator=generator, dtype=torch.float64)
+    with torch.inference_mode(), pytest.raises(ValueError, match=r"gradients can be taken, got torch\.inference_mode"):
+        st.worst_case(nn.Flatten(), x, displacement_norm=1.0, jacobian_norm=0.25, generator=generator)

@@ -5,8 +5,10 @@ import torch
 
 import stability as st
 from stability import search
-from stability.search import chances
+from stability.robustness.decision import AffineHead
+from stability.search import chances, worst
 from stability.search.frank_wolfe import PHASES, Ascent
+from stability.search.problem import Problem
 from stability.sweeps.chunks import Draw
 from stability.sweeps.searches import SearchSpec
 from stability.sweeps.searching import find
@@ -151,6 +153,40 @@ def test_a_start_that_leads_after_a_chance_is_polished(image, leads, trained, as
     assert [rows for rows, phases in ascents if phases == PHASES[2:]] == [1] * leads
 
 
+def test_starts_near_the_best_of_their_own_image_are_left():
+    ends = torch.tensor([1.0, 0.96, 0.95, 10.0, 9.56, 9.54])
+    found = chances._behind(Ascent(torch.zeros(6, 1), ends[None]), torch.tensor([0.0, 0.0]))
+    assert found.tolist() == [False, False, True, False, False, True]
+    assert not bool(chances._behind(Ascent(torch.zeros(6, 1), ends[None]), torch.tensor([1.0, 10.0])).any())
+
+
+def test_every_image_moves_by_its_own_displacement_norm():
+    a = torch.tensor([1.0, 3.0], dtype=torch.float64)
+    space = search.PiecewiseLinear().space((8, 6), a, 0.25 * a)
+    x = torch.zeros(2, 1, 8, 6, dtype=torch.float64)
+    problem = Problem(lambda z, owner: z, x, st.SplineWarp(), space, torch.arange(2))
+    fields = torch.rand(2, 8, 6, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    tries = chances._tries(problem, fields)
+    torch.testing.assert_close(tries[:, 0], -fields, rtol=0, atol=0)
+    far = (tries[:, 1:] - fields[:, None]).norm(dim=-1)  # (2, m, H, W)
+    shifts, waves = far[:, :4], far[:, 4:].square().mean((-2, -1))
+    torch.testing.assert_close(shifts, a[:, None, None, None].expand_as(shifts))
+    torch.testing.assert_close(waves, a[:, None].square().expand(2, 2))  # 2 sin^2 has mean 1
+
+
+def test_starts_that_a_translation_overtakes_have_chances_too():
+    class Identity(torch.nn.Module):
+        def forward(self, z):
+            return z.flatten(1)
+
+    u = 2 * torch.pi * torch.arange(32, dtype=torch.float64) / 32
+    x = (torch.sin(u) + 0.3 * torch.sin(7 * u))[None, None]
+    given = {"displacement_norm": 1.0, "jacobian_norm": 0.25}
+    rng = torch.Generator().manual_seed(1)
+    assert float(st.worst_case(Identity(), x, generator=rng, **given, chances=0).spread) > 0.1
+    assert float(st.worst_case(Identity(), x, generator=rng.manual_seed(1), **given).spread) < 0.02
+
+
 def test_nothing_is_tried_where_only_round_off_was_found(trained, monkeypatch):
     calls = []
     plain = chances._tries
@@ -218,3 +254,34 @@ def test_curves_hand_them_on(trained):
     for count in (0, 3):
         curve = st.worst_case_curve(ckn, x[3:4], generator=torch.Generator().manual_seed(5), chances=count, **given)
         assert torch.equal(curve.found[0].of_starts, searched(trained, 3, chances=count).of_starts)
+
+
+def test_smallest_deformations_and_radii_hand_them_on(trained, monkeypatch):
+    given = []
+    monkeypatch.setattr(worst, "second_chances", lambda problem, ascent, *rest: given.append(rest[-1]) or ascent)
+    x, ckn = trained
+    norms = {"displacement_norm": 1.0, "jacobian_norm": 0.25, "starts": (search.Saturated(2),), "chances": 2}
+    level = 0.05 * float(ckn.reference(x[3:4]).norm)
+    rng = torch.Generator().manual_seed(0)
+    st.smallest_deformation(ckn, x[3:4], search.Level(level), generator=rng, **norms)
+    searches = len(given)
+    assert searches > 4  # the curve and the bisection
+    templates = ckn(x).flatten(1)
+    head = AffineHead(templates, -0.5 * templates.square().sum(1))
+    st.robustness_radius(ckn, head, x[3:4], generator=rng, **norms)
+    assert len(given) > searches
+    assert set(given) == {2}
+
+
+def test_radii_refuse_them_before_any_bound_is_computed(trained):
+    x, ckn = trained
+
+    def never(*norms):
+        raise AssertionError("bounds were computed")
+
+    templates = ckn(x).flatten(1)
+    head = AffineHead(templates, -0.5 * templates.square().sum(1))
+    norms = {"displacement_norm": 1.0, "jacobian_norm": 0.25, "rungs": never}
+    for wrong in ({"chances": -1}, {"steps": 0}, {"kept": 0}):
+        with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be an integer"):
+            st.robustness_radius(ckn, head, x[3:4], generator=torch.Generator().manual_seed(0), **norms, **wrong)

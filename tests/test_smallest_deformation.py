@@ -73,6 +73,20 @@ def test_a_linear_objective_reaches_its_level_at_the_known_size(generator):
     assert bool((found.size >= 0.3 * (1 - 1e-9)).all())
 
 
+def test_a_ray_that_does_not_reach_the_target_has_no_size(generator):
+    """The curve ends just below the level of the first image, a later search reaches it."""
+    x = photographs(3)
+    ckn = network(generator, x)
+    given = {"displacement_norm": 2.0, "jacobian_norm": 0.5, "starts": (Saturated(1),), "steps": 1}
+    curve = worst_case_curve(ckn, x, generator=torch.Generator().manual_seed(2), sizes=(0.98, 1.0), **given)
+    level = curve.largest_found[-1] * torch.tensor([1.003, 0.5, 0.5])
+    found = smallest_deformation(
+        ckn, x, Level(level), generator=torch.Generator().manual_seed(2), sizes=(0.98, 1.0), partial=True, **given
+    )
+    assert bool(torch.isfinite(found.size).all())
+    assert torch.isfinite(found.along_ray).tolist() == [False, True, True]
+
+
 def test_the_field_reaches_the_level_at_the_stated_size(generator):
     x = photographs()
     ckn = network(generator, x)

@@ -29,6 +29,8 @@ VALUES = {"piecewise_linear": "lattice", "spline": "lattice", "fourier": "cutoff
 """Fields and constraints with a number behind a colon: ``fourier:4``, ``fixed-border:2``."""
 OF_WARPS = {"spline": "degree", "band_limited": "oversample"}
 """Warps with one: ``spline:5``."""
+OF_ASCENTS = {"saturated": 4, "linearised": 20, "kept": 8, "steps": 20, "chances": 3}
+"""Options of ascents, with their defaults."""
 TABLE, FIGURE = "table.csv", "searched.png"
 
 
@@ -80,11 +82,13 @@ def commands() -> list[Command]:
     )
     search.add_argument("--objective", default="distance", help="distance or angle")
     search.add_argument("--fixed-norm", action="store_true", help="L_tau x is given the norm of x first")
-    search.add_argument("--saturated", type=int, default=4, help="starts near both norms")
-    search.add_argument("--linearised", type=int, default=20, help="starts by the slope at 0")
-    search.add_argument("--kept", type=int, default=8, help="starts that go on after the first steps")
-    search.add_argument("--steps", type=int, default=20, help="of every start, at most")
-    search.add_argument("--chances", type=int, default=3, help="second ones of a start that ends behind, at most")
+    search.add_argument("--saturated", type=int, default=OF_ASCENTS["saturated"], help="starts near both norms")
+    search.add_argument("--linearised", type=int, default=OF_ASCENTS["linearised"], help="starts by the slope at 0")
+    search.add_argument("--kept", type=int, default=OF_ASCENTS["kept"], help="starts that go on after the first steps")
+    search.add_argument("--steps", type=int, default=OF_ASCENTS["steps"], help="of every ascent, at most")
+    search.add_argument(
+        "--chances", type=int, default=OF_ASCENTS["chances"], help="second ones of a start that ends behind, at most"
+    )
     search.add_argument("--warp", default="band-limited", help="band-limited (exact) or spline[:DEGREE], 3 or 5")
     search.add_argument(
         "--rungs", nargs="+", default=["closed_form", "trivial"], help="bounds of the field found; see docs/spec.md"
@@ -149,13 +153,21 @@ def specification(options: Namespace) -> "SweepSpec":
             f"saturated and linearised must be counts of starts, one of them positive, got {options.saturated} and "
             f"{options.linearised}; use 4 and 20"
         )
+    fields = _part(options.fields)
+    if fields["kind"] in ("translations", "rigid_motions"):
+        for name, usual in OF_ASCENTS.items():
+            if options[name] != usual:
+                raise ValueError(
+                    f"--{name} must be left out for --fields {options.fields}, got {options[name]}: all of them are "
+                    "tried; drop it or search piecewise-linear fields"
+                )
     counts = {"saturated": options.saturated, "linearised": options.linearised}
     images = {
         "name": options.images, "count": options.count, "size": options.size, "channels": options.channels,
         "root": options.root, "domain": "torus",
     }  # fmt: skip
     search = {
-        "displacement_norm": options.displacement, "jacobian_norm": options.jacobian, "fields": _part(options.fields),
+        "displacement_norm": options.displacement, "jacobian_norm": options.jacobian, "fields": fields,
         "constraints": [_part(name) for name in options.constraints], "objective": options.objective,
         "fixed_norm": options.fixed_norm, "kept": options.kept, "steps": options.steps,
         "chances": options.chances,

@@ -13,7 +13,7 @@ from stability.robustness.decision import Head, decide
 from stability.robustness.result import RobustnessRadii
 from stability.robustness.sizes import BELOW_ONE, SMALLEST, Rungs, certified_sizes
 from stability.search.chances import CHANCES
-from stability.search.checks import check_images_of_search, check_norm
+from stability.search.checks import check_count, check_images_of_search, check_norm
 from stability.search.curve import SIZES
 from stability.search.smallest import Flip, Smallest, smallest_deformation
 from stability.search.starts import Start
@@ -64,7 +64,7 @@ def robustness_radius(
         sizes: t at which is searched, increasing, at most 1.
         starts: of the search.
         kept: of the starts.
-        steps: of every start, at most.
+        steps: of every ascent, at most.
         chances: second ones of starts that end behind, at most.
 
     Returns:
@@ -104,6 +104,9 @@ def robustness_radius(
         raise ValueError(
             f"jacobian_norm must be below 1 for u - tau(u) to be invertible, got {jacobian_norm!r}; use 0.5"
         )
+    check_count("kept", kept, KEPT)
+    check_count("steps", steps, STEPS)
+    check_count("chances", chances, CHANCES, least=0)
     if labels is not None and not isinstance(labels, Tensor):
         raise ValueError(f"labels must be a tensor of int64 numbers, got {labels!r}; use dataset(...).labels")
     if labels is not None and (labels.dtype != torch.int64 or labels.shape != images.shape[:1]):

@@ -27,6 +27,11 @@ def check_count(name: str, value: object, use: int, least: int = 1) -> None:
 
 def check_differentiable(warp: object) -> None:
     """Raise ``ValueError`` unless it is a warp with a derivative at tau = 0, as far as that is known of its kind."""
+    if torch.is_inference_mode_enabled():
+        raise ValueError(
+            "a search must run where gradients can be taken, got torch.inference_mode(); leave it before searching "
+            "(torch.no_grad() does no harm)"
+        )
     if not isinstance(warp, Warp) or isinstance(warp, BilinearWarp | IndexWarp):
         raise ValueError(
             f"warp must have a derivative at tau = 0, got {warp!r}; use SplineWarp() (a bilinear one has one-sided "

@@ -84,7 +84,7 @@ def worst_case_curve(
         warp: L_tau.
         starts: at every size.
         kept: of the starts.
-        steps: of every start, at most.
+        steps: of every ascent, at most.
         chances: second ones of starts that end behind, at most.
 
     Raises:

@@ -53,10 +53,16 @@ class Problem:
 
     @torch.no_grad()
     def values(self, parameters: Tensor) -> Tensor:
-        """The objective, ``(n,)``, float64."""
+        """The objective, ``(n,)``, float64.
+
+        Raises:
+            ValueError: if it is not finite.
+        """
         self.counts.values += len(parameters)
         chunks = torch.arange(len(parameters), device=parameters.device).split(CHUNK)
-        return torch.cat([self._value(parameters[rows], rows) for rows in chunks])
+        result = torch.cat([self._value(parameters[rows], rows) for rows in chunks])
+        self._check_finite("objective", result)
+        return result
 
     def gradients(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """The objective ``(n,)`` and its gradient ``(n, *shape)``.
@@ -84,14 +90,17 @@ class Problem:
             gradients.append(gradient)
         result = torch.cat(values), torch.cat(gradients)
         for name, tensor in zip(("objective", "gradient of the objective"), result, strict=True):
-            finite = torch.isfinite(tensor).flatten(1).all(1) if tensor.ndim > 1 else torch.isfinite(tensor)
-            if not bool(finite.all()):
-                at = int(self.owner[~finite][0])
-                raise ValueError(
-                    f"the {name} must be finite, got NaN or infinite values for image {at}; look for a root, a "
-                    "logarithm or a division by 0 in the representation or the head"
-                )
+            self._check_finite(name, tensor)
         return result
+
+    def _check_finite(self, name: str, tensor: Tensor) -> None:
+        finite = torch.isfinite(tensor).flatten(1).all(1) if tensor.ndim > 1 else torch.isfinite(tensor)
+        if not bool(finite.all()):
+            at = int(self.owner[~finite][0])
+            raise ValueError(
+                f"the {name} must be finite, got NaN or infinite values for image {at}; look for a root, a "
+                "logarithm or a division by 0 in the representation or the head"
+            )
 
     def deformed(self, parameters: Tensor, rows: Tensor | None = None) -> Tensor:
         """L_tau x, ``(n, C, *size)``."""

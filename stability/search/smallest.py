@@ -100,7 +100,8 @@ class Smallest:
     Args:
         size: t of C(t a, t b), ``(B,)``; inf where the target was not reached (``partial=True``), and there
             ``field`` and ``reached`` are the best that was found at size 1.
-        along_ray: the first t at which t tau reaches the target, tau what was found at size 1 or below, ``(B,)``.
+        along_ray: the first t at which t tau reaches the target, tau what was found at size 1 or below, ``(B,)``;
+            inf where that does not.
         field: reaches the target at ``size``, batch shape ``(B,)``.
         level: that had to be reached, ``(B,)``.
         reached: the objective at the field, ``(B,)``: the level or more, up to round-off.
@@ -164,7 +165,7 @@ def smallest_deformation(
         warp: L_tau.
         starts: at every size, and at the first that halves the interval in which the level is reached.
         kept: of the starts.
-        steps: of every start, at most.
+        steps: of every ascent, at most.
         chances: second ones of starts that end behind, at most.
         partial: whether images whose target is not reached at the largest size may be among them: their size is inf.
 
@@ -202,7 +203,7 @@ def smallest_deformation(
         chances=chances,
     )
     values = curve.largest_found  # (K, B)
-    within = values[-1] >= level
+    within = on_ray = values[-1] >= level
     if not (partial or bool(within.all())):
         at = int((values[-1] < level).nonzero()[0])
         raise ValueError(
@@ -243,7 +244,7 @@ def smallest_deformation(
         high, low = torch.where(success, middle * share, high), torch.where(success, low, middle)
     with torch.no_grad():
         reached = score(warp(images, field), rows)
-    high, ray = (torch.where(within, size, torch.inf) for size in (high, ray))
+    high, ray = (torch.where(where, size, torch.inf) for where, size in ((within, high), (on_ray, ray)))
     return Smallest(high, ray, field, level, reached, high * a, high * b)
 
 

@@ -82,7 +82,8 @@ def worst_case(
         starts: how fields to start from are made, 24 for each image by default, most of which cost two gradients.
         kept: how many starts go on after four steps, the best of each image; all if there are not more. Twice as many
             take these steps. With four steps or fewer, the best ones from the beginning.
-        steps: of every start, at most; a start stops when it gains less than 5e-4 of its value, the best 2e-4.
+        steps: of every ascent, at most, and once more of one by a second chance; an ascent stops when it gains less
+            than 5e-4 of its value, the best one 2e-4.
         chances: second ones, at most, of a start that ends more than 4.5 % below the best: from its negative and from
             itself shifted or stretched. With 0 the spread is that of single ascents. None where starts may take four
             steps or fewer in the end.
@@ -152,9 +153,9 @@ def worst_case(
         rows = ascent.best(len(images), kept)
         problem, ascent, count = problem[rows], ascent.rows(rows), kept
     last = ascend(problem, ascent.parameters, steps)
+    last = _not_below_translations(problem, last, len(images), steps)
     if steps > SCREENING:  # ends of short ascents say nothing
         last = second_chances(problem, last, floor, steps, chances)
-    last = _not_below_translations(problem, last, len(images), steps)
     # values of other batches differ by round-off
     trace = torch.cat([ascent.trace[:-1], last.trace]).unflatten(1, (len(images), count)).cummax(0).values
     values, at = trace[-1].max(1)

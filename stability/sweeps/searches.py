@@ -136,7 +136,7 @@ class SearchSpec(Spec):
         constraints: ``translation_free``, ``divergence_free`` (with ``fourier``), ``fixed_border``.
         starts: ``saturated`` and ``linearised``, with their counts.
         kept: how many starts go on after the first steps.
-        steps: of every start, at most.
+        steps: of every ascent, at most.
         chances: second ones of a start that ends behind, at most; 0: none.
     """
 
