@@ -67,20 +67,20 @@ def test_images_of_a_batch_keep_their_own_fields_and_norms(trained):
     assert torch.equal(found.largest_found, found.of_starts.amax(1))
 
 
-def nothing(problem, parameters):
+def nothing(problem, parameters, far):
     return parameters[:, None].repeat(1, 4, 1, 1, 1)
 
 
-def mirrored(problem, parameters, plain=chances._tries):
-    return plain(problem, parameters)[:, :1]
+def mirrored(problem, parameters, far, plain=chances._tries):
+    return plain(problem, parameters, far)[:, :1]
 
 
-def shifted(problem, parameters, plain=chances._tries):
-    return plain(problem, parameters)[:, 1:5]
+def shifted(problem, parameters, far, plain=chances._tries):
+    return plain(problem, parameters, far)[:, 1:5]
 
 
-def stretched(problem, parameters, plain=chances._tries):
-    return plain(problem, parameters)[:, 5:]
+def stretched(problem, parameters, far, plain=chances._tries):
+    return plain(problem, parameters, far)[:, 5:]
 
 
 @pytest.fixture(scope="module")
@@ -110,18 +110,20 @@ def test_each_kind_of_try_helps_where_a_second_ascent_from_the_same_field_does_n
 
 
 def test_the_second_best_try_helps_where_the_best_one_does_not(trained, monkeypatch):
-    both = searched(trained, 6, displacement_norm=2.0)
+    both = searched(trained, 0, 6)
     monkeypatch.setattr(chances, "PURSUED", 1)
-    best = searched(trained, 6, displacement_norm=2.0)
-    assert float(best.spread) > 0.1
+    best = searched(trained, 0, 6)
+    assert float(best.spread) > chances.BEHIND
     assert float(both.spread) < 0.02
 
 
-def test_what_helped_and_is_still_behind_has_another_chance(trained):
-    given = {"displacement_norm": 3.0, "jacobian_norm": 0.5}
-    once, often = (searched(trained, 0, 6, chances=count, **given) for count in (1, 3))
-    assert float(once.spread) > chances.BEHIND
-    assert float(often.spread) < chances.BEHIND
+def test_a_further_way_helps_where_a_short_one_does_not(trained, monkeypatch):
+    once, often = (searched(trained, 2, displacement_norm=2.0, chances=count) for count in (1, 3))
+    plain = chances._tries
+    monkeypatch.setattr(chances, "_tries", lambda problem, fields, far: plain(problem, fields, 1))
+    near = searched(trained, 2, displacement_norm=2.0)
+    assert min(float(once.spread), float(near.spread)) > 0.08
+    assert float(often.spread) < 0.03
 
 
 @pytest.fixture
@@ -160,18 +162,18 @@ def test_starts_near_the_best_of_their_own_image_are_left():
     assert not bool(chances._behind(Ascent(torch.zeros(6, 1), ends[None]), torch.tensor([1.0, 10.0])).any())
 
 
-def test_every_image_moves_by_its_own_displacement_norm():
+def test_every_image_moves_by_multiples_of_its_own_displacement_norm():
     a = torch.tensor([1.0, 3.0], dtype=torch.float64)
     space = search.PiecewiseLinear().space((8, 6), a, 0.25 * a)
     x = torch.zeros(2, 1, 8, 6, dtype=torch.float64)
     problem = Problem(lambda z, owner: z, x, st.SplineWarp(), space, torch.arange(2))
     fields = torch.rand(2, 8, 6, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    tries = chances._tries(problem, fields)
+    tries = chances._tries(problem, fields, 2)
     torch.testing.assert_close(tries[:, 0], -fields, rtol=0, atol=0)
     far = (tries[:, 1:] - fields[:, None]).norm(dim=-1)  # (2, m, H, W)
     shifts, waves = far[:, :4], far[:, 4:].square().mean((-2, -1))
-    torch.testing.assert_close(shifts, a[:, None, None, None].expand_as(shifts))
-    torch.testing.assert_close(waves, a[:, None].square().expand(2, 2))  # 2 sin^2 has mean 1
+    torch.testing.assert_close(shifts, 2 * a[:, None, None, None].expand_as(shifts))
+    torch.testing.assert_close(waves, 4 * a[:, None].square().expand(2, 2))  # 2 sin^2 has mean 1
 
 
 def test_starts_that_a_translation_overtakes_have_chances_too():
@@ -201,16 +203,16 @@ def test_nothing_is_tried_where_only_round_off_was_found(trained, monkeypatch):
     assert not calls
 
 
-def test_what_does_not_help_is_not_done_again(trained, monkeypatch):
-    rows = []
+def test_starts_that_stay_behind_are_tried_from_further_and_further_away(trained, monkeypatch):
+    far = []
     monkeypatch.setattr(
-        chances, "_tries", lambda problem, fields: rows.append(len(fields)) or 0 * nothing(problem, fields)
+        chances, "_tries", lambda problem, fields, length: far.append(length) or nothing(problem, fields, length)
     )
     monkeypatch.setattr(
         chances, "ascend", lambda problem, fields, *given: Ascent(fields, 0 * problem.values(fields)[None])
     )
-    searched(trained, 3)
-    assert len(rows) == 1
+    searched(trained, 3, chances=4)
+    assert far == [1, 2, 3, 4]
 
 
 def test_short_ascents_and_single_starts_have_none(trained, monkeypatch):

@@ -1,11 +1,12 @@
 r"""Second chances: an ascent that ended well below the best one of its image goes on from elsewhere.
 
 What keeps ascents at lesser maxima are above all -tau where tau is better, which are equal to first order only, and
-shapes that grow or shrink where they had better be shifted, or the other way round. Hence the tries
+shapes that grow or shrink where they had better be shifted, or the other way round. Hence the tries of the k-th chance
 
-    -tau,    tau +- a e_i,    tau +- a (sin 2 pi u_i / N_i)_i.
+    -tau,    tau +- k a e_i,    tau +- k a (sin 2 pi u_i / N_i)_i:
 
-All but the first are outside C(a, b), but f has a gradient there, and its linear step leads back into the set.
+from some maxima a short way does not lead out, from others a long one goes too far. All but the first are outside
+C(a, b), but f has a gradient there, and its linear step leads back into the set.
 """
 
 import torch
@@ -21,7 +22,7 @@ BEHIND = 0.045
 """A start has a second chance if it ends below the best one of its image by more than this share."""
 
 CHANCES = 3
-"""How often, as long as it helps."""
+"""How often, as long as the start is behind."""
 
 SIFTING = 2
 """Frank-Wolfe steps after which only the best ``PURSUED`` tries of a start go on, each if the start is still behind."""
@@ -44,17 +45,15 @@ def second_chances(problem: Problem, ascent: Ascent, floor: Tensor, steps: int, 
     Returns:
         The same with better ends for some rows; none is lower.
     """
-    helped = torch.ones_like(problem.owner, dtype=torch.bool)
-    new = ~helped
-    for _ in range(chances):
-        rows = (_behind(ascent, floor) & helped).nonzero()[:, 0]
+    new = torch.zeros_like(problem.owner, dtype=torch.bool)
+    for chance in range(1, chances + 1):
+        rows = _behind(ascent, floor).nonzero()[:, 0]
         if not len(rows):
             break
-        tries = _tries(problem[rows], ascent.parameters[rows])  # (n, m, *shape)
+        tries = _tries(problem[rows], ascent.parameters[rows], chance)  # (n, m, *shape)
         every = problem[rows.repeat_interleave(tries.shape[1])]
         step = every.space.step(every.gradients(tries.flatten(0, 1))[1], None, COLD)
         sifted = ascend(every, step.parameters, min(SIFTING, steps), PHASES[:1])
-        helped[rows] = False
         for pursued in sifted.best(len(rows), PURSUED).unflatten(0, (len(rows), -1)).T:
             left = _behind(ascent, floor)[rows]
             if not bool(left.any()):
@@ -62,7 +61,7 @@ def second_chances(problem: Problem, ascent: Ascent, floor: Tensor, steps: int, 
             again = ascend(every[pursued[left]], sifted.parameters[pursued[left]], steps, PHASES[:2])
             better = again.trace[-1] > ascent.trace[-1, rows[left]]
             higher = rows[left][better]
-            helped[higher] = new[higher] = True
+            new[higher] = True
             ascent = ascent.continued(higher, again.rows(better.nonzero()[:, 0]))
     leading = ascent.best(len(floor), 1)
     leading = leading[new[leading]]
@@ -78,11 +77,11 @@ def _behind(ascent: Ascent, floor: Tensor) -> Tensor:
     return ((best > floor[:, None]) & (values < (1 - BEHIND) * best)).flatten()
 
 
-def _tries(problem: Problem, parameters: Tensor) -> Tensor:
-    """-tau, tau +- a e_i and tau +- a (sin 2 pi u_i / N_i)_i, ``(n, 3 + 2 d, *shape)``."""
+def _tries(problem: Problem, parameters: Tensor, far: int) -> Tensor:
+    """-tau, tau +- far a e_i and tau +- far a (sin 2 pi u_i / N_i)_i, ``(n, 3 + 2 d, *shape)``."""
     size = tuple(problem.images.shape[2:])
     unit = torch.eye(len(size), dtype=torch.float64, device=parameters.device)
-    a, anywhere = problem.space.a, problem.space.scaled(BEYOND)
+    a, anywhere = far * problem.space.a, problem.space.scaled(BEYOND)
     waves = a[:, None, None] * unit  # (n, M, d), one mode along each axis
     others: list[Deformation] = [Translation(a[:, None] * axis, size) for axis in unit]
     others.append(FourierSeries(unit.long(), torch.zeros_like(waves), waves, size=size))
