@@ -85,8 +85,8 @@ def worst_case(
         steps: of every ascent, at most, and once more of one by a second chance; an ascent stops when it gains less
             than 5e-4 of its value, the best one 2e-4.
         chances: second ones, at most, of a start that ends more than 4.5 % below the best: from its negative and from
-            itself shifted or stretched, further each time. With 0 the spread is that of single ascents. None where starts may take four
-            steps or fewer in the end.
+            itself shifted or stretched, further each time. With 0 the spread is that of single ascents. None where
+            starts may take four steps or fewer in the end.
 
     Returns:
         Fields, values and how far the starts agree.
