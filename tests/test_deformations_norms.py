@@ -196,3 +196,17 @@ def test_roots_are_found_in_every_bracket():
     every = torch.arange(50)
     found = bracketed_roots(cubic, (low, high), (cubic(every, low), cubic(every, high)), tolerance=1e-10)
     assert float(cubic(every, found).abs().max()) <= 1e-10
+
+
+@pytest.mark.parametrize("wave", [1e-6, 1e-7, 1e-8, 1e-12, 1e-16])
+@pytest.mark.parametrize("size", [(16,), (16, 12)])
+def test_a_nearly_constant_field_has_the_length_of_its_constant(size, wave):
+    """In single precision, in which places are chosen, such a field is constant."""
+    d = len(size)
+    amplitudes = torch.full((1, d, d), wave, dtype=torch.float64)
+    mean = torch.eye(d, dtype=torch.float64)[:1]
+    modes = torch.eye(d, dtype=torch.int64)
+    field = FourierField(modes, amplitudes, torch.zeros_like(amplitudes), size=size, mean=mean)
+    norm = field.norms().displacement
+    assert 1.0 <= float(norm.lower) <= float(norm.upper) <= 1 + 3 * d * wave + 1e-9
+    assert float(norm.lower) >= float(field.on_grid(4).norm(dim=-1).max()) * (1 - 1e-12)

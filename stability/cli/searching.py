@@ -240,20 +240,22 @@ def lines(rows: "pd.DataFrame") -> list[str]:
         status = ROUND_OFF if row["resolution"] == BELOW else row["status_largest_found"]
         what = f"largest found {row['objective'].replace('_', ' ')}{among} {value} ({status})"
         found.append(f"image {row['image']}, {size}: {what}; {norms}{starts}")
-        bounds = [("supremum of the distance", row["bound_supremum"], row["status_supremum"])]
-        bounds += [
+        bounds = [
             (name.removeprefix("bound_").replace("_", " "), row[name], row[name.replace("bound_", "status_", 1)])
             for name in rows.columns
             if name.startswith("bound_") and name != "bound_supremum"
         ]
         if "trivial" in row:
             bounds.append(("trivial", row["trivial"], row["status_trivial"]))
-        words = [
-            f"{name} {bound:.4g} ({status})" if math.isfinite(bound) else f"{name} none ({status})"
-            for name, bound, status in bounds
-        ]
-        found.append("  bounds / ||x||: " + ", ".join(words))
+        supremum = _bound("supremum of the distance at most", row["bound_supremum"], row["status_supremum"])
+        here = ", ".join(_bound(*bound) for bound in bounds)
+        moved = f"{row['distance_over_input_norm']:.4g} at the field found"
+        found.append(f"  distance / ||x||: {moved}, bounds there: {here}; {supremum}")
     return found
+
+
+def _bound(name: str, value: float, status: str) -> str:
+    return f"{name} {value:.4g} ({status})" if math.isfinite(value) else f"{name} none ({status})"
 
 
 def _write(folder: Path, rows: "pd.DataFrame") -> list[Path]:

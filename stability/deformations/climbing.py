@@ -27,6 +27,9 @@ _BEHIND = 0.005
 _FLAT = 1e-9
 """Curvatures below this share of the value are round-off."""
 
+_SINGLE = 1e-6
+"""Values in single precision that differ by less than this share may be equal: of a nearly constant field all are."""
+
 _TRUST = 0.5
 """Longest step in units of 1 / R."""
 
@@ -84,7 +87,7 @@ def starts(
         values = length(components).flatten(1)  # (chunk, nodes)
         largest, part = values.amax(1), slice(start, start + len(values))
         largest = largest.sqrt() if squared else largest
-        least = torch.maximum(largest * cosine[part], largest - loss[part])
+        least = torch.maximum(largest * cosine[part], largest - loss[part]).minimum(largest * (1 - _SINGLE))
         owner, node = _above(values, least.square() if squared else least, counts)
         near = torch.add(grid.neighbours(node), owner, alpha=values.shape[1])  # (3^d, P)
         near = values.flatten().index_select(0, near.flatten()).view(near.shape)
