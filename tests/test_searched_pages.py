@@ -285,3 +285,25 @@ def test_long_titles_are_wrapped():
     box = figure._suptitle.get_window_extent()
     assert box.x0 >= 0
     assert box.x1 <= figure.bbox.x1
+
+
+@pytest.mark.parametrize("displacements", [[1.0], [0.5, 1.0]])
+def test_families_look_the_same_in_every_panel_and_translations_are_in_all(displacements, tmp_path):
+    """Fields drawn for one pair of norms, beside translations, which are within every gradient."""
+    families = [
+        st.SaturatedSpec(displacement_norm=1.0, jacobian_norm=0.25),
+        st.TranslationSpec(displacement_norm=displacements, angles=4),
+    ]
+    search = {"displacement_norm": displacements, "jacobian_norm": [0.1, 0.25], **QUICK}
+    fine = st.Architecture((st.Layer(3, 1.0, 1, ArcCosine(1)),), 1.0)
+    run(spec([search], deformations=families, architecture=fine), tmp_path / "store")
+    figure = plots.FIGURES["largest_found"](plots.read(tmp_path / "store")).figure
+    looks = [
+        {str(line.get_label()): (line.get_color(), line.get_marker()) for line in axes.get_lines()}
+        for axes in figure.axes
+    ]
+    shifts = {look for own in looks for label, look in own.items() if label.startswith("translations")}
+    others = {look for own in looks for label, look in own.items() if label.startswith("saturated")}
+    assert all(any(label.startswith("translations") for label in own) for own in looks)
+    assert len(shifts) == len(others) == 1
+    assert shifts != others

@@ -195,16 +195,19 @@ def _curves(block: pd.DataFrame, fixed: str, value: float, searches: list[Search
     shifts = block[(block["family"] == TRANSLATION) & block[A].isin(own.loc[own["search"], A].unique())]
     groups = list(both.groupby(["family", "family_parameters"], sort=False))
     groups += list(shifts.groupby(["family", "family_parameters"], sort=False))
-    for i, (_, rows) in enumerate(groups):
+    drawn = block.loc[~block["search"], ["family", "family_parameters"]].drop_duplicates()
+    names = [(str(family), str(parameters)) for family, parameters in drawn.itertuples(index=False, name=None)]
+    places = sorted(names, key=lambda name: name[0] == TRANSLATION)  # the same in every panel
+    for _, rows in groups:
         family, parameters = str(rows["family"].iloc[0]), str(rows["family_parameters"].iloc[0])
         extra = told.get(parameters, "")
         largest = rows.groupby(["image", A, B], dropna=False)[DISTANCE].max().reset_index()
-        if family == TRANSLATION and fixed == B:
-            largest[B] = value
-        elif family == TRANSLATION:
-            continue  # no size of theirs moves along this axis
+        if family == TRANSLATION:  # within every gradient
+            gradients = own.loc[own["search"], B].unique()
+            largest = pd.concat([largest.assign(**{B: gradient}) for gradient in gradients])
         name = FIELD.get(family, family)
         label = f"{name}s{', ' + extra if extra else ''}: largest of {rows['field_seed'].nunique()}"
+        i = places.index((family, parameters))
         color, shape = RANDOM_COLORS[i % len(RANDOM_COLORS)], RANDOM_SHAPES[i % len(RANDOM_SHAPES)]
         curves.append(Curve(largest, replace(RANDOM_MARK, label=label, color=color, marker=shape)))
     return curves
