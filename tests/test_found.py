@@ -174,7 +174,7 @@ def test_the_command_says_so_too():
         "image": 0, "objective": "distance", "largest_found": 1e-9, "norm_x": 1.0, "asked_displacement_norm": 1.0,
         "asked_jacobian_norm": 0.5, "displacement_norm_upper": 1.0, "jacobian_norm_upper": 0.5, "starts": 1.0,
         "spread": float("nan"), "family_parameters": "{}", "status_largest_found": "lower bound of the supremum",
-        "bound_supremum": 1.0, "status_supremum": "proof",
+        "bound_supremum": 1.0, "status_supremum": "proof", "distance_over_input_norm": 1e-9,
     }  # fmt: skip
     (below,) = lines(pd.DataFrame([row | {"resolution": "below floor"}]))[:1]
     (above,) = lines(pd.DataFrame([row | {"resolution": "resolved"}]))[:1]
