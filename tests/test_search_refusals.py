@@ -120,7 +120,8 @@ def test_no_more_starts_go_on_than_are_kept_however_few_the_steps(steps, generat
     found = st.worst_case(small_network(generator), x, kept=2, steps=steps, **given)
     assert found.of_starts.shape == (2, 2)
     assert bool((found.trace.diff(dim=0) >= 0).all())
-    assert found.gradient_evaluations <= 2 * (4 if steps == 5 else 2) * (steps + 1)
+    ascents = (4 if steps == 5 else 2) + 1  # of each image; one more where a translation is better in the end
+    assert found.gradient_evaluations <= 2 * ascents * (steps + 1)
 
 
 @pytest.mark.parametrize("fields", [search.PiecewiseLinear(), search.Translations()], ids=repr)
