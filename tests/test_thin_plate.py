@@ -163,7 +163,7 @@ def test_indexing_types_and_state_keep_the_field(size):
     assert set(tensors) == {"points", "displacements"}
     assert torch.equal(ThinPlateField(**tensors, **settings).displacement(at), field.displacement(at))
     single = field.to(dtype=torch.float32)
-    torch.testing.assert_close(single.displacement(at.float()).double(), field.displacement(at), rtol=0, atol=1e-5)
+    torch.testing.assert_close(single.displacement(at.float()).double(), field.displacement(at), rtol=0, atol=3e-5)
 
 
 def test_batches_of_points_and_displacements_broadcast():
