@@ -216,7 +216,7 @@ def test_what_was_found_at_fixed_norm_is_said_and_drawn_at_fixed_norm(tmp_path):
     figure = found.plot()
     titles = [axes.get_title() for axes in figure.axes]
     assert "after, at the norm of x" in titles
-    assert any(title.startswith("trace: distance at fixed norm") for title in titles)
+    assert "distance at fixed norm" in [axes.get_ylabel() for axes in figure.axes]
 
     fixed = spec([{**NORMS, **QUICK, "fixed_norm": True}], architecture=st.Architecture((st.Layer(3, 2.0),)))
     run(fixed, tmp_path / "store")

@@ -72,12 +72,13 @@ def listed(words: list[str]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
 
 
-def closing(rows: pd.DataFrame, *, statuses: bool = True) -> str:
+def closing(rows: pd.DataFrame, *, statuses: bool = True, reference: bool = True) -> str:
     """What is measured on what, and how far each kind of number can be trusted.
 
     Args:
         rows: the rows behind the figure.
         statuses: list the statuses of the closed form.
+        reference: explain the distance of two different images, where it is drawn.
     """
     rows = complete(rows)
     there = measured(rows)
@@ -90,7 +91,7 @@ def closing(rows: pd.DataFrame, *, statuses: bool = True) -> str:
         )
     if CONTROL in kinds:
         sentences.append("The linear kernel of the same architecture is the control.")
-    if (there[PAIRS] > 0).any():
+    if reference and (there[PAIRS] > 0).any():
         whose = "the CKN's" if EXACT in kinds else "a representation's"
         sentences.append(
             f"The reference 'two different images' is {whose} own median distance between two images of the set, in "

@@ -54,6 +54,7 @@ from stability.plots.series import (
     DISPLACED,
     EXACT,
     KIND,
+    SEARCH,
     SERIES,
     SETTING,
     SIZE,
@@ -133,7 +134,7 @@ def distance_versus_deformation(run: Run) -> Drawn:
 def needed(run: Run) -> pd.DataFrame:
     """The rows that the figure is drawn from; ``ValueError`` if the run has none."""
     rows = part(run, SWEEP)
-    rows = rows[rows[ASKED] != BOTH]
+    rows = rows[(rows[ASKED] != BOTH) & (rows["family"] != SEARCH)]  # of these the figure of what was found speaks
     sizes = measured(rows).groupby(DEFORMATION)[SIZE].nunique()
     rows = rows[rows[DEFORMATION].isin(sizes.index[sizes > 1])]
     if rows.empty:

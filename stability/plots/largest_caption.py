@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 
-from stability.plots.captions import closing, listed, trivial_words
+from stability.plots.captions import closing, listed, percent_up, trivial_words
 from stability.plots.reading import DISTANCE, resolved
-from stability.plots.series import FIELD
+from stability.plots.series import FIELD, SERIES, series_of
 from stability.sweeps.result import ROUND_OFF, below_floor
 from stability.sweeps.search_words import bounded_in_words, fields_in_words
 
@@ -47,14 +47,17 @@ def caption(rows: pd.DataFrame, *, more: bool) -> str:
         )
     spreads = found.loc[found["starts"] > 1, "spread"].dropna()
     if len(spreads):
-        words.append(f"Starts that were kept differ by {spreads.median():.0%} (median), at most {spreads.max():.0%}.")
+        words.append(
+            f"Starts that were kept differ by {100 * spreads.median():.2g} % (median), at most "
+            f"{percent_up(float(spreads.max()))}."
+        )
     lost = {"searched": below_floor(every), "random": below_floor(rows[~rows["search"]])}
     left_out = [f"{below.sum()} of {len(below)} {name} distances" for name, below in lost.items() if below.any()]
     if left_out:
         words.append(f"Left out: {listed(left_out)}, {ROUND_OFF}.")
     if more:
         words.append("Only the first of each kind of panel are drawn.")
-    return " ".join([*words, closing(rows)])
+    return " ".join([*words, closing(rows, reference=False)])
 
 
 def _bound(over: str, rows: pd.DataFrame) -> str:
@@ -66,10 +69,12 @@ def _bound(over: str, rows: pd.DataFrame) -> str:
     words = f"The closed form bounds the supremum over {over} with the two norms (status: {statuses})"
     searched = resolved(covered)
     whole = searched[searched["family_parameters"].map(fields_in_words).isin((over, over.removeprefix("all ")))]
-    ratio = whole[SUPREMUM] / whole[DISTANCE]
-    if len(ratio):
-        words += (
-            f": largest found <= supremum <= bound, which stands {ratio.median():.2g} times above what was found "
+    ratios = (whole[SUPREMUM] / whole[DISTANCE]).groupby(whole[SERIES])
+    if len(whole):
+        above = [
+            f"{'of the ' + name + ' ' if ratios.ngroups > 1 else ''}{ratio.median():.2g} times above what was found "
             f"(median; {ratio.min():.3g} to {ratio.max():.3g})"
-        )
+            for name, ratio in ((name, ratios.get_group(name)) for name in series_of(whole))
+        ]
+        words += f": largest found <= supremum <= bound, which stands {listed(above)}"
     return words + "."

@@ -46,6 +46,7 @@ from stability.plots.series import (
     BOTH,
     DEFORMATION,
     KIND,
+    SEARCH,
     SERIES,
     SETTING,
     THEORY,
@@ -58,6 +59,8 @@ from stability.plots.series import (
 SWEEP = "plane"
 LEVELS = (0.1, 0.2, 0.5, 1.0, 2.0)
 RESOLUTION = 25
+REACHED = 1e-3
+"""Share of a norm that a field with exactly this norm may lack."""
 TICKS = [m * 10.0**e for e in range(-8, 4) for m in (1, 2, 5)]
 MOST = 4
 """Columns of panels: more would be too small to read."""
@@ -234,13 +237,22 @@ def _panel(axes: Axes, rows: pd.DataFrame, norm: colors.LogNorm, unit: str) -> c
 
 def _caption(rows: pd.DataFrame, units: dict[str, str], told: list[str], columns: int) -> str:
     outside = [name for name, unit in units.items() if unit == PAIRS]
+    exact = rows[~rows[DEFORMATION].isin(_within(rows))]
     words = [
-        "Colour: median distance of the representations in units of ||x|| at exactly these two norms. Lines: the "
-        "closed form of the theorem for every field with these two norms (nothing else of the field is used); the "
-        "measured fields have their mean shift split off, so that the bound in their rows may be lower. Hatched: no "
-        "field of this family has such a pair of norms (a large gradient at a small displacement needs higher "
-        "frequencies). At one ||tau|| a larger ||grad tau|| leaves less of it to the common shift."
+        "Colour: median distance of the representations in units of ||x||. Lines: the closed form of the theorem for "
+        "every field with these two norms (nothing else of the field is used)."
     ]
+    if len(exact):
+        words.append(
+            f"{_told(deformations(exact))} have exactly these two norms; "
+            "their mean shift is split off, so that the bound in their rows may be lower. Hatched: no field of this "
+            "family has such a pair of norms (a large gradient at a small displacement needs higher frequencies). At "
+            "one ||tau|| a larger ||grad tau|| leaves less of it to the common shift."
+        )
+    if len(exact) < len(rows):
+        words.append(f"{_told(_within(rows))} stay within these two norms.")
+    if (rows["family"] == SEARCH).any():
+        words.append("A search shows what the supremum is at least: that of the distance if it was its objective.")
     if outside:
         words.append(f"{listed(outside)}: in units of the distance between two images, with a colour bar of its own.")
     if told:
@@ -248,6 +260,21 @@ def _caption(rows: pd.DataFrame, units: dict[str, str], told: list[str], columns
     if columns > MOST:
         words.append(f"The first {MOST} of {columns} combinations of input, family and architecture.")
     return " ".join([*words, closing(rows)]).replace("\n", " ")
+
+
+def _told(fields: list[str]) -> str:
+    words = listed([plural(name) for name in fields])
+    return words[:1].upper() + words[1:]
+
+
+def _within(rows: pd.DataFrame) -> list[str]:
+    """Deformations some of which have smaller norms than were asked for."""
+    there = measured(rows)
+    smaller = pd.concat(
+        [there[norm] < (1 - REACHED) * there[f"asked_{norm}"] for norm in ("displacement_norm", "jacobian_norm")],
+        axis=1,
+    ).any(axis=1)
+    return deformations(there[smaller])
 
 
 def _level_lines(axes: Axes, rows: pd.DataFrame, across: Array, up: Array) -> None:

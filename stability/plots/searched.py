@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 LETTERS, SHORT = 84, 44
 """Letters of a title's line, and of what is searched where both norms still fit beside it."""
-LONG = 20
-"""Letters of an objective that fill the title of a panel."""
+TALL = 26
+"""Letters of an objective along the height of a panel."""
 ARROWS = 13
 """Arrows along the longer side."""
 BEST, OTHER = "#0072B2", "#9a9a9a"
@@ -39,11 +39,14 @@ CAPTION = (
     "found; what was found is a lower bound of the supremum, no more. Before: the image with a straight grid (blue: "
     "columns, orange: rows). After: L_tau x(u) = x(u - tau(u)) with the grid carried along. Arrows on |tau| end at u. "
     "The maps of |tau| (px) and of ||grad tau|| reach up to the norms that were asked for: where they are dark the "
-    "field uses what it is allowed. Trace: the objective after every step of every start; only some starts go on after "
-    "the first steps, those that end well below the best have second chances, and their "
+    "field uses what it is allowed. Trace: the objective after every step of every start, the best one blue; only some "
+    "starts go on after the first steps, those that end well below the best have second chances, and their "
     "agreement is a sign, no proof. The bound of the supremum is the closed form for the "
-    "norms of the title, over all fields if not over translations or fields with a fixed border. Shown are the largest "
-    "distances of the run."
+    "norms of the title, over all fields if not over translations or fields with a fixed border."
+)
+CHOSEN = (
+    "Drawn is the search that moved each model most, of three models at most, and where there is room further ones, of "
+    "other images first."
 )
 AT_FIXED_NORM = (
     "At fixed norm means that L_tau x was given the norm of x before it was measured, and that 'after' is drawn so."
@@ -82,7 +85,7 @@ def searched(run: Run) -> Drawn:
     for block, k in zip(figure.subfigures(count, 1, squeeze=False)[:, 0], range(count), strict=True):
         _block(block, cell_of_store(arrays, k))
     fixed = any(at_fixed_norm(str(objective)) for objective in arrays["objective"])
-    return Drawn(figure, f"{CAPTION} {AT_FIXED_NORM}" if fixed else CAPTION)
+    return Drawn(figure, " ".join([CAPTION, CHOSEN, *([AT_FIXED_NORM] if fixed else [])]))
 
 
 def needed(run: Run) -> Mapping[str, Any]:
@@ -154,7 +157,8 @@ def _plane(figure: FigureBase, grid: Any, cell: Cell) -> None:
     ):
         mesh = _picture(axes, sampled, values, **look)
         axes.set_title(name)
-        figure.colorbar(mesh, ax=axes, label=label, fraction=0.046, pad=0.03).locator = MaxNLocator(5)
+        beside = axes.inset_axes((1.03, 0.0, 0.05, 1.0))
+        figure.colorbar(mesh, cax=beside, label=label).locator = MaxNLocator(5)
     _arrows(grid[0, 2], sampled)
     for axes in grid.flat[:-1]:
         axes.grid(visible=False)
@@ -229,8 +233,12 @@ def _trace(axes: Axes, cell: Cell) -> None:
             marker="o" if len(trace) == 1 else "", zorder=3 if chosen else 2,
         )  # fmt: skip
     count = trace.shape[1]
-    comma = ", " if len(cell.objective) < LONG else ",\n"
-    axes.set_title(f"trace: {cell.objective}{comma}{count} start{'s' if count > 1 else ''}")
+    axes.set_title(f"trace, {count} start{'s' if count > 1 else ''}")
+    axes.yaxis.tick_right()  # its left is the colour bar's
+    axes.yaxis.set_label_position("right")
+    for side, there in (("left", False), ("right", True)):
+        axes.spines[side].set_visible(there)
+    axes.set_ylabel("\n".join(textwrap.wrap(cell.objective, TALL)))
     axes.set_xlabel("step")
     if len(trace) == 1:
         axes.set_xticks([0])

@@ -59,6 +59,10 @@ def needed(run: Run) -> Mapping[str, Any]:
         raise ValueError(
             f"strip must hold {', '.join(NEEDED)}, got none of {missing}; run `stability quickstart` or write strip.npz"
         )
+    if run.strip["images"].shape[1] < 2:
+        raise ValueError(
+            "strip must hold deformed images, got the originals alone; give the specification deformations"
+        )
     return run.strip
 
 

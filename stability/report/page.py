@@ -66,7 +66,7 @@ def page(run: Run) -> str:
         headline=prose(headline(run)),
         lines=lines(summary(run)),
         warnings=parts.warnings(run),
-        linear=f"<h2>How far from linear</h2>\n{far}",
+        linear=f"<h2>How far from linear</h2>\n{far}" if far else "",
         figures=parts.figures(run),
         chart=chart,
         table=parts.medians(run),

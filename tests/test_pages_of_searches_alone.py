@@ -1,0 +1,83 @@
+"""Stores where nothing was drawn at random: only figures that show something, captions that are true of searches."""
+
+import re
+
+import pytest
+
+import stability as st
+from stability import plots
+from stability.report.page import page
+from stability.sweeps.run import run
+
+QUICK = {"starts": [{"kind": "saturated", "count": 2}], "steps": 3, "kept": 2}
+LINEAR, FINITE = "linear kernel (control)", "finite CKN, 4 anchors"
+
+
+def store(folder, **changes) -> plots.Run:
+    spec = {
+        "images": st.ImagesSpec(name="fashion", count=2, size=(10, 10)),
+        "architecture": st.Architecture((st.Layer(3, 2.0),), 1.0),
+        "representations": [st.LinearSpec(), st.CKNSpec(filters=(4,))],
+        "deformations": [],
+        "search": {"displacement_norm": [0.5, 1.0], "jacobian_norm": [0.1, 0.25], **QUICK},
+    }
+    run(st.SweepSpec(**(spec | changes)), folder)
+    return plots.read(folder)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory) -> plots.Run:
+    return store(tmp_path_factory.mktemp("alone") / "searches")
+
+
+@pytest.fixture(scope="module")
+def beside(tmp_path_factory) -> plots.Run:
+    drawn = [
+        st.FourierSpec(displacement_norm=[0.5, 0.6], jacobian_norm=[0.35, 0.4], cutoff=2),
+        st.MixedSpec(displacement_norm=[0.5, 1.0], jacobian_norm=[0.1, 0.25]),
+        st.TranslationSpec(displacement_norm=[0.5, 1.0]),
+    ]
+    return store(tmp_path_factory.mktemp("alone") / "beside", deformations=drawn, representations=[st.LinearSpec()])
+
+
+def test_no_figure_of_what_was_not_drawn(alone, beside):
+    assert plots.applicable(alone) == ("largest_found", "searched", "plane")
+    assert set(plots.applicable(beside)) >= {"strip", "distance_versus_deformation"}
+    with pytest.raises(ValueError, match="strip must hold deformed images, got the originals alone"):
+        plots.FIGURES["strip"](alone)
+    assert "How far from linear" not in page(alone)
+
+
+def test_what_was_found_is_no_panel_of_distance_versus_deformation(beside):
+    titles = [axes.get_title() for axes in plots.FIGURES["distance_versus_deformation"](beside).figure.axes]
+    assert any("translations" in title for title in titles)
+    assert not any("searched" in title for title in titles)
+
+
+def test_the_plane_says_which_fields_have_the_two_norms_and_which_stay_within_them(alone, beside):
+    within = "{} stay within these two norms."
+    caption = plots.FIGURES["plane"](alone).caption
+    assert within.format("Searched fields") in caption
+    assert "exactly" not in caption
+    assert "A search shows what the supremum is at least" in caption
+    caption = plots.FIGURES["plane"](beside).caption
+    assert within.format("Mixed random fields and searched fields") in caption
+    assert "Smooth mean-free fields have exactly these two norms" in caption
+
+
+def test_agreement_is_given_to_two_digits_and_rounded_up_where_it_is_said_to_be_most(alone):
+    caption, spreads = plots.FIGURES["largest_found"](alone).caption, alone.rows["spread"]
+    median, most = re.search(r"kept differ by (\S+) % \(median\), at most (\S+) %\.", caption).groups()
+    assert float(median) == pytest.approx(100 * spreads.median(), rel=0.05)
+    assert 100 * spreads.max() <= float(most) <= 110 * spreads.max()
+    assert "two different images" not in caption  # no line of the figure
+
+
+def test_gaps_of_several_representations_are_not_pooled(alone):
+    caption, rows = plots.FIGURES["largest_found"](alone).caption, alone.rows
+    gaps = rows["bound_supremum"] / rows["distance_over_input_norm"]
+    for name, kind in ((LINEAR, "linear"), (FINITE, "ckn")):
+        own = gaps[rows["representation_kind"] == kind]
+        told = re.search(re.escape(f"of the {name}") + r" (\S+) times above what was found \(median; (\S+) to", caption)
+        assert float(told.group(1)) == pytest.approx(own.median(), rel=0.06)
+        assert float(told.group(2)) == pytest.approx(own.min(), rel=0.006)
