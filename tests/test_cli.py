@@ -14,7 +14,7 @@ import stability as st
 from stability import cli, quickstart
 from stability.bounds import invariance
 from stability.bounds.closed_form import closed_form
-from stability.cli import theory
+from stability.cli import searching, theory
 from stability.sweeps.result import read_rows, read_run
 
 BOUND = ["bound", "--patch-sizes", "3", "3", "--pooling-scales", "2", "4", "--displacement", "2", "--jacobian", ".2"]
@@ -414,3 +414,25 @@ def test_interrupt_is_told(monkeypatch, capsys):
     monkeypatch.setattr(theory, "run", interrupt)
     assert cli.main(BOUND) == 130
     assert "as it was" in capsys.readouterr().err
+
+
+def test_an_interrupted_command_that_goes_on_says_so(monkeypatch, capsys):
+    def interrupt(options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(searching, "_search", interrupt)
+    assert cli.main(["search", "--displacement", "1", "--jacobian", "0.25", "-o", "unused"]) == 130
+    said = capsys.readouterr().err
+    assert "the same command goes on from there" in said
+    assert "as it was" not in said
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    """As of ``| head -0``: one would read of a broken pipe otherwise."""
+    reads, writes = os.pipe()
+    os.close(reads)
+    done = subprocess.run(
+        [sys.executable, "-m", "stability", *BOUND], stdout=writes, stderr=subprocess.PIPE, check=False
+    )
+    os.close(writes)
+    assert (done.returncode, done.stderr) == (141, b"")

@@ -1,6 +1,7 @@
 """``main``: find the command, run it, turn what goes wrong into one line and an exit code."""
 
 import contextlib
+import os
 import signal
 import sys
 import threading
@@ -11,7 +12,12 @@ from stability.cli import pages, searching, sweeping, theory, trained
 from stability.cli.parser import Command, Parser
 from stability.names import resolve, unknown
 
-DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, WRONG_INPUT, INTERRUPTED, UNREAD = 0, 1, 2, 130, 141
+KEPT = {
+    False: "what was there before is as it was",
+    True: "chunks that were finished are kept: the same command goes on from there",
+}
+"""Of a command that resumes, and of others."""
 
 
 def commands() -> list[Command]:
@@ -33,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: what was typed behind ``stability``; by default what was.
 
     Returns:
-        0 done; 1 the machine failed, or cells of a run did; 2 wrong input (nothing was written); 130 interrupted.
+        0 done; 1 the machine failed, or cells of a run did; 2 wrong input (nothing was written); 130 interrupted; 141
+        nobody reads what is printed.
     """
     typed = list(sys.argv[1:] if arguments is None else arguments)
     with _interruptible():
@@ -41,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(typed: list[str]) -> int:
+    resumes = False
     try:
         known = {command.name: command for command in commands()}
         parser = Parser(
@@ -56,15 +64,21 @@ def _main(typed: list[str]) -> int:
         chosen = options[options.command]
         if known[options.command].settings:
             chosen["settings"] = settings
-        return known[options.command].run(chosen)
+        resumes = known[options.command].resumes
+        code = known[options.command].run(chosen)
+        sys.stdout.flush()
+        return code
     except ValueError as error:
         print(f"stability: {' '.join(str(error).split())}", file=sys.stderr)
         return WRONG_INPUT
+    except BrokenPipeError:  # as of `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to be flushed goes nowhere
+        return UNREAD
     except (OSError, RuntimeError) as error:
-        print(f"stability: {' '.join(str(error).split())}; what was there before is as it was", file=sys.stderr)
+        print(f"stability: {' '.join(str(error).split())}; {KEPT[resumes]}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
-        print("stability: interrupted; what was there before is as it was", file=sys.stderr)
+        print(f"stability: interrupted; {KEPT[resumes]}", file=sys.stderr)
         return INTERRUPTED
 
 

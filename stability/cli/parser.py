@@ -34,6 +34,7 @@ class Command:
         parser: its options.
         run: does it; returns the exit code.
         settings: whether ``--a.b value`` changes a specification.
+        resumes: whether the same command goes on where it was stopped.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Command:
     parser: Parser
     run: Callable[[Namespace], int]
     settings: bool = False
+    resumes: bool = False
 
     @property
     def options(self) -> list[str]:

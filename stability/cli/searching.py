@@ -95,7 +95,8 @@ def commands() -> list[Command]:
     )
     search.add_argument("--seed", type=int, default=0, help="of the starts")
     add_jobs(search, 1)
-    return [Command("search", "the field of given norms that moves a representation most", search, _search)]
+    words = "the field of given norms that moves a representation most"
+    return [Command("search", words, search, _search, resumes=True)]
 
 
 def _search(options: Namespace) -> int:

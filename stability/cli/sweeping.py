@@ -41,7 +41,7 @@ def commands() -> list[Command]:
         "--partial", action="store_true", help="the rows that are there, of a store that is not complete"
     )
     return [
-        Command("run", "run the sweep of a specification file", run, _run, settings=True),
+        Command("run", "run the sweep of a specification file", run, _run, settings=True, resumes=True),
         Command("plan", "what a run would do, and how long it would take", plan, _plan, settings=True),
         Command("status", "how far a store is", status, _status),
         Command("verify", "whether a store is whole", verify, _verify),
