@@ -1,13 +1,17 @@
-"""Stores where nothing was drawn at random: only figures that show something, captions that are true of searches."""
+"""Stores where nothing was drawn at random: what they cost, figures that show something, captions that are true."""
 
 import re
 
+import pandas as pd
 import pytest
+import torch
 
 import stability as st
 from stability import plots
 from stability.report.page import page
+from stability.sweeps.costs import gradient_count, search_cost
 from stability.sweeps.run import run
+from stability.sweeps.searches import PiecewiseLinearSpace, SplineSpace
 
 QUICK = {"starts": [{"kind": "saturated", "count": 2}], "steps": 3, "kept": 2}
 LINEAR, FINITE = "linear kernel (control)", "finite CKN, 4 anchors"
@@ -38,6 +42,28 @@ def beside(tmp_path_factory) -> plots.Run:
         st.TranslationSpec(displacement_norm=[0.5, 1.0]),
     ]
     return store(tmp_path_factory.mktemp("alone") / "beside", deformations=drawn, representations=[st.LinearSpec()])
+
+
+def test_a_plan_counts_gradients_as_searches_take_them(alone, beside):
+    """Half to twice as many, with the defaults and with few; a spline's linear step is dense."""
+    small = st.SearchSpec(displacement_norm=[0.5, 1.0], jacobian_norm=[0.1, 0.25], **QUICK)
+    taken = pd.concat([alone.rows, beside.rows[beside.rows["search"]]])["gradient_evaluations"]
+    assert 0.5 < gradient_count(small) / taken.mean() < 2
+    rng, x = torch.Generator().manual_seed(0), st.images.load("fashion", count=4, size=(12, 12))
+    ckn = st.CKN.fit(st.Architecture.dyadic(depth=1), x, filters=(8,), generator=rng)
+    found = st.worst_case(ckn, x, displacement_norm=1.0, jacobian_norm=0.25, generator=rng)
+    usual = st.SearchSpec(displacement_norm=1.0, jacobian_norm=0.25)
+    assert 0.5 < gradient_count(usual) / (found.gradient_evaluations / 4) < 2
+    spec = st.SweepSpec(
+        images=st.ImagesSpec(name="fashion", count=1, size=(12, 12)), architecture=st.Architecture((st.Layer(3, 2.0),)),
+        representations=[st.LinearSpec()], deformations=[], search=usual,
+    )  # fmt: skip
+    seconds = [
+        search_cost(usual.model_copy(update={"fields": space}), st.LinearSpec(), spec.architecture, spec)
+        for space in (PiecewiseLinearSpace(), SplineSpace(lattice=8), SplineSpace(lattice=(8, 12)))
+    ]
+    assert seconds == sorted(seconds)
+    assert seconds[1] > 1.5 * seconds[0]
 
 
 def test_no_figure_of_what_was_not_drawn(alone, beside):

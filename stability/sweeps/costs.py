@@ -20,7 +20,15 @@ from stability.sweeps.models import (
     RepresentationSpec,
     counts,
 )
-from stability.sweeps.searches import LinearisedStartSpec, RigidMotionsSpace, SearchSpec, TranslationsSpace
+from stability.sweeps.searches import (
+    FourierSpace,
+    LinearisedStartSpec,
+    PiecewiseLinearSpace,
+    RigidMotionsSpace,
+    SearchSpec,
+    SplineSpace,
+    TranslationsSpace,
+)
 from stability.sweeps.spec import SweepSpec
 
 EVALUATION = 4e-10
@@ -49,10 +57,11 @@ CERTIFICATES, OPERATOR_NORMS = 2.0, 6.0
 """Seconds a field: certified, and enclosed, norms of the theorem's operators."""
 GRADIENT, EXACT_GRADIENT = 4.0, 20.0
 """Gradients in a search in units of a distance; of an exact kernel's distance."""
-LINEAR_STEP, STEP_OF_A_PIXEL = 1e-2, 4e-5
-"""Seconds of a search's linear step; and for every pixel."""
-SCREENING, TRIED = 4, 2
-"""Steps after which only some starts of a search go on; lengths tried in a step."""
+LINEAR_STEP, STEP_OF_A_PIXEL, DENSE_STEP = 1e-3, 1e-5, 1e-6
+"""Seconds of a search's linear step; for every pixel; for the squared number of dimensions where matrices are dense."""
+SCREENING, SCREENED, TRIED, LASTING = 4, 2, 2, 4
+"""Steps after which only some starts of a search go on, and how many times ``kept`` take them; lengths tried in a step;
+further steps after which most ascents gain too little."""
 
 
 def distance_cost(chosen: RepresentationSpec, architecture: Architecture, spec: SweepSpec) -> float:
@@ -147,13 +156,39 @@ def search_cost(search: SearchSpec, chosen: RepresentationSpec, architecture: Ar
             return value * angles * radii
         case RigidMotionsSpace(rotations=rotations, angles=angles, radii=radii):
             return value * (2 * rotations + 1) * angles * (radii + 1)
+    starts, gradients = sum(start.count for start in search.starts), gradient_count(search)
+    step = LINEAR_STEP + STEP_OF_A_PIXEL * math.prod(spec.images.size) + DENSE_STEP * _dense(search, spec) ** 2
+    gradient = value * (EXACT_GRADIENT if isinstance(chosen, GramSpec | NTKSpec) else GRADIENT)
+    return gradients * (gradient + step) + starts * step + (2 * starts + TRIED * gradients) * value
+
+
+def gradient_count(search: SearchSpec) -> int:
+    """Gradients that an ascent from every start takes, about: it may stop before its last step, or go on.
+
+    >>> gradient_count(SearchSpec(displacement_norm=1.0, jacobian_norm=0.25))
+    136
+    """
     starts = sum(start.count for start in search.starts)
     slopes = sum(one.count * one.steps for one in search.starts if isinstance(one, LinearisedStartSpec))
-    first = min(SCREENING, search.steps) if starts > search.kept else search.steps
-    ascents = first * starts + (search.steps - first) * search.kept
-    step = LINEAR_STEP + STEP_OF_A_PIXEL * math.prod(spec.images.size)
-    gradient = value * (EXACT_GRADIENT if isinstance(chosen, GramSpec | NTKSpec) else GRADIENT)
-    return (slopes + ascents) * (gradient + step) + starts * step + (2 * starts + TRIED * ascents) * value
+    kept = min(starts, search.kept)
+    screened = min(starts, SCREENED * kept) if search.steps > SCREENING else kept
+    first = min(SCREENING, search.steps)
+    return slopes + first * screened + min(search.steps - first, LASTING) * kept
+
+
+def _dense(search: SearchSpec, spec: SweepSpec) -> float:
+    """Dimensions of the space of fields where a linear step works on dense matrices; 0 where it does not."""
+    size = spec.images.size
+    match search.fields:
+        case FourierSpace(cutoff=cutoff):
+            return len(size) * (2 * cutoff + 1) ** len(size)
+        case SplineSpace(lattice=lattice):
+            sides = lattice
+        case PiecewiseLinearSpace(lattice=lattice) if search.constraints:
+            sides = size if lattice is None else lattice
+        case _:
+            return 0.0
+    return len(size) * (sides ** len(size) if isinstance(sides, int) else math.prod(sides))
 
 
 def chunk_memory(spec: SweepSpec, cells: int) -> float:
