@@ -12,11 +12,14 @@ def unknown(what: str, name: object, known: Iterable[str]) -> str:
 
     >>> unknown("image set", "fashoin", ["blobs", "fashion"])
     "image set must be one of 'blobs', 'fashion', got 'fashoin'; did you mean 'fashion'?"
+    >>> unknown("model", "cnk", ["ckn", "ntk"])
+    "model must be one of 'ckn', 'ntk', got 'cnk'; did you mean 'ckn'?"
     """
     names = sorted(known)
     typed = str(name)
     longer = [one for one in names if typed and one.startswith(typed)]  # the beginning of a name is meant as that name
-    nearest = longer or difflib.get_close_matches(typed, names, n=1, cutoff=0.4)
+    swapped = [one for one in names if sorted(one) == sorted(typed)]
+    nearest = longer or swapped or difflib.get_close_matches(typed, names, n=1, cutoff=0.4)
     advice = f"did you mean {nearest[0]!r}?" if nearest else "choose one of these"
     return f"{what} must be one of {', '.join(map(repr, names))}, got {name!r}; {advice}"
 

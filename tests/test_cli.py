@@ -325,6 +325,10 @@ UNREACHABLE = "fourier, displacement_norm: 0.01, jacobian_norm: 0.9"
         (SPEC.replace("size: [12, 12]", "size: [0, 12]"), "ImagesSpec.size"),
         (SPEC.replace("kind: translation", "kin: translation"), "'kind'"),
         (SPEC + "vary: {layers.0.pooling_scale: []}", "at least one"),
+        (SPEC + "search: 3", "search.0 must be a mapping, got 3"),
+        (SPEC + "search: {displacement_norm: one, jacobian_norm: 1}", "must be a valid number, got 'one'"),
+        (SPEC + "search: {displacement_norm: 1, jacobian_norm: 1, starts: []}", "must have 1 entry or more, got []"),
+        (SPEC + "search: {displacement_norm: 1, jacobian_norm: 1, steps: 2.5}", "must be a valid integer, got 2.5"),
         (SPEC + "vary: {layers.0.kernel: [exponential]}", "'kind'"),
         ("a: [", "valid yaml"),
     ],
@@ -334,6 +338,16 @@ def test_wrong_specification_files_write_nothing(text, message, tmp_path, capsys
     assert cli.main(["run", str(tmp_path / "spec.yaml"), "--store", str(tmp_path / "store")]) == 2
     assert message in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["spec.yaml"]
+
+
+def test_a_search_can_be_asked_for_by_settings_alone(tmp_path, capsys):
+    """One part may be given without its list, in settings as in files."""
+    (tmp_path / "spec.yaml").write_text(SPEC)
+    line = ["plan", str(tmp_path / "spec.yaml"), "--search.displacement_norm", "1"]
+    assert cli.main(line) == 2
+    assert "jacobian_norm must be given" in capsys.readouterr().err
+    assert cli.main([*line, "--search.jacobian_norm", "1e-1"]) == 0
+    assert "searches" in capsys.readouterr().out
 
 
 def test_help_and_bound_start_in_under_a_second():

@@ -125,11 +125,11 @@ BIG = {"displacement_norm": 3.0, "jacobian_norm": 0.9}
     ("target", "message"),
     [
         (Level(1e9), "within reach"),
-        (Level(-1.0), "level must be positive"),
+        (Level(torch.tensor([1.0, 2.0, 3.0])), "value must be one number or one for each of 2 images"),
         (Flip(nn.Identity(), 0), "label must be what is predicted"),
         (0.5, "target must be"),
     ],
-    ids=["unreachable", "negative", "wrong label", "a number"],
+    ids=["unreachable", "three", "wrong label", "a number"],
 )
 def test_targets_that_cannot_be_met_are_told(target, message, generator):
     x = photographs()
@@ -138,6 +138,12 @@ def test_targets_that_cannot_be_met_are_told(target, message, generator):
         target = Flip(nn.Identity(), (network(x).argmax(1) + 1) % 3)
     with pytest.raises(ValueError, match=message):
         smallest_deformation(network, x, target, generator=generator, sizes=(1.0,), **FEW)
+
+
+@pytest.mark.parametrize("value", [-1.0, 0.0, float("nan"), torch.tensor([1.0, -1.0])])
+def test_a_level_is_positive_or_refused_when_it_is_made(value):
+    with pytest.raises(ValueError, match="value must be positive and finite"):
+        Level(value)
 
 
 def test_sizes_must_increase(generator):

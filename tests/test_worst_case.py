@@ -277,7 +277,7 @@ class Rooted(nn.Module):
         ({"x": photographs()[0, 0]}, "images must"),
         ({"a": 0.0}, "displacement_norm must be positive"),
         ({"b": math.inf}, "jacobian_norm must be positive"),
-        ({"a": torch.ones(3)}, "displacement_norm must be positive"),
+        ({"a": torch.ones(3)}, "displacement_norm must be one number or one for each of 2 images"),
         ({"steps": 0}, "steps must be"),
         ({"starts": ()}, "starts must"),
         ({"objective": "distance"}, "objective must be"),

@@ -73,15 +73,27 @@ def check_norm(name: str, value: float | Tensor, images: Tensor) -> Tensor:
     Raises:
         ValueError: if it is not positive and finite, or has another number of elements.
     """
+    target = check_positive(name, value).to(images.device)
+    if target.numel() != 1 and tuple(target.shape) != (len(images),):
+        raise ValueError(
+            f"{name} must be one number or one for each of {len(images)} images, got {value!r}; use {name}=0.25"
+        )
+    return target.reshape(-1).expand(len(images))
+
+
+def check_positive(name: str, value: float | Tensor) -> Tensor:
+    """A number, or one for each image, as float64.
+
+    Raises:
+        ValueError: if it is none, or not positive and finite.
+    """
     if not isinstance(value, Tensor) and not is_number(value):
         raise ValueError(
             f"{name} must be a number, or a tensor with one for each image, got {value!r}; use {name}=0.25"
         )
-    target = torch.as_tensor(value, dtype=torch.float64, device=images.device).detach()
-    fits = target.numel() == 1 or tuple(target.shape) == (len(images),)
-    if not fits or not bool((torch.isfinite(target) & (target > 0)).all()):
+    target = torch.as_tensor(value, dtype=torch.float64).detach()
+    if not bool((torch.isfinite(target) & (target > 0)).all()):
         raise ValueError(
-            f"{name} must be positive and finite, one number or one for each of {len(images)} images, got {value!r}; "
-            f"use {name}=0.25"
+            f"{name} must be positive and finite, one number or one for each image, got {value!r}; use {name}=0.25"
         )
-    return target.reshape(-1).expand(len(images))
+    return target

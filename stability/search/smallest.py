@@ -12,7 +12,7 @@ from stability.deformations.base import Deformation
 from stability.deformations.stack import stack
 from stability.representations.base import Representation
 from stability.search.chances import CHANCES
-from stability.search.checks import check_images_of_search, check_norm
+from stability.search.checks import check_images_of_search, check_norm, check_positive
 from stability.search.compared import Compared, compared
 from stability.search.constraints import Constraint, check_constraints
 from stability.search.curve import SIZES, check_sizes, warm, worst_case_curve
@@ -54,10 +54,11 @@ class Level(Target):
 
     def __post_init__(self) -> None:
         check_objective(self.objective)
+        check_positive("value", self.value)
 
     def level(self, compared: Compared, images: Tensor) -> Tensor:
-        """The number, if it is positive."""
-        return check_norm("level", self.value, images)
+        """The number, if there is one for each image."""
+        return check_norm("value", self.value, images)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import yaml
 from stability.names import unknown
 from stability.sweeps.spec import SweepSpec
 
-VARY = "vary"
+VARY, SEARCH = "vary", "search"
 
 
 def setting_names() -> list[str]:
@@ -72,6 +72,8 @@ def _set(data: dict[str, Any], name: str, value: Any) -> None:
             data[head] = {}
         else:
             data[head] = SweepSpec.model_construct(**{head: default}).model_dump(mode="json")[head]
+    if head == SEARCH and not data[head]:
+        data[head] = {}  # one search may be given without its list
     if head == VARY:
         data[VARY] = dict(data[VARY]) | {rest: value}
         return

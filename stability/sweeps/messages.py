@@ -30,9 +30,15 @@ def one_line(name: str, error: ValidationError) -> str:
         return f"{name}.{where}: {unknown('the value', first['input'], _choices(first))}"
     if first["type"] == "value_error":
         return f"{where or name}: {message}" if where else message
+    if first["type"] == "too_short":
+        least = first["ctx"]["min_length"]
+        entries = f"{least} entr{'y' if least == 1 else 'ies'}"
+        return f"{name}.{where} must have {entries} or more, got {first['input']!r}; see docs/spec.md"
     if first["type"] == "missing":
         return f"{name}.{where} must be given; see docs/spec.md"
     wanted = message.removeprefix("Input should be ")
+    if first["type"] in ("float_parsing", "int_parsing", "int_from_float"):
+        wanted = wanted.partition(",")[0]  # what pydantic tried in vain
     if wanted == message:
         return f"{name}.{where} must be valid, got {first['input']!r}: {message}; see docs/spec.md"
     return f"{name}.{where} must be {wanted}, got {first['input']!r}; see docs/spec.md"

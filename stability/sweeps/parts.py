@@ -27,7 +27,7 @@ def _architecture(value: Any) -> Any:
 
 
 def _as_tuple(value: Any) -> Any:
-    return (value,) if isinstance(value, int | float) and not isinstance(value, bool) else value
+    return (value,) if isinstance(value, int | float | str) and not isinstance(value, bool) else value
 
 
 def _as_names(value: Any) -> Any:

@@ -148,7 +148,7 @@ class SweepSpec(Spec):
     @classmethod
     def _searches(cls, search: Any) -> Any:
         """One search may be given without its list."""
-        return [search] if isinstance(search, Mapping | SearchSpec) else search
+        return list(search) if isinstance(search, list | tuple) else [search]
 
     @field_validator("vary", mode="before")
     @classmethod
