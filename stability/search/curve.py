@@ -2,6 +2,7 @@ r"""``worst_case_curve``: the largest objective found versus the size of the def
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
@@ -18,6 +19,9 @@ from stability.search.objectives import Objective
 from stability.search.starts import Given, Start
 from stability.search.worst import CUBIC, DISTANCE, KEPT, PIECEWISE_LINEAR, STARTS, STEPS, worst_case
 from stability.warps.base import Warp
+
+if TYPE_CHECKING:
+    from stability.plots.drawing import Drawn
 
 SIZES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0)
 
@@ -43,6 +47,20 @@ class Curve:
         """One row per size and image."""
         parts = [one.to_frame().assign(size=t) for t, one in zip(self.sizes.tolist(), self.found, strict=True)]
         return pd.concat(parts, ignore_index=True)
+
+    def plot(self) -> "Drawn":
+        """The largest found against the size, log-log: image by image and the median; with its caption.
+
+        Raises:
+            ValueError: if nothing above round-off was found.
+        """
+        from stability.plots.curve import versus_size  # matplotlib loads when something is drawn
+        from stability.plots.drawing import on_paper, settled
+
+        with on_paper():
+            drawn = versus_size(self.to_frame())
+            settled(drawn.figure)
+        return drawn
 
     def __repr__(self) -> str:
         shown = pd.DataFrame(self.largest_found.tolist(), index=self.sizes.tolist())

@@ -107,7 +107,10 @@ class Found:
         return torch.where(known, 1 - self.of_starts.median(1).values / best, torch.nan)
 
     def to_frame(self) -> pd.DataFrame:
-        """One row per image; ``search`` is true and ``meaning`` says what the value is."""
+        """One row per image; ``search`` is true and ``meaning`` says what the value is.
+
+        Numbers of evaluations are those of all images together, in every row.
+        """
         columns: dict[str, object] = {"image": range(len(self.norm_x))}
         for name in (
             "largest_found", "objective_floor", "relative", "distance", "floor", "angle", "norm_x", "norm_phi",
