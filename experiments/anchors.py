@@ -1,4 +1,4 @@
-"""Nystroem distances converge to the exact ones as anchors are added: no knob of the theorem moves.
+"""Nyström distances converge to the exact ones as anchors are added: no knob of the theorem moves.
 
 The bound is the same for every number of anchors, because a projection does not expand.
 """

@@ -1,4 +1,4 @@
-"""Nystroem CKNs: projections, convergence to the exact network, laws, refusals."""
+"""Nyström CKNs: projections, convergence to the exact network, laws, refusals."""
 
 import pytest
 import torch

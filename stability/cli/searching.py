@@ -45,7 +45,9 @@ def commands() -> list[Command]:
     search.add_argument("--images", default="fashion", help="image set")
     search.add_argument("--root", help="folder with the set's own files (default: the shipped images)")
     search.add_argument("--count", type=int, default=1, help="how many images, the first ones of the set")
-    search.add_argument("--size", type=int, nargs="+", default=[28, 28], help="H W in px, or N")
+    search.add_argument(
+        "--size", type=int, nargs="+", default=[28, 28], help="H W in px; N alone: signals, central rows of the images"
+    )
     search.add_argument("--channels", type=int, default=1, help="1 or 3")
     search.add_argument("--model", default="ckn", help=", ".join(MODELS))
     search.add_argument("--checkpoint", help="ckn, cnn, lenet: weights of `stability train`")

@@ -1,4 +1,4 @@
-r"""The Nystroem kernel map: coordinates of the orthogonal projection of phi(z) on span(phi(z_1), ..., phi(z_m)).
+r"""The Nyström kernel map: coordinates of the orthogonal projection of phi(z) on span(phi(z_1), ..., phi(z_m)).
 
     psi(z) = |z| kappa(Z^T Z)^(-1/2) kappa(Z^T z / |z|),    |psi(z) - psi(z')| <= |phi(z) - phi(z')| <= rho |z - z'|,
 

@@ -1,4 +1,4 @@
-"""Spherical k-means: unit anchors for a Nystroem kernel map."""
+"""Spherical k-means: unit anchors for a Nyström kernel map."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""Nystroem convergence: how far the finite CKN's distance is from the exact one, against the number of anchors."""
+"""Nyström convergence: how far the finite CKN's distance is from the exact one, against the number of anchors."""
 
 import numpy as np
 import pandas as pd

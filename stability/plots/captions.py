@@ -86,7 +86,7 @@ def closing(rows: pd.DataFrame, *, statuses: bool = True, reference: bool = True
     sentences = [_measured(there)]
     if FINITE in kinds:
         sentences.append(
-            "The finite CKN is a Nystroem approximation with anchors learnt from images of the same set; it is a "
+            "The finite CKN is a Nyström approximation with anchors learnt from images of the same set; it is a "
             "network of its own with the same bound."
         )
     if CONTROL in kinds:

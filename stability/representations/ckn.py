@@ -1,4 +1,4 @@
-r"""``CKN``: the finite-dimensional convolutional kernel network of any ``Architecture`` (Nystroem)."""
+r"""``CKN``: the finite-dimensional convolutional kernel network of any ``Architecture`` (Nyström)."""
 
 import dataclasses
 import math

@@ -91,7 +91,7 @@ class RobustnessRadii:
             "image": range(len(self.predicted)),
             "predicted": self.predicted.tolist(),
             "right": self.right.tolist(),
-            "distance_over_input_norm": self.distance.tolist(),
+            "boundary_distance_over_input_norm": self.distance.tolist(),
         }
         for name, sizes in (("certified", self.certified), ("as_sampled", self.as_sampled), ("found", self.found)):
             columns[f"{name}_displacement_px"] = (sizes * self.displacement_norm).tolist()
