@@ -104,6 +104,8 @@ def test_gaps_of_several_representations_are_not_pooled(alone):
     gaps = rows["bound_supremum"] / rows["distance_over_input_norm"]
     for name, kind in ((LINEAR, "linear"), (FINITE, "ckn")):
         own = gaps[rows["representation_kind"] == kind]
-        told = re.search(re.escape(f"of the {name}") + r" (\S+) times above what was found \(median; (\S+) to", caption)
+        told = re.search(
+            r"(\S+) times above what was found for the " + re.escape(name) + r" \(median; (\S+) to", caption
+        )
         assert float(told.group(1)) == pytest.approx(own.median(), rel=0.06)
         assert float(told.group(2)) == pytest.approx(own.min(), rel=0.006)

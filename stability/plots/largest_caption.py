@@ -72,7 +72,7 @@ def _bound(over: str, rows: pd.DataFrame) -> str:
     ratios = (whole[SUPREMUM] / whole[DISTANCE]).groupby(whole[SERIES])
     if len(whole):
         above = [
-            f"{'of the ' + name + ' ' if ratios.ngroups > 1 else ''}{ratio.median():.2g} times above what was found "
+            f"{ratio.median():.2g} times above what was found{' for the ' + name if ratios.ngroups > 1 else ''} "
             f"(median; {ratio.min():.3g} to {ratio.max():.3g})"
             for name, ratio in ((name, ratios.get_group(name)) for name in series_of(whole))
         ]
