@@ -148,15 +148,9 @@ class _Problem:
         self.lattice = tuple(direction.shape[2:])
         self.symbol = gram_symbol(self.lattice, cells, device=direction.device)
         self.inverse = torch.where(self.symbol > 0, 1 / self.symbol, 0.0)
-        # l_g = sum (sigma_1 + sigma_2)(w) / sum |g| for the least squares w with G* w = g - mean: g's own length
-        potential = self.divided(direction, self.inverse)
-        own = _total(_nuclear(component_gradients(potential, cells)))
-        own = own / _divisor(_total(lengths.euclidean(list(direction))))
-        ratio = length / own.clamp_min(0.1 * min(cells))
-        # a penalty is the expected size of a multiplier over that of its split variable: the displacements' multiplier
-        # carries g until the gradients' one does, l_g << l; constants chosen on smooth to white g, l from 0.3 to 800
-        self.displacement_penalty = _PENALTY / (1 + ratio / 20)
-        self.gradient_penalty = _PENALTY / (3 + ratio) * length
+        ratio = length / own_length(direction, self.divided(direction, self.inverse), cells)
+        self.displacement_penalty, gradient_penalty = penalties(ratio)
+        self.gradient_penalty = gradient_penalty * length
 
     def gradient(self, x: Tensor) -> Tensor:
         """The gradient in units of b, l G x."""
@@ -233,6 +227,27 @@ def _iterate(
         z_p.add_(x.sub_(p), alpha=_RELAXATION)
         z_q.add_(gradient.sub_(q), alpha=_RELAXATION)
     return best, upper, Splitting(z_p, z_q, at.displacement_penalty, at.gradient_penalty)
+
+
+def own_length(direction: Tensor, potential: Tensor, cells: Sequence[float]) -> Tensor:
+    """l_g = sum (sigma_1 + sigma_2)(w) / sum |g| for the least squares w with G* w = g - mean, ``(n,)`` in pixels.
+
+    Args:
+        direction: g, ``(d, n, *lattice)``.
+        potential: (G* G)^+ g; w is its gradient.
+        cells: sides of a cell in pixels.
+    """
+    own = _total(_nuclear(component_gradients(potential, cells)))
+    return (own / _divisor(_total(lengths.euclidean(list(direction))))).clamp_min(0.1 * min(cells))
+
+
+def penalties(ratio: Tensor) -> tuple[Tensor, Tensor]:
+    """Of displacements and of gradients in units of a and b, for mean |g| = 1 and l / l_g.
+
+    A penalty is the expected size of a multiplier over that of its split variable: the displacements' multiplier
+    carries g until the gradients' one does, l_g << l. Constants chosen on smooth to white g, l from 0.3 to 800.
+    """
+    return _PENALTY / (1 + ratio / 20), _PENALTY / (3 + ratio)
 
 
 def ball(x: Tensor) -> Tensor:

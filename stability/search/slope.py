@@ -9,40 +9,38 @@ from torch import Tensor, nn
 
 from stability.bounds.rung import Status
 from stability.deformations.checks import check_generator
-from stability.deformations.linear_step import linear_step
 from stability.deformations.piecewise_linear import PiecewiseLinearField
+from stability.deformations.triangulation import largest_displacement, largest_gradient
 from stability.representations.base import Representation
 from stability.search.checks import check_differentiable, check_images_of_search, check_norm
 from stability.search.compared import compared
 from stability.search.families import LEAST
 from stability.search.frank_wolfe import COLD
+from stability.search.lifted import relaxed
 from stability.search.metric import Metric, metrics_at_zero
 from stability.search.piecewise import PiecewiseLinearSpace
 from stability.search.space import Step
-from stability.search.weights import Weights, largest_eigenvalues, missed
+from stability.search.weights import Weights, largest_eigenvalue, missed
 from stability.warps.base import Warp
 from stability.warps.spline import SplineWarp
 
 STARTS, POWERS, GAIN = 4, 30, 1e-4
 """Power iterations, their steps at most, and the gain below which all are done."""
 
-WARM, CONVERGED = 80, 800
-"""Iterations of a linear step in them, and of the one whose multipliers are the weights."""
+WARM = 80
+"""Iterations of a linear step in them."""
 
-ENOUGH = 1.02
-"""Ratio of the two ends at which the weights are no longer moved."""
+EVEN = (1e-3, 0.01, 0.03)
+"""Shares of the weights that are made even; the best one counts."""
 
-MOVES, RATE, EVEN = 48, 0.5, 0.02
-"""Moves of the weights, how far the first goes, and the share that it makes even."""
+BELOW = 1 - 1e-9
+"""Of both norms, lest round-off exceeds them."""
 
-SLOWER, UNEVEN = 15, 6
-"""After how many moves they go half as far, and make a quarter of that share even."""
+COMBINED, APART = 64, 0.9
+"""Combinations of the relaxed fields that are looked at, and the cosine of J tau below which two are different."""
 
-TOPS, SHARP = 6, 15.0
-"""Eigenvectors that share in a move, and how much more the top one counts."""
-
-SHORT, LONG = 12, 100
-"""Lanczos steps for each move, and for the certificate."""
+SHORT, LONG = 24, 160
+"""Lanczos steps to choose it, and for the certificate."""
 
 FAILURE = 1e-6
 """Probability with which Lanczos' method misses more than is allowed for."""
@@ -183,13 +181,10 @@ def _one(
     field, lower = _climbed(several, space, space.step(space.directions(generator), None, COLD))
     if lower == 0:
         return field, 0.0, 0.0 if _silent(single, generator) else math.inf, 0.0
-    upper, vectors = _upper(single, field, lower, float(a), float(torch.maximum(b, STEEPEST * a)), generator)
-    # the relaxation's own top eigenvectors, one by one and together, are near the maximiser where it is tight
-    both = vectors[:1] + vectors[1:2] if len(vectors) > 1 else vectors
-    other = vectors[:1] - vectors[1:2] if len(vectors) > 1 else vectors
-    ends = torch.cat([vectors[:2], both, other])[:n]
-    ends = torch.cat([ends, ends[:1].expand(n - len(ends), *ends.shape[1:])])
-    again, value = _climbed(several, space, space.step(several.gram(ends), None, COLD))
+    start, upper = _upper(several, single, float(a), float(torch.maximum(b, STEEPEST * a)), generator)
+    others, slopes = _combined(several, start, float(a), float(b), generator)
+    field, lower = (others[0], float(slopes[0])) if float(slopes[0]) > lower else (field, lower)
+    again, value = _climbed(several, space, space.step(several.gram(others), None, COLD))
     field, lower = (again, value) if value > lower else (field, lower)
     return field, lower, max(lower, upper), single.round_off(field)
 
@@ -220,55 +215,75 @@ def _climbed(metric: Metric, space: PiecewiseLinearSpace, step: Step) -> tuple[T
     return at[int(best.argmax())], float(best.max())
 
 
-def _upper(
-    metric: Metric, field: Tensor, lower: float, a: float, b: float, generator: torch.Generator
-) -> tuple[float, Tensor]:
-    """The certified value of the best of a sequence of weights, and the top eigenvectors of those."""
-    cells = (1.0,) * field.shape[-1]
-    polished = linear_step(metric.gram(field[None]), cells, a, b, iterations=CONVERGED, precision=torch.float64)
-    weights = Weights.of(polished.splitting, cells, a, b)
-    best, chosen, start, tops = math.inf, weights, field, field[None]
-    for move in range(MOVES + 1):
-        values, vectors = _relative_eigenvalues(metric, weights, start, SHORT)
-        if float(values[0]) < best:
-            best, chosen, tops = float(values[0]), weights, vectors
-        if best <= (ENOUGH * lower) ** 2:
-            break
-        shares = torch.softmax(SHARP * (values / values[0] - 1), 0)
-        rate, even = RATE / (1 + move / SLOWER), EVEN / (1 + move / UNEVEN) ** 2
-        weights, start = weights.moved(vectors, shares, rate, even), vectors.sum(0)
-    draw = torch.randn(field.shape, generator=generator, dtype=torch.float64, device=generator.device).to(field.device)
-    values, _ = _relative_eigenvalues(metric, chosen, draw, LONG, random=True)
-    if draw.numel() <= LONG:
-        return math.sqrt(float(values[0])), tops  # Lanczos' method has ended
-    loss = missed(LONG, draw.numel(), FAILURE)
-    return math.sqrt(float(values[0]) / (1 - loss)), tops
+def _upper(several: Metric, single: Metric, a: float, b: float, generator: torch.Generator) -> tuple[Tensor, float]:
+    """The fields of the relaxation, ``(n, *size, d)``, and a value that holds but with probability ``FAILURE``."""
+    shape, cells = several.shape, (1.0,) * several.shape[-1]
+    # all at random: near a maximiser of one field the iteration would stay there
+    start = torch.randn(shape, generator=generator, dtype=torch.float64, device=generator.device).to(several.device)
+    point = relaxed(several.gram, start, cells, a, b)
+    first = torch.randn(start[0].numel(), generator=generator, dtype=torch.float64, device=generator.device)
+    first = first.to(several.device)
+    factors = [Weights(point.nodes, point.right, point.left, cells, a, b, even).factor() for even in EVEN]
+    factor = min(factors, key=lambda factor: _relative_eigenvalue(single, factor, first, SHORT))
+    value = _relative_eigenvalue(single, factor, first, LONG)
+    if len(factor) > LONG:  # otherwise Lanczos' method has ended
+        value /= 1 - missed(LONG, len(factor), FAILURE)
+    return point.fields, math.sqrt(max(value, 0.0))
 
 
-def _relative_eigenvalues(
-    metric: Metric, weights: Weights, start: Tensor, steps: int, random: bool = False
-) -> tuple[Tensor, Tensor]:
-    """The largest v^T J^T J v / v^T M v that Lanczos' method sees, ``(m,)``, and v with v^T M v = 1.
+def _relative_eigenvalue(metric: Metric, factor: Tensor, start: Tensor, steps: int) -> float:
+    """The largest v^T J^T J v / v^T M v that Lanczos' method sees.
 
     Args:
         metric: J^T J for one field.
-        weights: of M = R R^T.
-        start: v, or R^T v, which is uniformly distributed in direction, if it is random.
+        factor: R of M = R R^T.
+        start: R^T v, uniformly distributed in direction.
         steps: of Lanczos' method.
-        random: see above.
     """
-    factor = weights.factor()
-    shape = start.shape
-    d = shape[-1]
-
-    def unfolded(u: Tensor) -> Tensor:
-        """v = R^{-T} u."""
-        return torch.linalg.solve_triangular(factor.T, u.reshape(-1, d), upper=True)
+    shape = (1, metric.shape[-1], *metric.shape[1:-1])
 
     def operator(u: Tensor) -> Tensor:
-        image = metric.gram(unfolded(u).reshape(1, *shape))
-        return torch.linalg.solve_triangular(factor, image.reshape(-1, d), upper=False).flatten()
+        """R^{-1} J^T J R^{-T} u, components first."""
+        v = torch.linalg.solve_triangular(factor.T, u[:, None], upper=True).view(shape)
+        image = metric.gram(v.movedim(1, -1)).movedim(-1, 1).reshape(-1, 1)
+        return torch.linalg.solve_triangular(factor, image, upper=False)[:, 0]
 
-    first = start.reshape(-1, d) if random else factor.T @ start.reshape(-1, d)
-    values, vectors = largest_eigenvalues(operator, first.flatten(), steps, TOPS)
-    return values, torch.stack([unfolded(vector).reshape(shape) for vector in vectors])
+    return largest_eigenvalue(operator, start, steps)
+
+
+def _translations(field: Tensor) -> Tensor:
+    """One along each axis, as long as the field, ``(d, *size, d)``."""
+    unit = torch.eye(field.shape[-1], dtype=field.dtype, device=field.device)
+    return field.norm() * torch.stack([axis.expand_as(field) / axis.expand_as(field).norm() for axis in unit])
+
+
+def _combined(
+    metric: Metric, relaxed_fields: Tensor, a: float, b: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Combinations of relaxed fields, and of translations, that have the largest slopes in C(a, b), and these slopes.
+
+    Where the relaxation is tight its fields are multiples of the maximiser; otherwise that is often near one of these.
+    """
+    n, device = len(relaxed_fields), relaxed_fields.device
+    shifts = _translations(relaxed_fields[0])
+    known = torch.cat([relaxed_fields, shifts])
+    padded = torch.cat([shifts, torch.zeros_like(relaxed_fields)])[:n]
+    images = torch.cat([metric.gram(relaxed_fields), metric.gram(padded)])[: len(known)]
+    inner = known.flatten(1) @ images.flatten(1).T
+    inner = (inner + inner.T) / 2  # <J tau, J sigma>
+    draw = torch.randn(COMBINED, n, generator=generator, dtype=torch.float64, device=generator.device).to(device)
+    shares = torch.block_diag(
+        torch.cat([torch.eye(n, dtype=draw.dtype, device=device), draw]),
+        torch.linalg.eigh(inner[n:, n:]).eigenvectors.T,
+    )
+    fields = (shares @ known.flatten(1)).unflatten(1, known.shape[1:])
+    size = torch.maximum(largest_displacement(fields) / a, largest_gradient(fields, (1.0,) * fields.shape[-1]) / b)
+    shares = shares * (BELOW / size.clamp_min(torch.finfo(size.dtype).tiny))[:, None]
+    slopes = torch.einsum("km,ml,kl->k", shares, inner, shares).clamp_min(0.0).sqrt()
+    cosines = (shares @ inner @ shares.T).abs() / (slopes[:, None] * slopes).clamp_min(torch.finfo(size.dtype).tiny)
+    chosen: list[int] = []
+    for k in slopes.argsort(descending=True).tolist():
+        if len(chosen) < n and (not chosen or float(cosines[k, chosen].max()) < APART):
+            chosen.append(k)
+    chosen += chosen[:1] * (n - len(chosen))
+    return (shares[chosen] @ known.flatten(1)).unflatten(1, known.shape[1:]), slopes[chosen]

@@ -1,14 +1,14 @@
 r"""A certified upper value of sup ||J tau|| over C(a, b) by quadratic majorants of the two balls.
 
-For weights w_i >= 0 of the nodes and positive semidefinite Q_k of the triangles with sum w_i + sum tr Q_k = 1, every
-field of C(a, b) has
+For weights w_i >= 0 of the nodes and positive semidefinite Q_k, P_k of the triangles with sum w_i + sum tr Q_k +
+sum tr P_k = 1, every field of C(a, b) has
 
-    <tau, M tau> = sum_i w_i |tau_i|^2 / a^2 + sum_k tr(Q_k J_k^T J_k) / b^2 <= 1,
+    <tau, M tau> = sum_i w_i |tau_i|^2 / a^2 + sum_k (tr(Q_k J_k^T J_k) + tr(P_k J_k J_k^T)) / b^2 <= 1,
 
-because J_k^T J_k <= b^2 I. Hence ||J tau||^2 <= lambda, the largest eigenvalue of J^T J relative to M. With the
-multipliers of the linear step at a maximiser, w_i ~ |y_i| and Q_k ~ (W_k^T W_k)^(1/2), the maximiser is an eigenvector
-and its value an eigenvalue; it is the largest one if the relaxation is tight. Otherwise the weights move towards where
-the eigenvector breaks the constraints: w_i <- w_i (1 + eta (|v_i|^2 / a^2 - 1)), which keeps their sum.
+because J_k^T J_k <= b^2 I and J_k J_k^T <= b^2 I. Hence ||J tau||^2 <= lambda, the largest eigenvalue of J^T J relative
+to M. The best weights are the multipliers of the relaxation (``lifted``), whose value is then lambda. On 2 x 2 matrices
+no other quadratic forms that are at most ||J||_2^2 are needed: with the conformal part p and the anticonformal part r,
+||J||_2 = |p| + |r|, and |p|^2 + |r|^2 + 2 <p, B r> with ||B||_2 <= 1 are these.
 
 lambda comes from Lanczos' method with a random start. A Ritz value is below it; with probability 1 - delta
 
@@ -23,80 +23,68 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from stability.deformations.linear_step import Splitting, ball, clip
-from stability.deformations.triangulation import component_gradients
-
 
 class Weights:
-    """w and Q of one image, sum w + sum tr Q = 1, and the metric M that belongs to them.
+    """w, Q and P of one image, sum w + sum tr Q + sum tr P = 1, and the metric M that belongs to them.
 
     Args:
         nodes: w, ``lattice``.
-        triangles: Q, ``(d, d, simplices, *lattice)``.
+        right: Q, ``(d, d, simplices, *lattice)``.
+        left: P, ``(d, d, simplices, *lattice)``.
         cells: sides of a cell.
         displacement_norm: a.
         jacobian_norm: b.
-        even: share of the weights that is made uniform: it keeps M invertible and lets weights grow again.
+        even: share of the weights that is made uniform: it keeps M invertible.
     """
 
     def __init__(
         self,
         nodes: Tensor,
-        triangles: Tensor,
+        right: Tensor,
+        left: Tensor,
         cells: Sequence[float],
         displacement_norm: float,
         jacobian_norm: float,
-        even: float = 0.03,
+        even: float,
     ) -> None:
         self.cells, self.a, self.b = tuple(cells), displacement_norm, jacobian_norm
-        d = len(self.cells)
-        trace = triangles.diagonal(dim1=0, dim2=1).sum(-1)
-        total = nodes.sum() + trace.sum()
-        count = nodes.numel() + trace.numel()
-        identity = torch.eye(d, dtype=nodes.dtype, device=nodes.device).reshape(d, d, *[1] * (triangles.ndim - 2)) / d
-        self.nodes = (1 - even) * nodes / total + even / count
-        self.triangles = (1 - even) * triangles / total + even / count * identity
-
-    @classmethod
-    def of(
-        cls, splitting: Splitting, cells: Sequence[float], displacement_norm: float, jacobian_norm: float
-    ) -> "Weights":
-        """The multipliers of a linear step of one field."""
-        p, q = ball(splitting.displacement), clip(splitting.gradient)
-        y = float(splitting.displacement_penalty) * (splitting.displacement - p)[:, 0].double()
-        length = displacement_norm / jacobian_norm
-        w = float(splitting.gradient_penalty) / length * (splitting.gradient - q)[:, :, 0].double()
-        return cls(y.norm(dim=0), _root(w), cells, displacement_norm, jacobian_norm)
+        d, parts = len(self.cells), (nodes, right, left)
+        total = sum(float(part.sum()) for part in (nodes, _trace(right), _trace(left)))
+        count = nodes.numel() + 2 * d * right[0, 0].numel()
+        identity = torch.eye(d, dtype=nodes.dtype, device=nodes.device).reshape(d, d, *[1] * (right.ndim - 2))
+        uniform = (torch.ones_like(nodes), identity, identity)  # of trace 1 altogether, over the count
+        self.nodes, self.right, self.left = (
+            (1 - even) * part / total + even / count * same for part, same in zip(parts, uniform, strict=True)
+        )
 
     def factor(self) -> Tensor:
-        """R of M = R R^T, the same for every component of the field, ``(L, L)`` lower triangular."""
-        count = self.nodes.numel()
-        metric = torch.diag(self.nodes.flatten() / self.a**2)
+        """R of M = R R^T for fields with components first, ``(d L, d L)`` lower triangular."""
+        count, d = self.nodes.numel(), len(self.cells)
         starts, ends = _edges(tuple(self.nodes.shape), self.nodes.device)  # (j, simplices, L)
-        sides = metric.new_tensor(self.cells)
-        q = self.triangles.flatten(3) / (self.b**2 * sides[:, None, None, None] * sides[:, None, None])
+        sides = self.nodes.new_tensor(self.cells)
+        right = self.right.flatten(3) / (self.b**2 * sides[:, None, None, None] * sides[:, None, None])
+        along = torch.diag(sides**-2)[:, :, None, None] / self.b**2
+        left = self.left.flatten(3)
+        same = torch.diag(self.nodes.flatten() / self.a**2) + self._assembled(starts, ends, right)
+        metric = self.nodes.new_zeros(d, count, d, count)
+        for c in range(d):
+            metric[c, :, c] += same  # w_i |tau_c|^2 / a^2 + <grad tau_c, Q grad tau_c> / b^2
+            for other in range(d):  # P_{c c'} <grad tau_c, grad tau_c'> / b^2
+                metric[c, :, other] += self._assembled(starts, ends, along * left[c, other])
+        return torch.linalg.cholesky(metric.view(d * count, d * count))
+
+    def _assembled(self, starts: Tensor, ends: Tensor, form: Tensor) -> Tensor:
+        """sum over triangles of form_{jk} (u_end(j) - u_start(j)) (v_end(k) - v_start(k)), ``(L, L)``."""
+        count = self.nodes.numel()
+        found = form.new_zeros(count * count)
         for rows, columns, sign in ((ends, ends, 1), (starts, starts, 1), (ends, starts, -1), (starts, ends, -1)):
             at = rows[:, None] * count + columns  # (j, k, simplices, L)
-            metric.view(-1).index_add_(0, at.flatten(), sign * q.flatten())
-        return torch.linalg.cholesky(metric)
+            found.index_add_(0, at.flatten(), sign * form.flatten())
+        return found.view(count, count)
 
-    def moved(self, fields: Tensor, shares: Tensor, rate: float, even: float) -> "Weights":
-        """Weights that count more where fields with <v, M v> = 1 break the constraints.
 
-        Args:
-            fields: v, ``(m, *lattice, d)``.
-            shares: of the fields in the move, ``(m,)``, sum 1: of top eigenvectors, lest the second overtake the first.
-            rate: eta in (0, 1).
-            even: see the class.
-        """
-        components = fields.movedim(-1, 0)  # (d, m, *lattice)
-        here = torch.einsum("m...,m->...", components.square().sum(0), shares) / self.a**2
-        j = component_gradients(components, self.cells) / self.b  # (i, j, m, simplices, *lattice)
-        root = _matrices_first(_root_of(_matrices_last(self.triangles)))
-        turned = torch.einsum("ijm...,jk...->ikm...", j, root)
-        own = torch.einsum("ijm...,ikm...,m->jk...", turned, turned, shares)  # Q^(1/2) J^T J Q^(1/2): trace tr(Q J^T J)
-        nodes = self.nodes * (1 + rate * (here - 1))
-        return Weights(nodes, (1 - rate) * self.triangles + rate * own, self.cells, self.a, self.b, even)
+def _trace(matrices: Tensor) -> Tensor:
+    return matrices.diagonal(dim1=0, dim2=1)
 
 
 def _edges(lattice: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
@@ -113,19 +101,13 @@ def _edges(lattice: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tens
     return starts.view(d, d, -1), ends.view(d, d, -1)
 
 
-def largest_eigenvalues(
-    operator: Callable[[Tensor], Tensor], start: Tensor, steps: int, count: int
-) -> tuple[Tensor, Tensor]:
-    """The largest Ritz values of a symmetric operator after Lanczos' steps, and their unit vectors.
+def largest_eigenvalue(operator: Callable[[Tensor], Tensor], start: Tensor, steps: int) -> float:
+    """The largest Ritz value of a symmetric operator after Lanczos' steps; its eigenvalue once they end.
 
     Args:
         operator: on vectors ``(n,)``.
         start: ``(n,)``.
         steps: k, at least 1.
-        count: m of them.
-
-    Returns:
-        Values ``(m,)``, the largest first, and vectors ``(m, n)``; fewer if the start's Krylov space is smaller.
     """
     basis, diagonal, beside = [start / start.norm()], [], []
     for _ in range(min(steps, len(start))):
@@ -144,9 +126,7 @@ def largest_eigenvalues(
     if found > 1:
         off = torch.tensor(beside[: found - 1], dtype=torch.float64)
         matrix = matrix + torch.diag(off, 1) + torch.diag(off, -1)
-    values, vectors = torch.linalg.eigh(matrix)
-    top = vectors.flip(1)[:, :count].to(start)
-    return values.flip(0)[:count].to(start), top.T @ torch.stack(basis[:found])
+    return float(torch.linalg.eigvalsh(matrix)[-1])
 
 
 def missed(steps: int, size: int, failure: float) -> float:
@@ -156,21 +136,3 @@ def missed(steps: int, size: int, failure: float) -> float:
     0.0083
     """
     return (math.log(1.648 * math.sqrt(size) / failure) / (2 * steps - 1)) ** 2
-
-
-def _root(w: Tensor) -> Tensor:
-    """(W^T W)^(1/2), ``(d, d, ...)``."""
-    return _matrices_first(_root_of(_matrices_last(torch.einsum("ij...,ik...->jk...", w, w))))
-
-
-def _root_of(matrices: Tensor) -> Tensor:
-    values, vectors = torch.linalg.eigh(matrices)
-    return (vectors * values.clamp_min(0.0).sqrt()[..., None, :]) @ vectors.mT
-
-
-def _matrices_last(matrices: Tensor) -> Tensor:
-    return matrices.movedim((0, 1), (-2, -1))
-
-
-def _matrices_first(matrices: Tensor) -> Tensor:
-    return matrices.movedim((-2, -1), (0, 1))
