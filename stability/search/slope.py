@@ -221,10 +221,11 @@ def _upper(several: Metric, single: Metric, a: float, b: float, generator: torch
     # all at random: near a maximiser of one field the iteration would stay there
     start = torch.randn(shape, generator=generator, dtype=torch.float64, device=generator.device).to(several.device)
     point = relaxed(several.gram, start, cells, a, b)
-    first = torch.randn(start[0].numel(), generator=generator, dtype=torch.float64, device=generator.device)
-    first = first.to(several.device)
+    # what the certificate starts from must not have chosen its weights
+    glance, first = torch.randn(2, start[0].numel(), generator=generator, dtype=torch.float64, device=generator.device)
+    glance, first = glance.to(several.device), first.to(several.device)
     factors = [Weights(point.nodes, point.right, point.left, cells, a, b, even).factor() for even in EVEN]
-    factor = min(factors, key=lambda factor: _relative_eigenvalue(single, factor, first, SHORT))
+    factor = min(factors, key=lambda factor: _relative_eigenvalue(single, factor, glance, SHORT))
     value = _relative_eigenvalue(single, factor, first, LONG)
     if len(factor) > LONG:  # otherwise Lanczos' method has ended
         value /= 1 - missed(LONG, len(factor), FAILURE)
