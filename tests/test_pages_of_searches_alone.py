@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import stability as st
-from stability import plots
+from stability import plots, report
+from stability.plots.series import complete
 from stability.report.page import page
 from stability.sweeps.costs import gradient_count, search_cost
 from stability.sweeps.run import run
@@ -109,3 +110,57 @@ def test_gaps_of_several_representations_are_not_pooled(alone):
         )
         assert float(told.group(1)) == pytest.approx(own.median(), rel=0.06)
         assert float(told.group(2)) == pytest.approx(own.min(), rel=0.006)
+
+
+def test_both_norms_of_fields_within_them_are_said_to_be_limits(beside):
+    lines = report.summary(beside)
+    (mixed,) = [line for line in lines if line.startswith("Mixed random fields")]
+    assert re.search(r"up to \S+ px and gradient up to ", mixed)
+    (smooth,) = [line for line in lines if line.startswith("Smooth")]
+    assert "up to" not in smooth
+    one = beside.rows[(beside.rows["asked_jacobian_norm"] == 0.25) & (beside.rows["family"] != "search")]
+    assert "mixed random field, gradient up to 0.25" in set(complete(one)["deformation"])
+
+
+def test_only_random_fields_within_the_norms_of_a_search_are_said_to_be_beside_it(beside):
+    caption = plots.FIGURES["largest_found"](beside).caption
+    assert "Beside it mixed random fields and translations within the same norms" in caption  # no smooth fields
+
+
+def test_titles_tell_apart_what_varies_and_captions_speak_of_signals(tmp_path):
+    run_ = store(
+        tmp_path / "line",
+        images=st.ImagesSpec(name="fashion", count=1, size=(16,)),
+        representations=[st.LinearSpec()],
+        vary={"layers.-1.pooling_scale": [1, 4], "front_end": [None, st.front_ends.MeanRemoval()]},
+        search={"displacement_norm": 1.0, "jacobian_norm": 0.25, **QUICK},
+    )
+    drawn = plots.FIGURES["searched"](run_)
+    titles = [block.get_suptitle() for block in drawn.figure.subfigs]
+    assert len(titles) == len(set(titles)) == 3
+    assert all(re.search(r"last scale \d px, (raw|mean-removed) images, image 0", title) for title in titles)
+    assert "the signal and" in drawn.caption
+    assert "straight grid" not in drawn.caption
+    assert drawn.figure.subfigs[0].axes[0].get_ylabel() == "grey level"
+
+
+def test_colours_are_drawn_as_colours(tmp_path):
+    run_ = store(
+        tmp_path / "colours",
+        images=st.ImagesSpec(name="photographs", count=1, size=(10, 10), channels=3),
+        representations=[st.LinearSpec()],
+        deformations=[st.TranslationSpec(displacement_norm=1.0)],
+        search=(),
+    )
+    x = st.images.load("photographs", count=1, size=(10, 10), channels=3)
+    assert run_.strip["images"][0, 0] == pytest.approx(x[0].movedim(0, -1).numpy())
+    shown = plots.FIGURES["strip"](run_).figure.axes[0].images[0].get_array()
+    assert shown.shape == (10, 10, 3)
+
+
+def test_a_search_for_an_angle_is_named_so_and_asked_to_be_for_a_distance(tmp_path):
+    search = {"displacement_norm": [0.5, 1.0], "jacobian_norm": 0.25, "objective": "angle", **QUICK}
+    run_ = store(tmp_path / "angle", representations=[st.LinearSpec()], search=search)
+    assert set(complete(run_.rows)["deformation"]) == {"searched field, objective angle, gradient up to 0.25"}
+    with pytest.raises(ValueError, match="got angle; give the specification objective: distance"):
+        plots.FIGURES["largest_found"](run_)

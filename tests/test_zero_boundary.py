@@ -489,6 +489,36 @@ def test_where_fields_vanish_is_known(generator):
     assert (bump + st.Translation((1.0, 0.0), size=size)).vanishing_border is None
 
 
+def test_lattice_fields_vanish_up_to_the_first_cell_that_is_used(generator):
+    size = (12, 16)
+    for family, lattice, reach in ((st.PiecewiseLinearField, (12, 16), 1), (st.SplineField, (12, 8), 2)):
+        values = torch.zeros(2, *lattice, 2, dtype=torch.float64)
+        values[0, 5, 4] = values[1, 6, 3] = 1.0
+        field = family(values, size)
+        column = min(4, 3) * size[1] / lattice[1]  # of the node nearest to the window's left border
+        assert field.vanishing_border == column + 0.5 - reach * size[1] / lattice[1]
+        points = size[1] * torch.rand(2000, 2, generator=generator, dtype=torch.float64) - 0.5
+        tau = field.displacement(points).abs().amax((0, -1))
+        depth = torch.stack([points + 0.5, points.new_tensor([size[1], size[0]]) - 0.5 - points], -1).amin((-1, -2))
+        assert float(tau[(depth >= 0) & (depth < field.vanishing_border)].max()) == 0.0
+        assert float(tau[(depth >= 0) & (depth > field.vanishing_border)].max()) > 0
+        values[0, 0, 4] = 1e-300
+        assert family(values, size).vanishing_border is None
+    assert st.PiecewiseLinearField(torch.zeros(12, 16, 2), size).vanishing_border == 6.0
+
+
+def test_the_theorem_covers_what_a_search_with_a_fixed_border_found(generator):
+    x = st.images.load("fashion", count=1, size=(12, 12))
+    phi = st.GramCKN(st.Architecture((st.Layer(3, 2.0),), 1.0, ZERO))
+    given = {"displacement_norm": 1.0, "jacobian_norm": 0.3, "generator": generator, "steps": 2}
+    starts = (st.search.Saturated(1),)
+    for constraints, covered in (((st.search.FixedBorder(2.5),), True), ((), False)):
+        found = st.worst_case(phi, x, **given, starts=starts, constraints=constraints)
+        rung = next(rung for rung in st.ladder(phi, x, found.field).rungs if rung.name == "closed_form")
+        assert bool(torch.isfinite(rung.value).all()) == covered
+        assert (float(found.relative) <= float(rung.value)) if covered else (rung.status is Status.NOT_COVERED)
+
+
 # plain data
 
 

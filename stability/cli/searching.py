@@ -108,6 +108,7 @@ def _search(options: Namespace) -> int:
     from stability import plots  # the rest loads torch
     from stability.sweeps.result import read_rows
     from stability.sweeps.run import run
+    from stability.sweeps.searched import SHOWN
 
     done = run(spec, folder, jobs=jobs, progress=True)
     if done.failures:
@@ -117,7 +118,11 @@ def _search(options: Namespace) -> int:
     written.append(plots.draw(folder, "searched", out=folder / FIGURE))
     for line in lines(rows):
         print(line)
-    print("written: " + ", ".join(str(path) for path in written))
+    kept = done.total - done.computed
+    if kept:
+        print(f"{kept} of {done.total} chunks were there from before")
+    several = f" (it shows {SHOWN} of {len(rows)} searches)" if len(rows) > SHOWN else ""
+    print("written: " + ", ".join(str(path) for path in written) + several)
     return DONE
 
 

@@ -34,6 +34,8 @@ class SplineField(LatticeField):
     True
     """
 
+    REACH = 2
+
     @classmethod
     def sample(
         cls,

@@ -15,6 +15,8 @@ from stability.deformations.family import Family, Plain
 from stability.deformations.spectral import Shiftable, tilting
 from stability.grid import check_size, sides
 
+TOUCHING = 1e-9
+"""Pixels by which a cell may reach over the border: round-off."""
 SILENT = 1e-11
 """Share of the largest amplitude below which a frequency counts as absent: round-off of the Fourier transform."""
 
@@ -33,6 +35,8 @@ class LatticeField(Family, Shiftable, abc.ABC):
 
     AXES: ClassVar = {"values": 3}
     LINEAR: ClassVar = frozenset(AXES)
+    REACH: ClassVar[int]
+    """Cells on either side of u_k beyond which B(u - u_k) is 0."""
 
     def __init__(self, values: Tensor, size: Sequence[int]) -> None:
         size = check_size(size)
@@ -77,6 +81,20 @@ class LatticeField(Family, Shiftable, abc.ABC):
     def mean(self) -> Tensor:
         """The mean of the values, which is that of tau, ``(*batch_shape, d)`` in pixels."""
         return self.values.mean(self._lattice_axes)
+
+    @property
+    def vanishing_border(self) -> float | None:
+        """Distance in pixels from the window's border to the first cell in which some field is not 0; None: < 0."""
+        used = (self._flat_values() != 0).any(-1).any(0)
+        if not bool(used.any()):
+            return min(self.size) / 2
+        nearest = math.inf
+        for axis, (side, cell) in enumerate(zip(self.size[::-1], self.sides_of_cells, strict=True)):
+            others = tuple(k for k in range(self.d) if k != self.d - 1 - axis)
+            along = used.any(others[0]) if others else used
+            centre = (along.nonzero()[:, 0] * cell + 0.5) % side  # from the border half a pixel before the first one
+            nearest = min(nearest, float(torch.minimum(centre, side - centre).min()) - self.REACH * cell)
+        return max(nearest, 0.0) if nearest >= -TOUCHING else None
 
     def without_mean(self) -> Self:
         """tau - mean; the norms of the derivatives are those of tau."""

@@ -148,9 +148,9 @@ class _Problem:
         self.lattice = tuple(direction.shape[2:])
         self.symbol = gram_symbol(self.lattice, cells, device=direction.device)
         self.inverse = torch.where(self.symbol > 0, 1 / self.symbol, 0.0)
-        ratio = length / own_length(direction, self.divided(direction, self.inverse), cells)
-        self.displacement_penalty, gradient_penalty = penalties(ratio)
-        self.gradient_penalty = gradient_penalty * length
+        potential = self.divided(direction, self.inverse)
+        self.displacement_penalty, r_q = penalties(length / own_length(direction, potential, cells))
+        self.gradient_penalty = r_q * length
 
     def gradient(self, x: Tensor) -> Tensor:
         """The gradient in units of b, l G x."""
@@ -230,13 +230,7 @@ def _iterate(
 
 
 def own_length(direction: Tensor, potential: Tensor, cells: Sequence[float]) -> Tensor:
-    """l_g = sum (sigma_1 + sigma_2)(w) / sum |g| for the least squares w with G* w = g - mean, ``(n,)`` in pixels.
-
-    Args:
-        direction: g, ``(d, n, *lattice)``.
-        potential: (G* G)^+ g; w is its gradient.
-        cells: sides of a cell in pixels.
-    """
+    """l_g = sum (sigma_1 + sigma_2)(w) / sum |g| in pixels, w = G (G* G)^+ g the potential's gradient, ``(n,)``."""
     own = _total(_nuclear(component_gradients(potential, cells)))
     return (own / _divisor(_total(lengths.euclidean(list(direction))))).clamp_min(0.1 * min(cells))
 

@@ -36,6 +36,8 @@ class PiecewiseLinearField(LatticeField):
     True
     """
 
+    REACH = 1
+
     @classmethod
     def sample(
         cls,

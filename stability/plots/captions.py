@@ -98,10 +98,9 @@ def closing(rows: pd.DataFrame, *, statuses: bool = True, reference: bool = True
             "the same unit."
         )
     if statuses and len(covered):
-        sentences.append(
-            f"Status of the closed form: {status_words(covered)}; it speaks of every image and every field with these "
-            "norms."
-        )
+        speaks = np.isfinite(covered["bound_closed_form"].to_numpy(dtype=float)).any()
+        rest = "; it speaks of every image and every field with these norms." if speaks else "."
+        sentences.append(f"Status of the closed form: {status_words(covered)}{rest}")
     trusted = trivial_words(there)
     if statuses and trusted:
         sentences.append(
@@ -128,6 +127,7 @@ def _measured(there: pd.DataFrame) -> str:
     )
     if pd.notna(share):
         words += f"; the warp adds at most {percent_up(float(share))} of the distance"
+        words += " of kernel networks and their controls" if kinds - {EXACT, CONTROL, FINITE} else ""
     if "clipped" in there and float(there["clipped"].fillna(0).max()) > 0:
         words += f"; up to {percent_up(float(there['clipped'].max()))} of an image's pixels were clipped to [0, 1]"
     return words + "."

@@ -1,6 +1,7 @@
 """Shared marks: colours, lines, slope triangle, legend. Object API only; the style in force sets sizes and fonts."""
 
 import math
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -166,6 +167,11 @@ def plain(text: str) -> str:
     return short.replace("$", r"\$")
 
 
+def wrapped(label: str) -> str:
+    """Words of a user in lines that fit into a legend."""
+    return "\n".join(map(plain, textwrap.wrap(label, LONGEST)))
+
+
 def legend_below(figure: Figure, handles: list[Any], columns: int | None = None) -> None:
     """One legend for all panels, outside them; as many columns as the longest words leave room for."""
     lines = [str(entry.get_label()).splitlines() for entry in handles]
@@ -190,7 +196,7 @@ def same_limits(axes: list[Axes]) -> None:
 def plain_log_ticks(axis: Axis, values: npt.ArrayLike) -> None:
     """Ticks at the given values of a log axis, written as plain numbers."""
     axis.set_ticks(np.asarray(values, dtype=float).tolist())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
     axis.set_minor_locator(NullLocator())
     axis.set_minor_formatter(NullFormatter())
 

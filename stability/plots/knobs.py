@@ -25,6 +25,7 @@ from stability.plots.drawing import (
     panels,
     plain_log_ticks,
     triangle,
+    wrapped,
 )
 from stability.plots.reading import (
     DISTANCE,
@@ -150,7 +151,7 @@ def _split(texts: list[str], knob: Knob) -> Mapping[str, Split]:
 
 def _figure(rows: pd.DataFrame, knob: Knob, words: str) -> Drawn:
     there = measured(rows)
-    fields = deformations(there)[: len(MARKERS)]
+    fields, kinds = deformations(there)[: len(MARKERS)], there[DEFORMATION].nunique()
     markers = dict(zip(fields, MARKERS, strict=False))
     columns = [(rest, front_end) for rest in there[REST].unique() for front_end in inputs(there)]
     units = [DISTANCE, PAIRS] if (there[PAIRS] > 0).any() else [DISTANCE]
@@ -169,18 +170,20 @@ def _figure(rows: pd.DataFrame, knob: Knob, words: str) -> Drawn:
         grid[1, 0].set_ylabel(IN_PAIRS)
     sizes = {field: size_words(there[there[DEFORMATION] == field]) for field in fields}
     keys = [
-        handle(Mark(f"{PLURAL[marker]}: {field}, {sizes[field]}", "#333333", "none", marker))
+        handle(Mark("", "#333333", "none", marker), label=wrapped(f"{PLURAL[marker]}: {field}, {sizes[field]}"))
         for field, marker in markers.items()
     ]
     lines = [handle(mark, marker="") for mark in _entries(there, looks)]
     bands = [band_handle(looks[main], f"{main}, 10\N{EN DASH}90 %")] if main and len(markers) < 3 else []
     legend_below(figure, [*lines, *bands, *keys])
     told = ", ".join(f"{PLURAL[marker]}: {field} of {sizes[field]}" for field, marker in markers.items())
+    owned = "Bound, trivial bound and band" if bands else "Bound and trivial bound"
     caption = (
         f"Distance against the {knob.column.replace('_', ' ')} with everything else held fixed; medians"
         f"{', bands 10-90 %' if bands else ''}. Colour and line style tell what is drawn, the marker only the field "
         f"({told}); where CKN and control agree, the control's dashes and markers cover the CKN's. {words}"
-        + (f"Bound, trivial bound and band are those of the {main}. " if len(looks) > 2 and main else "")
+        + (f"{owned} are those of the {main}. " if len(looks) > 2 and main else "")
+        + (f"The first {len(fields)} of {kinds} kinds of fields. " if kinds > len(fields) else "")
         + (f"The first {MOST} of {len(columns)} combinations of the other values. " if len(columns) > MOST else "")
         + closing(rows)
     )

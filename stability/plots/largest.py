@@ -1,6 +1,5 @@
 """The largest distance found beside random fields and the bound of the supremum, over the size of the deformation."""
 
-import textwrap
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +11,6 @@ from stability.plots.drawing import (
     BOUND_MARK,
     DISPLACEMENT,
     JACOBIAN,
-    LONGEST,
     RELATIVE,
     TRIVIAL_MARK,
     Drawn,
@@ -24,6 +22,7 @@ from stability.plots.drawing import (
     panels,
     plain,
     plain_log_ticks,
+    wrapped,
 )
 from stability.plots.largest_caption import SUPREMUM, TRIVIAL, caption
 from stability.plots.reading import DISTANCE, Run, input_name, measured, part, resolved, spread
@@ -103,13 +102,8 @@ def largest_found(run: Run) -> Drawn:
         own_axes[0].set_ylabel(RELATIVE)
     for axes in grid[-1]:
         axes.set_xlabel("asked " + (DISPLACEMENT if moving == A else JACOBIAN))
-    legend_below(figure, [handle(mark, label=_wrapped(mark.label)) for mark in looks.values()])
+    legend_below(figure, [handle(mark, label=wrapped(mark.label)) for mark in looks.values()])
     return Drawn(figure, caption(every, more=len(kinds) > MOST or len(across) > MOST))
-
-
-def _wrapped(label: str) -> str:
-    """In lines that fit into a legend."""
-    return "\n".join(map(plain, textwrap.wrap(label, LONGEST)))
 
 
 def needed(run: Run) -> pd.DataFrame:
@@ -124,7 +118,9 @@ def needed(run: Run) -> pd.DataFrame:
     objective = rows["objective"] if "objective" in rows else pd.Series("", rows.index)
     rows = rows.assign(search=searched)[~searched | (objective == "distance")]
     if not rows["search"].any():
-        raise ValueError("rows must hold a searched distance, got none; give the specification a search")
+        other = sorted({str(name) for name in objective[searched]})
+        got, use = (" and ".join(other), "objective: distance") if other else ("none", "a search")
+        raise ValueError(f"rows must hold a searched distance, got {got}; give the specification {use}")
     if not resolved(rows)["search"].any():
         raise ValueError(
             f"rows must hold a searched distance above round-off, got {int(rows['search'].sum())} {BELOW}; search "

@@ -5,10 +5,11 @@ import pandas as pd
 
 from stability.plots.captions import closing, listed, percent_up, trivial_words
 from stability.plots.reading import DISTANCE, resolved
-from stability.plots.series import FIELD, SERIES, series_of
+from stability.plots.series import FIELD, SERIES, TRANSLATION, series_of
 from stability.sweeps.result import ROUND_OFF, below_floor
 from stability.sweeps.search_words import bounded_in_words, fields_in_words
 
+A, B = "asked_displacement_norm", "asked_jacobian_norm"
 SUPREMUM = "bound_supremum"
 TRIVIAL = "trivial bound at the field found"
 
@@ -39,7 +40,7 @@ def caption(rows: pd.DataFrame, *, more: bool) -> str:
             "The trivial bound speaks of one image and of the field found there, in the colour of its search where "
             f"there are several (status: {trusted})."
         )
-    random = sorted({FIELD.get(name, name) for name in rows.loc[~rows["search"], "family"]})
+    random = sorted({FIELD.get(name, name) for name in rows.loc[_beside(rows), "family"]})
     if random:
         words.append(
             f"Beside it {listed([f'{name}s' for name in random])} within the same norms: of every image the largest "
@@ -58,6 +59,13 @@ def caption(rows: pd.DataFrame, *, more: bool) -> str:
     if more:
         words.append("Only the first of each kind of panel are drawn.")
     return " ".join([*words, closing(rows, reference=False)])
+
+
+def _beside(rows: pd.DataFrame) -> "pd.Series[bool]":
+    """Which rows are random fields within the norms of a search, or translations of its length."""
+    asked = rows.loc[rows["search"], [A, B]]
+    both = pd.MultiIndex.from_frame(rows[[A, B]]).isin(pd.MultiIndex.from_frame(asked))
+    return ~rows["search"] & (both | ((rows["family"] == TRANSLATION) & rows[A].isin(asked[A])))
 
 
 def _bound(over: str, rows: pd.DataFrame) -> str:

@@ -1,7 +1,7 @@
 """What a search found in pictures: before and after, the grid carried along, both maps, the trace of every start."""
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -12,9 +12,10 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure, FigureBase
 from matplotlib.ticker import MaxNLocator
 
+from stability.plots.architectures import controls, settings
 from stability.plots.deformation import light, outward
 from stability.plots.drawing import Drawn, on_paper, settled
-from stability.plots.reading import Run
+from stability.plots.reading import Run, input_name
 from stability.plots.sampled import FLAT, Array, Sampled, grid_lines, spacing
 from stability.plots.searched_cell import Cell, cell_of_found, cell_of_store
 from stability.plots.sheet import Shown
@@ -33,16 +34,24 @@ ARROWS = 13
 BEST, OTHER = "#0072B2", "#9a9a9a"
 SHAPE = {2: (2, 3, 0.62), 1: (2, 2, 0.55)}
 """Rows and columns of panels, and height over width, in the plane and on the line."""
-CAPTION = (
+FOUND = (
     "Each block is one search: the field with the two norms of its title (and of the family that is named there) that "
-    "moves the representation most, as far as "
-    "found; what was found is a lower bound of the supremum, no more. Before: the image with a straight grid (blue: "
-    "columns, orange: rows). After: L_tau x(u) = x(u - tau(u)) with the grid carried along. Arrows on |tau| end at u. "
-    "The maps of |tau| (px) and of ||grad tau|| reach up to the norms that were asked for: where they are dark the "
-    "field uses what it is allowed. Trace: the objective after every step of every start, the best one blue; only some "
-    "starts go on after the first steps, those that end well below the best have second chances, and their "
-    "agreement is a sign, no proof. The bound of the supremum is the closed form for the "
-    "norms of the title, over all fields if not over translations or fields with a fixed border."
+    "moves the representation most, as far as found; what was found is a lower bound of the supremum, no more."
+)
+IN_THE_PLANE = (
+    "Before: the image with a straight grid (blue: columns, orange: rows). After: L_tau x(u) = x(u - tau(u)) with the "
+    "grid carried along. Arrows on |tau| end at u. The maps of |tau| (px) and of ||grad tau|| reach up to the norms "
+    "that were asked for: where they are dark the field uses what it is allowed."
+)
+ON_THE_LINE = (
+    "Before and after: the signal and L_tau x(u) = x(u - tau(u)). tau in px and its derivative; dashed: the norms that "
+    "were asked for."
+)
+TRACE = (
+    "Trace: the objective after every step of every start, the best one blue; only some starts go on after the first "
+    "steps, those that end well below the best have second chances, and their agreement is a sign, no proof. The bound "
+    "of the supremum is the closed form for the norms of the title, over all fields if not over translations or fields "
+    "with a fixed border."
 )
 CHOSEN = (
     "Drawn is the search that moved each model most, of three models at most, and where there is room further ones, of "
@@ -54,7 +63,7 @@ AT_FIXED_NORM = (
 
 
 def draw(found: "Found", index: int = 0) -> Figure:
-    """A figure of one image of a search. 7 inches wide; see ``CAPTION`` for what it shows.
+    """A figure of one image of a search. 7 inches wide; see ``IN_THE_PLANE`` and ``TRACE`` for what it shows.
 
     Raises:
         ValueError: if there is no such image.
@@ -82,10 +91,22 @@ def searched(run: Run) -> Drawn:
     arrays = needed(run)
     count = len(arrays["before"])
     figure = _figure(count, 1 + ("y" in arrays))
-    for block, k in zip(figure.subfigures(count, 1, squeeze=False)[:, 0], range(count), strict=True):
-        _block(block, cell_of_store(arrays, k))
+    told = _settings(run)
+    for k, block in enumerate(figure.subfigures(count, 1, squeeze=False)[:, 0]):
+        _block(block, cell_of_store(arrays, k, told(str(arrays["architecture"][k]), str(arrays["front_end"][k]))))
     fixed = any(at_fixed_norm(str(objective)) for objective in arrays["objective"])
-    return Drawn(figure, " ".join([CAPTION, CHOSEN, *([AT_FIXED_NORM] if fixed else [])]))
+    seen = IN_THE_PLANE if "y" in arrays else ON_THE_LINE
+    return Drawn(figure, " ".join([FOUND, seen, TRACE, CHOSEN, *([AT_FIXED_NORM] if fixed else [])]))
+
+
+def _settings(run: Run) -> Callable[[str, str], str]:
+    """An architecture and a front end in words, as far as they vary in the run."""
+    rows = run.complete()
+    rows = rows[rows["search"].fillna(False).astype(bool)]
+    words, several = settings(rows["architecture"].unique(), controls(rows)), rows["front_end"].nunique() > 1
+    return lambda architecture, front_end: ", ".join(
+        word for word in (words.get(architecture, ""), input_name(front_end or "none") if several else "") if word
+    )
 
 
 def needed(run: Run) -> Mapping[str, Any]:
@@ -147,7 +168,7 @@ def _plane(figure: FigureBase, grid: Any, cell: Cell) -> None:
         else {"cmap": "PuOr", "vmin": -most, "vmax": most}
     )
     difference = "after \N{MINUS SIGN} before"
-    changed = (f"|{difference}|", "of three colours") if colours else (difference, "grey level")
+    changed = (f"|{difference}|", "length over three colours") if colours else (difference, "grey level")
     tau = {"cmap": light("Blues"), "vmin": 0.0, "vmax": a}
     slope = {"cmap": light("Oranges"), "vmin": 0.0, "vmax": b}
     for axes, values, name, label, look in (
@@ -205,6 +226,7 @@ def _line(grid: Any, cell: Cell) -> None:
     before.plot(pixels, cell.before, color=OTHER, label="before")
     before.plot(pixels, cell.after, color=BEST, label=_after(cell))
     before.legend()
+    before.set(xlabel="x / px", ylabel="grey level")
     displacement.plot(u, cell.sampled.displacement[:, 0], color=BEST)
     slope.plot(u, cell.sampled.jacobian[:, 0, 0], color=BEST)
     for axes, most, label in (

@@ -75,8 +75,14 @@ def cell_of_found(found: "Found", index: int) -> Cell:
     )
 
 
-def cell_of_store(arrays: Mapping[str, Any], k: int) -> Cell:
-    """Search k of the arrays of ``searched.npz``."""
+def cell_of_store(arrays: Mapping[str, Any], k: int, setting: str = "") -> Cell:
+    """Search k of the arrays of ``searched.npz``.
+
+    Args:
+        arrays: see above.
+        k: which one.
+        setting: what else tells the network from others of the run, in words.
+    """
     axes = tuple(arrays[name] for name in ("x", "y") if name in arrays)
     own = {name: arrays[name][k] for name in arrays if name not in ("x", "y")}
     objective, fixed = str(own["objective"]), at_fixed_norm(str(own["objective"]))
@@ -97,7 +103,11 @@ def cell_of_store(arrays: Mapping[str, Any], k: int) -> Cell:
         norms=(float(own["asked_displacement_norm"]), float(own["asked_jacobian_norm"])),
         certified=(float(own["displacement_norm_upper"]), float(own["jacobian_norm_upper"])),
         trace=_of_steps(own["trace"]),
-        words=f"{name}, image {int(own['image'])}" + ("" if among == "all fields" else f", {among}"),
+        words=", ".join(
+            word
+            for word in (name, setting, f"image {int(own['image'])}", "" if among == "all fields" else among)
+            if word
+        ),
         value=value,
         objective=said + (" (rad)" if is_angle(objective) else ""),
         fixed=fixed,

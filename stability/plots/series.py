@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stability.sweeps.search_words import searches_in_words
+from stability.sweeps.search_words import objective_in_words, searches_in_words
 
 KIND, SERIES, SETTING, DEFORMATION = "representation_kind", "series", "setting", "deformation"
 ASKED, SIZE, ABSCISSA = "asked", "size", "abscissa"
@@ -58,6 +58,8 @@ PLURAL = {
     },
 }
 TRANSLATION, SEARCH = "translation", "search"
+LIMITED = ("mixed", "saturated", SEARCH)
+"""Families of which both norms are limits that a field stays within."""
 DISPLACED, SHEARED, BOTH = "displacement", "jacobian", "both"
 DEFAULTS: dict[str, Any] = {
     "front_end": "none", "architecture": "", "filters": "", "layer": "", "cutoff": math.nan, "search": False,
@@ -121,14 +123,15 @@ def _deformations(rows: pd.DataFrame) -> pd.DataFrame:
     rows[ASKED] = np.where(a & b, BOTH, np.where(b, SHEARED, DISPLACED))
     fixed = pd.Series("", rows.index, dtype=object)
     groups = rows[rows[ASKED] == BOTH].groupby(["family", "cutoff"], dropna=False)
-    for _, part in groups:
+    for (family, _), part in groups:
+        up = up_to(str(family))
         displacements, jacobians = part["asked_displacement_norm"].unique(), part["asked_jacobian_norm"].unique()
         if len(jacobians) == 1:
             rows.loc[part.index, ASKED] = DISPLACED
-            fixed[part.index] = f"gradient {jacobians[0]:g}"
+            fixed[part.index] = f"gradient {up}{jacobians[0]:g}"
         elif len(displacements) == 1:
             rows.loc[part.index, ASKED] = SHEARED
-            fixed[part.index] = f"{displacements[0]:g} px"
+            fixed[part.index] = f"{up}{displacements[0]:g} px"
     rows[SIZE] = rows["asked_jacobian_norm"].where(rows[ASKED] == SHEARED, rows["asked_displacement_norm"])
     across = (rows["family"] == TRANSLATION) | ((rows[ASKED] == DISPLACED) & (fixed != ""))
     rows[ABSCISSA] = np.where(across, "displacement_norm", "jacobian_norm")
@@ -160,7 +163,7 @@ def parameter_words(rows: pd.DataFrame) -> dict[str, str]:
     for family, texts in rows.groupby("family")["family_parameters"]:
         data = {text: json.loads(text) for text in texts.unique() if text}
         if family == SEARCH:
-            found |= searches_in_words(data) if len(data) > 1 else dict.fromkeys(data, "")
+            found |= searches_in_words(data) if len(data) > 1 else {text: objective_in_words(text) for text in data}
             continue
         for text, values in data.items():
             found[text] = ", ".join(
@@ -208,8 +211,13 @@ def plural(words: str) -> str:
 
 def size_words(part: pd.DataFrame) -> str:
     """The asked size of rows that share one."""
-    value, asked = part[SIZE].iloc[0], part[ASKED].iloc[0]
-    return f"{value:g} px" if asked == DISPLACED else f"gradient {value:g}"
+    value, asked, up = part[SIZE].iloc[0], part[ASKED].iloc[0], up_to(part["family"].iloc[0])
+    return f"{up}{value:g} px" if asked == DISPLACED else f"gradient {up}{value:g}"
+
+
+def up_to(family: str) -> str:
+    """What stands before the asked norms of a family."""
+    return "up to " if family in LIMITED else ""
 
 
 def series_of(rows: pd.DataFrame) -> list[str]:

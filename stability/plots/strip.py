@@ -30,7 +30,7 @@ def strip(run: Run) -> Drawn:
     for step in range(steps):
         lines = material(displacement[step])
         for image, axes in zip(images[:, step], grid[:, step], strict=True):
-            axes.imshow(image, cmap="gray", vmin=0.0, vmax=1.0, interpolation="nearest")
+            axes.imshow(image.clip(0.0, 1.0), cmap="gray", vmin=0.0, vmax=1.0, interpolation="nearest")
             for component, color in zip((0, 1), GRID_COLORS, strict=True):
                 part = lines[..., component]
                 levels = np.arange(np.ceil(part.min() / SPACING), part.max() / SPACING + 1e-9) * SPACING
@@ -98,4 +98,4 @@ def _title(run: Run, step: int) -> str:
     if family == "original":
         return "original"
     a, b = float(run.strip["displacement_norm"][step]), float(run.strip["jacobian_norm"][step])
-    return f"{FIELD.get(family, family)}\n$\\|\\tau\\|_\\infty$ = {a:g} px\n$\\|\\nabla\\tau\\|_\\infty$ = {b:.2g}"
+    return f"{FIELD.get(family, family)}\n$\\|\\tau\\|_\\infty$ = {a:.3g} px\n$\\|\\nabla\\tau\\|_\\infty$ = {b:.2g}"

@@ -136,7 +136,7 @@ def interactive(run: Run) -> str:
                 "family:N",
                 scale=altair.Scale(domain=fields, range=shapes),
                 legend=altair.Legend(
-                    orient="top", title=None, labelFontSize=12, labelLimit=320, symbolFillColor="#808080"
+                    orient="top", title=None, columns=2, labelFontSize=12, labelLimit=420, symbolFillColor="#808080"
                 ),
             ),
             tooltip=[altair.Tooltip(f"{name}:{kind}", title=words) for name, kind, words in _tooltip(data)],

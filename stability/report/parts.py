@@ -138,7 +138,7 @@ def medians(run: Run) -> str:
             + [_share(row[name]) for name in ("measured", "pairs", "trivial", "bound")]
             + [_number(row["ratio"])]
         )
-    table = grid(head, body, words=tuple(range(1, len(names))), starts=starts)
+    table = grid(head, body, words=tuple(range(len(names))), starts=starts)
     return paragraph(f"Medians over {sample_words(part(run, 'curves'))}.") + table
 
 

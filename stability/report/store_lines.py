@@ -26,6 +26,7 @@ from stability.plots.series import (
     plural,
     series_of,
     theory,
+    up_to,
 )
 from stability.report.numbers import apart_from_linear, medians, percent
 from stability.report.searched_lines import searched_lines
@@ -117,11 +118,12 @@ def _at_one_size(rows: pd.DataFrame, field: str) -> tuple[pd.DataFrame, str]:
     asked = own[ASKED].iloc[0]
     sizes = own[SIZE].to_numpy(dtype=float)
     own = own[own[SIZE] == _nearest(sizes, GRADIENT if asked == SHEARED else PIXELS)]
-    size = f"gradient {own[SIZE].iloc[0]:g}" if asked == SHEARED else f"{own[SIZE].iloc[0]:g} px"
+    up = up_to(str(own["family"].iloc[0]))
+    size = f"gradient {up}{own[SIZE].iloc[0]:g}" if asked == SHEARED else f"{up}{own[SIZE].iloc[0]:g} px"
     if asked == BOTH:
         gradient = _nearest(own["asked_jacobian_norm"].to_numpy(dtype=float), GRADIENT)
         own = own[own["asked_jacobian_norm"] == gradient]
-        size += f" and gradient {gradient:g}"
+        size += f" and gradient {up}{gradient:g}"
     found = medians(rows.loc[own.index])
     return found, size
 

@@ -129,10 +129,10 @@ def _left(basis: Basis, a: Tensor, b: Tensor, constraints: Sequence[Constraint])
         equations = torch.cat([one.equations(basis) for one in constraints])
         null = _null_space(equations)
     if not null.shape[1]:
-        names = " and ".join(type(one).__name__ for one in constraints)
-        use = "Fourier(2)" if any(isinstance(one, DivergenceFree) for one in constraints) else "a finer lattice"
+        divergence_free = any(isinstance(one, DivergenceFree) for one in constraints)
         raise ValueError(
-            f"fields must be able to fulfil {names}, got {type(basis).__name__}, of which nothing is left; use {use}"
+            f"fields must be able to fulfil the constraints, got {', '.join(map(repr, constraints))} for {total} "
+            f"dimensions, which leave none; use {'Fourier(2)' if divergence_free else 'a finer lattice, or less'}"
         )
     return SubspaceSpace(basis, null, a, b)
 

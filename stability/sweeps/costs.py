@@ -53,8 +53,8 @@ MAPS = 1.2e-9
 """Seconds per cube of the number of positions and layer, to decompose the maps of an exact kernel and deform them."""
 COLUMNS = 4e-9
 """Seconds per squared number of positions and channel, to deform the maps of a finite network."""
-CERTIFICATES, OPERATOR_NORMS = 2.0, 6.0
-"""Seconds a field: certified, and enclosed, norms of the theorem's operators."""
+CERTIFICATES, OPERATOR_NORMS = 0.1, {1: 0.03, 2: 2.0}
+"""Seconds a field: certified, and enclosed, norms of the theorem's operators; these by the number of axes."""
 GRADIENT, EXACT_GRADIENT = 4.0, 20.0
 """Gradients in a search in units of a distance; of an exact kernel's distance."""
 LINEAR_STEP, STEP_OF_A_PIXEL, DENSE_STEP = 1e-3, 1e-5, 1e-6
@@ -105,7 +105,8 @@ def _maps_cost(chosen: RepresentationSpec, positions: list[float], spec: SweepSp
 def field_cost(spec: SweepSpec) -> float:
     """Seconds of the rungs of one field, shared by all images and models of a chunk."""
     certified = CERTIFICATES if any(name in OF_CERTIFICATES for name in spec.rungs) else 0.0
-    return certified + (OPERATOR_NORMS if any(name in OF_NORMS for name in spec.rungs) else 0.0)
+    enclosed = OPERATOR_NORMS[len(spec.images.size)] if any(name in OF_NORMS for name in spec.rungs) else 0.0
+    return certified + enclosed
 
 
 def fit_cost(chosen: RepresentationSpec, architecture: Architecture, spec: SweepSpec, available: int) -> float:

@@ -43,12 +43,24 @@ def _read(path: Path) -> dict[str, Any]:
         raise ValueError(f"spec must be a JSON or YAML file, got {str(path)!r}, which is none; check the path")
     try:
         text = path.read_text(encoding="utf-8")
-        data = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        data = json.loads(text) if path.suffix == ".json" else yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"spec must be valid {path.suffix[1:] or 'YAML'}, got {path.name}: {error}; mend it") from None
     if not isinstance(data, dict):
         raise ValueError(f"spec must be a mapping of keys, got {type(data).__name__} in {path.name}; see docs/spec.md")
     return data
+
+
+class _Loader(yaml.SafeLoader):
+    """A key that is there twice is a slip: YAML would drop the first one without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping, if its keys differ."""
+        keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        for i, key in enumerate(keys):
+            if key in keys[:i]:
+                raise yaml.YAMLError(f"the key {key!r} twice in line {node.value[i][0].start_mark.line + 1}")
+        return super().construct_mapping(node, deep)
 
 
 def _value(name: str, text: str) -> Any:

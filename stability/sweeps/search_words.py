@@ -55,10 +55,20 @@ def searches_in_words(parameters: Iterable[str]) -> dict[str, str]:
         extra = [
             f"{name.replace('_', ' ')} {value}"
             for name, value in own.items()
-            if any(other.get(name) != value for other in others)
+            if any(other.get(name) != value for other in others) or (name == "objective" and value != "distance")
         ]
         found[text] = ", ".join([words, *extra])
     return found
+
+
+def objective_in_words(parameters: str) -> str:
+    """The objective of a search, if it is not the distance.
+
+    >>> objective_in_words('{"objective": {"kind": "angle"}, "fixed_norm": true}'), objective_in_words("{}")
+    ('objective angle at fixed norm', '')
+    """
+    objective = _settings(parameters)["objective"]
+    return "" if objective == "distance" else f"objective {objective}"
 
 
 def _parts(parameters: str) -> tuple[dict[str, Any], str, list[dict[str, Any]]]:

@@ -21,7 +21,10 @@ NODES = 96
 """Intervals along the longer side of a picture, at least."""
 SIZE = "distance_over_input_norm"
 PICTURES = ("before", "after", "displacement", "jacobian")
-WORDS = ("representation", "objective", "status_largest_found", "status_supremum", "family_parameters")
+WORDS = (
+    "representation", "objective", "status_largest_found", "status_supremum", "family_parameters", "architecture",
+    "front_end",
+)  # fmt: skip
 NUMBERS = (
     "image", "asked_displacement_norm", "asked_jacobian_norm", "displacement_norm_upper", "jacobian_norm_upper",
     "largest_found", "distance_over_input_norm", "norm_x", "spread", "bound_supremum", "floor", "gradient_evaluations",

@@ -209,7 +209,7 @@ class SweepSpec(Spec):
         for name, parts in (("deformations", self.deformations), ("search", self.search)):
             for i, part in enumerate(parts):
                 if part in parts[:i]:
-                    raise ValueError(f"{name} must differ, got {part!r} twice; drop one")
+                    raise ValueError(f"{name} must differ, got number {parts.index(part)} again as {i}; drop one")
         if not self.deformations and not self.search:
             if domain == "torus":
                 raise ValueError("deformations must be at least one family, got none; for example {kind: fourier, ...}")
