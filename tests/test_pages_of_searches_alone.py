@@ -11,8 +11,10 @@ from stability import plots, report
 from stability.plots.series import complete
 from stability.report.page import page
 from stability.sweeps.costs import gradient_count, search_cost
+from stability.sweeps.plan import plan
 from stability.sweeps.run import run
 from stability.sweeps.searches import PiecewiseLinearSpace, SplineSpace
+from stability.sweeps.store import Store
 
 QUICK = {"starts": [{"kind": "saturated", "count": 2}], "steps": 3, "kept": 2}
 LINEAR, FINITE = "linear kernel (control)", "finite CKN, 4 anchors"
@@ -164,3 +166,26 @@ def test_a_search_for_an_angle_is_named_so_and_asked_to_be_for_a_distance(tmp_pa
     assert set(complete(run_.rows)["deformation"]) == {"searched field, objective angle, gradient up to 0.25"}
     with pytest.raises(ValueError, match="got angle; give the specification objective: distance"):
         plots.FIGURES["largest_found"](run_)
+
+
+def test_a_complete_store_leaves_nothing_to_plan(tmp_path):
+    spec = st.SweepSpec(
+        images=st.ImagesSpec(name="fashion", count=1, size=(8, 8)), architecture=st.Architecture((st.Layer(3, 2.0),)),
+        representations=[st.CKNSpec(filters=(2,))], deformations=[],
+        search={"displacement_norm": 1.0, "jacobian_norm": 0.25, **QUICK},
+    )  # fmt: skip
+    said = {line.split()[0] for line in plan(spec)}
+    assert {"search", "models"} <= said
+    run(spec, tmp_path / "store")
+    said = [line.split()[0] for line in plan(spec, store=Store(tmp_path / "store"))]
+    assert not {"search", "models"} & set(said)
+
+
+def test_a_set_that_is_too_small_to_fit_to_is_named_with_the_representation():
+    spec = st.SweepSpec(
+        images=st.ImagesSpec(name="photographs", count=2, size=(8, 8)),
+        architecture=st.Architecture((st.Layer(3, 2.0),)), representations=[st.CKNSpec(filters=(2,))],
+        deformations=[st.TranslationSpec(displacement_norm=1.0)],
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="images of the representation 'ckn': count must be at most 8"):
+        plan(spec)

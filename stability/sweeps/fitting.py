@@ -101,6 +101,18 @@ def build(model: Model, spec: SweepSpec, state: Mapping[str, Tensor] | None = No
             return _own(chosen, model)
 
 
+def _fit_images(spec: SweepSpec, chosen: CKNSpec | GaussianCKNSpec) -> Tensor:
+    """The images whose patches a network is fitted to.
+
+    Raises:
+        ValueError: if the set has fewer; the key is named.
+    """
+    try:
+        return load_images(spec, chosen.images)
+    except ValueError as error:
+        raise ValueError(f"images of the representation {chosen.label!r}: {error}") from None
+
+
 def fit(model: Model, spec: SweepSpec) -> State:
     """What a CKN or a trained network learns from the images of the set.
 
@@ -110,7 +122,7 @@ def fit(model: Model, spec: SweepSpec) -> State:
     chosen = model.chosen
     if isinstance(chosen, CKNSpec):
         rng = torch.Generator().manual_seed(chosen.seed)
-        images = load_images(spec, chosen.images)
+        images = _fit_images(spec, chosen)
         found = CKN.fit(
             model.architecture,
             images,
@@ -125,7 +137,7 @@ def fit(model: Model, spec: SweepSpec) -> State:
     if isinstance(chosen, GaussianCKNSpec):
         fitted = GaussianCKN.fit(
             model.architecture,
-            load_images(spec, chosen.images),
+            _fit_images(spec, chosen),
             filters=chosen.filters,
             generator=torch.Generator().manual_seed(chosen.seed),
             pairs=chosen.pairs,
@@ -187,7 +199,7 @@ def check_fit(model: Model, spec: SweepSpec) -> None:
     elif isinstance(chosen, CKNSpec | GaussianCKNSpec):
         if isinstance(chosen, CKNSpec) and chosen.training is not None:
             training_set(spec, chosen.training)
-        images = load_images(spec, chosen.images)
+        images = _fit_images(spec, chosen)
         for count, spacing in zip(chosen.filters, model.architecture.spacings, strict=False):
             patches = len(images) * math.prod(n // spacing for n in spec.images.size)
             if count > patches:

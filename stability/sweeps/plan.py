@@ -56,25 +56,25 @@ def plan(spec: SweepSpec, *, jobs: int = 1, store: Store | None = None) -> list[
         both = {None not in pair for draw in cut.draws for pair in draw.pairs}
         words = {False: "one norm is prescribed", True: "two norms are limits that a field stays within"}
         lines.append(f"reach     {'; '.join(words[two] for two in sorted(both))}: every size can be reached")
-    searches = [chunk for chunk in cut.chunks if chunk.search]
+    todo = list(cut.chunks)
+    if store is not None:
+        store.check(spec)
+        todo = store.missing(cut.chunks)
+    searches = [chunk for chunk in todo if chunk.search]
     if searches:
         took = math.fsum(map(cut.seconds, searches))
         lines.append(f"search    {len(searches)} searches, about {duration(took / workers)} of the time")
         largest = max(largest, SEARCHED_AT_ONCE)
     memory = workers * (PROCESS + chunk_memory(spec, largest))
     lines.append(f"memory    about {memory / 1e9:.1g} GB, {workers} process{'es' if workers > 1 else ''}")
-    todo = list(cut.chunks)
     if store is not None:
-        store.check(spec)
-        todo = store.missing(cut.chunks)
         lines.append(f"store     {len(cut.chunks) - len(todo)} chunks are there")
     available = len(image_sets.dataset(spec.images.name, root=spec.images.root).labels) - spec.images.count
     fits = {model.index: fit_cost(model.chosen, model.architecture, spec, available) for model in cut.models}
     learning = math.fsum(fits[i] for i in {chunk.model for chunk in todo})
-    if any(fits.values()):
-        lines.append(
-            f"models    {sum(map(bool, fits.values()))} are learnt first, about {duration(learning / workers)}"
-        )
+    learnt = sum(fits[i] > 0 for i in {chunk.model for chunk in todo})
+    if learnt:
+        lines.append(f"models    {learnt} are learnt first, about {duration(learning / workers)}")
     whole = total_seconds(cut) + math.fsum(fits.values())
     left = math.fsum(cut.seconds(chunk) for chunk in todo) + learning
     lines.append(f"time      about {duration(left / workers)} on {workers} core{'s' if workers > 1 else ''}")

@@ -83,14 +83,15 @@ def provenance(spec: SweepSpec, rows: int) -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """The commit of the checkout that the package runs from, with "+changes" if it was changed; None elsewhere."""
-    here = Path(__file__).resolve().parents[2]
+    """The commit of the checkout that the package runs from, "+changes" if the package was changed; None elsewhere."""
+    package = Path(__file__).resolve().parents[1]
+    here = package.parent
     if not (here / ".git").exists():
         return None
     try:
         run = [
             subprocess.run(["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True, timeout=10)
-            for arguments in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
+            for arguments in (("rev-parse", "HEAD"), ("status", "--porcelain", "-uno", "--", package.name))
         ]
     except (OSError, subprocess.SubprocessError):
         return None
