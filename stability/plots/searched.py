@@ -113,6 +113,8 @@ def needed(run: Run) -> Mapping[str, Any]:
     """The arrays that the figure is drawn from; ``ValueError`` if the run has none."""
     if "before" not in run.searched or not len(run.searched["before"]):
         raise ValueError("the run must hold searched.npz, got none; give the specification a search")
+    if "architecture" not in run.searched:
+        raise ValueError("searched.npz must hold the architectures, got one of an older version; repeat the run")
     return run.searched
 
 

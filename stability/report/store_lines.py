@@ -146,7 +146,8 @@ def _deformation(rows: pd.DataFrame, field: str) -> str:
     found, size = _at_one_size(rows, field)
     main = main_series(rows[rows[DEFORMATION] == field])
     front_end = input_name(str(found["front_end"].iloc[0]))
-    start = f"{plural(field)[:1].upper()}{plural(field)[1:]} of {size}, {front_end}:"
+    between = ", " if "up to" in field else " of "
+    start = f"{plural(field)[:1].upper()}{plural(field)[1:]}{between}{size}, {front_end}:"
     if main is None:
         name = series_of(rows[rows[DEFORMATION] == field])[0]
         pairs = _span(found.loc[found[SERIES] == name, "pairs"])
