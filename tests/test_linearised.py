@@ -10,6 +10,7 @@ import stability as st
 from stability.deformations.linear_step import linear_step
 from stability.deformations.piecewise_linear import PiecewiseLinearField
 from stability.search import lifted
+from stability.search import slope as slope_module
 from stability.search.compared import compared
 from stability.search.jacobian import FieldJacobian
 from stability.search.metric import metrics_at_zero
@@ -174,6 +175,20 @@ def test_the_interval_is_narrow_where_the_relaxation_needs_several_fields(seed, 
     x = torch.rand(1, 1, 12, 12, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     slope = linearised(Identity(), x, displacement_norm=1.0, jacobian_norm=0.5, generator=generator)
     assert 0.001 < float(slope.width) < 0.07
+
+
+def test_what_lanczos_may_miss_is_counted_where_it_has_not_ended(monkeypatch):
+    values = []
+    for size in ((10, 10), (8, 8)):  # 200 and 128 dimensions; 160 steps
+        for missing in (0.0, 0.75):
+            monkeypatch.setattr(slope_module, "missed", lambda steps, size, failure, share=missing: share)
+            found = linearised(
+                Identity(), photographs(size=size), displacement_norm=1.0, jacobian_norm=0.5,
+                generator=torch.Generator().manual_seed(0),
+            )  # fmt: skip
+            values.append(float(found.upper))
+    assert values[1] == pytest.approx(2 * values[0], rel=1e-6)
+    assert values[3] == values[2]
 
 
 def test_an_invariant_representation_has_slope_zero(generator):
