@@ -131,7 +131,11 @@ def test_two_constraints_hold_at_once(generator):
         (PiecewiseLinear(), TranslationFree(), "at most 1500 dimensions"),
         (Fourier(2), "free", "constraints must"),
         (Fourier(40), TranslationFree(), "cutoff"),
-        (Spline(4), FixedBorder(14.0), r"FixedBorder\(width=14.0\) for 32 dimensions, which leave none; use a finer lattice"),
+        (
+            Spline(4),
+            FixedBorder(14.0),
+            r"FixedBorder\(width=14.0\) for 32 dimensions, which leave none; use a finer lattice",
+        ),
         (Spline(64), TranslationFree(), "at most 1500 dimensions"),
     ],
     ids=["border", "lattice", "word", "cutoff", "width", "spline"],
