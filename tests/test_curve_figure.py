@@ -63,8 +63,8 @@ def test_round_off_is_left_out_and_told(given):
     floors = found.largest_found[:2].mean(0)  # they hide the smallest size alone
     below = [dataclasses.replace(one, objective_floor=floors) for one in found.found]
     drawn = dataclasses.replace(found, found=tuple(below)).plot()
-    assert "Left out: 3 of 9 values, round-off." in drawn.caption
+    assert "Left out: 3 of 9 values, not above 0 and round-off." in drawn.caption
     assert lines(drawn)[1]["largest found, median over images"].get_xdata() == pytest.approx([1.0, 2.0])
     hidden = [dataclasses.replace(one, objective_floor=torch.full((3,), 1e9)) for one in found.found]
-    with pytest.raises(ValueError, match="a curve must have values above round-off, got 9 below"):
+    with pytest.raises(ValueError, match="a curve must have values above 0 and round-off, got 9 others"):
         dataclasses.replace(found, found=tuple(hidden)).plot()

@@ -36,7 +36,7 @@ def versus_size(table: pd.DataFrame) -> Drawn:
     """
     above = table[table["largest_found"] > table["objective_floor"]]
     if above.empty:
-        raise ValueError(f"a curve must have values above round-off, got {len(table)} below; take larger norms")
+        raise ValueError(f"a curve must have values above 0 and round-off, got {len(table)} others; take larger norms")
     distance = table["unit"].iloc[0] == UNITLESS
     value = above["largest_found"] / above["norm_x"] if distance else above["largest_found"]
     common = above.groupby("size")[["asked_displacement_norm", "asked_jacobian_norm"]].nunique().max(axis=None) == 1
@@ -75,7 +75,7 @@ def _caption(table: pd.DataFrame, above: pd.DataFrame, common: bool) -> str:
     if not common:
         words.append("Size t: fields with t times the norms of each image, which differ.")
     if (lost := len(table) - len(above)) > 0:
-        words.append(f"Left out: {lost} of {len(table)} values, round-off.")
+        words.append(f"Left out: {lost} of {len(table)} values, not above 0 and round-off.")
     spreads = above.loc[above["starts"] > 1, "spread"].dropna()
     if len(spreads):
         words.append(f"Starts differ by {100 * float(np.median(spreads)):.2g} % (median).")

@@ -47,7 +47,7 @@ def _images(axes: Axes, table: pd.DataFrame, most: float) -> bool:
         values = ordered[f"{name}_displacement_px"].to_numpy(dtype=float)
         line(axes, rank, np.where(np.isfinite(values) & (values > 0), values, np.nan), mark, linestyle="none")
     line(axes, rank, np.where(np.isinf(found), most, np.nan), NOT_FOUND)
-    axes.vlines(rank, ordered["as_sampled_displacement_px"], np.where(np.isfinite(found), found, most),
+    axes.vlines(rank, ordered["as_sampled_displacement_px"], np.where(np.isinf(found), most, found),
                 color="#bbbbbb", linewidth=0.8, zorder=0)  # fmt: skip
     shown = ordered[[f"{name}_displacement_px" for name in COLUMNS]].to_numpy(dtype=float)
     axes.set(yscale="log", xlabel="image, by certified radius", ylabel=r"radius, $\|\tau\|_\infty$ (px)")

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from stability.bounds.rung import Rung, certifying
+from stability.deformations.checks import check_generator
 from stability.grid import band_limit
 from stability.ladders.every_field import EveryField, check_covered
 from stability.representations.base import Representation
@@ -13,8 +14,8 @@ from stability.robustness.decision import Head, decide
 from stability.robustness.result import RobustnessRadii
 from stability.robustness.sizes import BELOW_ONE, SMALLEST, Rungs, certified_sizes
 from stability.search.chances import CHANCES
-from stability.search.checks import check_count, check_images_of_search, check_norm
-from stability.search.curve import SIZES
+from stability.search.checks import check_count, check_given, check_images_of_search, check_norm
+from stability.search.curve import SIZES, check_sizes
 from stability.search.smallest import Flip, Smallest, smallest_deformation
 from stability.search.starts import Start
 from stability.search.worst import KEPT, STARTS, STEPS
@@ -107,6 +108,13 @@ def robustness_radius(
     check_count("kept", kept, KEPT)
     check_count("steps", steps, STEPS)
     check_count("chances", chances, CHANCES, least=0)
+    if float(check_sizes(sizes)[-1]) > 1:
+        raise ValueError(f"sizes must be at most 1, got {tuple(sizes)}; ask for larger norms instead")
+    check_given("starts", starts, Start, "Linearised(20)")
+    if rungs is not None and not callable(rungs):
+        raise ValueError(f"rungs must map two norms to rungs, got {rungs!r}; leave it out for all proved ones")
+    if generator is not None:
+        check_generator(generator)
     if labels is not None and not isinstance(labels, Tensor):
         raise ValueError(f"labels must be a tensor of int64 numbers, got {labels!r}; use dataset(...).labels")
     if labels is not None and (labels.dtype != torch.int64 or labels.shape != images.shape[:1]):

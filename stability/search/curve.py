@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from stability.deformations.base import Deformation
 from stability.representations.base import Representation
 from stability.search.chances import CHANCES
-from stability.search.checks import check_images_of_search, check_norm, is_number
+from stability.search.checks import check_given, check_images_of_search, check_norm, is_number
 from stability.search.constraints import Constraint, check_constraints
 from stability.search.families import Fields
 from stability.search.found import MEANING, Found
@@ -110,6 +110,7 @@ def worst_case_curve(
     """
     t, constraints = check_sizes(sizes), check_constraints(constraints)
     check_family(fields)
+    starts = check_given("starts", starts, Start, "Linearised(20)")
     images = check_images_of_search(images)
     a, b = (
         check_norm("displacement_norm", displacement_norm, images),

@@ -125,6 +125,9 @@ def _read(head: Callable[[Tensor], Tensor], features: Tensor, count: int) -> Ten
             f"head must take {features.dtype} features of shape {tuple(features.shape)}, got {error}; flatten or cast "
             "them, or fit its layers"
         ) from error
+    if not isinstance(outputs, Tensor) or not outputs.is_floating_point():
+        got = outputs.dtype if isinstance(outputs, Tensor) else type(outputs).__name__
+        raise ValueError(f"head must give a tensor of floating-point outputs, got {got}; take its logits")
     if outputs.ndim != 2 or len(outputs) != count:
         raise ValueError(
             f"head must give outputs ({count}, classes), got {tuple(outputs.shape)}; end it with a linear layer"

@@ -187,6 +187,13 @@ def smallest_deformation(
         raise ValueError(f"sizes must be at most 1, got {tuple(sizes)}; ask for larger norms instead")
     fixed = compared(representation, images)
     level, score = target.level(fixed, images), target.objective.score(fixed, images)
+    floor = target.objective.floor(fixed, images)
+    if isinstance(target, Level) and bool((level <= floor).any()):  # it would be reached by round-off
+        at = int((level <= floor).nonzero()[0])
+        raise ValueError(
+            f"the level must be above round-off, {float(floor[at]):.3g} for image {at}, got {float(level[at]):.6g}; "
+            "ask for a higher level, or compute in double precision"
+        )
     curve = worst_case_curve(
         representation,
         images,
